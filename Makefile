@@ -1,0 +1,42 @@
+# A fresh machine needs Python 3.11 or newer and make; everything else is installed here.
+#   make demo   the main job on the example that ships
+#   make test   everything that must pass
+PYTHON ?= python3
+VENV   ?= .venv
+RUN    := $(VENV)/bin/python
+
+.PHONY: demo test check format browser install clean
+
+install: $(VENV)/.installed
+
+# Installed once, and again when the dependencies change.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python 3.11 or newer is needed; name one with PYTHON=…")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(RUN) -m landscape.surface examples/checkpoints/resnet20-cifar10-erk90.pt examples/checkpoints/resnet20-cifar10-erk98.pt --data sample --examples 500 --output surfaces
+
+test: install browser check
+	$(RUN) -m pytest
+
+check: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: install
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+# The viewer's tests drive a real browser. Where none is found and it can't be installed they are skipped, with the reason.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || \
+	  echo "no Chromium found and none installed: the viewer's browser tests will be skipped"
+
+clean:
+	rm -rf $(VENV) surfaces .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,65 @@
+"""Loss landscapes of neural networks, sparse ones above all.
+
+>>> import landscape
+>>> landscape.load_surface  # doctest: +ELLIPSIS
+<function load_surface at ...>
+
+Names are imported when they are first used, so that opening a surface file doesn't load torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from landscape.checkpoint import load_checkpoint
+    from landscape.compute import compute_surface
+    from landscape.errors import UserError
+    from landscape.losses import classification, regression
+    from landscape.planes import BetweenPlane, GivenPlane, RandomPlane
+    from landscape.plot import plot_surfaces
+    from landscape.store import Surface, load_surface
+    from landscape.viewer import view
+
+_HOME = {
+    "BetweenPlane": "planes",
+    "GivenPlane": "planes",
+    "RandomPlane": "planes",
+    "Surface": "store",
+    "UserError": "errors",
+    "classification": "losses",
+    "compute_surface": "compute",
+    "load_checkpoint": "checkpoint",
+    "load_surface": "store",
+    "plot_surfaces": "plot",
+    "regression": "losses",
+    "view": "viewer",
+}
+
+__all__ = [
+    "BetweenPlane",
+    "GivenPlane",
+    "RandomPlane",
+    "Surface",
+    "UserError",
+    "classification",
+    "compute_surface",
+    "load_checkpoint",
+    "load_surface",
+    "plot_surfaces",
+    "regression",
+    "view",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'landscape' has no attribute {name!r}")
+    value = getattr(import_module(f"landscape.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

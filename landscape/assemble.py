@@ -1,0 +1,82 @@
+"""From evaluated points to a whole plane: interpolate every metric and state the errors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from landscape.interpolate import Spline, best_transform, grid_places, interpolate_grid
+from landscape.record import Record
+from landscape.store import BoolArray, FloatArray, Json, Metric, Plane, Split
+
+
+def assemble_plane(
+    alpha: FloatArray, beta: FloatArray, record: Record, about: Json, steering_error: float
+) -> Plane:
+    """Interpolate what wasn't computed.
+
+    Parameters
+    ----------
+    steering_error
+        The sampler's stated error for the loss of the first split, in loss units; other metrics get an
+        estimate from left-out points.
+    """
+    steering = next(iter(record.splits), None)
+    splits = {}
+    transforms: dict[str, str] = {}
+    for name, split in record.splits.items():
+        metrics = {}
+        for key, metric in split.metrics.items():
+            transform = _transform(alpha, beta, record.computed, metric.values) if key == "loss" else "none"
+            if key == "loss":
+                transforms[name] = transform
+            stated = steering_error if (name, key) == (steering, "loss") else None
+            metrics[key] = _fill(alpha, beta, record.computed, metric, key, transform, stated)
+        splits[name] = Split(split.examples, metrics, split.block_counts)
+    interpolation = {"kernel": "polyharmonic r^3", "tail": 2, "transform": transforms}
+    return Plane(about | {"interpolation": interpolation}, record.computed.copy(), splits)
+
+
+def _fill(
+    alpha: FloatArray,
+    beta: FloatArray,
+    computed: BoolArray,
+    metric: Metric,
+    name: str,
+    transform: str,
+    stated: float | None,
+) -> Metric:
+    values = interpolate_grid(alpha, beta, computed, metric.values, transform=transform)
+    if name == "accuracy":
+        values = np.clip(values, 0.0, 1.0)
+    stderr = metric.stderr
+    if np.isfinite(stderr[computed]).all():
+        stderr = np.maximum(interpolate_grid(alpha, beta, computed, stderr, transform="none"), 0.0)
+    if computed.all():
+        error = 0.0
+    elif stated is not None:
+        error = stated
+    else:
+        error = left_out_error(alpha, beta, computed, metric.values, transform)
+    return Metric(values, stderr, error, metric.blocks)
+
+
+def left_out_error(
+    alpha: FloatArray, beta: FloatArray, computed: BoolArray, values: FloatArray, transform: str
+) -> float:
+    """Largest error of predicting a computed point from the others; NaN with too few of them."""
+    from landscape.interpolate import TRANSFORMS
+
+    finite = computed.ravel() & np.isfinite(values).ravel()
+    if finite.sum() < 8:
+        return float("nan")
+    given = values.ravel()[finite]
+    one = TRANSFORMS[transform]
+    spline = Spline.through(grid_places(alpha, beta)[finite])
+    return float(np.max(np.abs(one.inverse(spline.left_out(one.forward(given))) - given)))
+
+
+def _transform(alpha: FloatArray, beta: FloatArray, computed: BoolArray, values: FloatArray) -> str:
+    finite = computed.ravel() & np.isfinite(values).ravel()
+    if computed.all() or finite.sum() < 3:
+        return "none"
+    return best_transform(Spline.through(grid_places(alpha, beta)[finite]), values.ravel()[finite])

@@ -1,0 +1,218 @@
+"""Anyone's checkpoint to a module, its mask, and what is known about it.
+
+The steps have a file each: ``checkpoint_read`` (bytes to objects), ``checkpoint_state`` (the weights in
+these), ``checkpoint_recognize`` and ``checkpoint_models`` (the architecture), ``checkpoint_fit`` (both together).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from landscape.checkpoint_fit import check_finite, compare, load_into
+from landscape.checkpoint_format import decode, is_checkpoint
+from landscape.checkpoint_models import Architecture, Architectures, describe, find_architecture
+from landscape.checkpoint_read import read_file
+from landscape.checkpoint_recognize import recognize, suggested_arguments
+from landscape.checkpoint_state import FoundState, find_state, head_classes
+from landscape.errors import UserError
+from landscape.files import sha256
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A network ready to be looked at, and where it comes from.
+
+    Attributes
+    ----------
+    model
+        In evaluation mode, on the CPU, float32.
+    mask
+        Bool tensors by parameter name, True = kept, as stored; None where the file has none.
+    name
+        The file's name without its suffix.
+    architecture, arguments
+        What builds the model again: a name as ``--model`` takes it, and its arguments.
+    how
+        One line: what was recognised, and why.
+    num_classes
+        Number of classes where the file or the classifier's name tells it for certain.
+    data
+        The data set as stored: ``name``, ``mean``, ``std``, …; None where the file doesn't say.
+    config, metrics
+        Hyper-parameters and results as stored, empty where there are none.
+    sha256
+        Of the file's bytes.
+    """
+
+    model: nn.Module
+    mask: dict[str, Tensor] | None
+    name: str
+    architecture: str
+    how: str
+    num_classes: int | None
+    sha256: str
+    data: dict[str, Any] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    trust: bool = False,
+    architectures: Architectures | None = None,
+) -> LoadedCheckpoint:
+    """Load a checkpoint of any usual form: our own, state_dict (bare or wrapped), safetensors, TorchScript.
+
+    Parameters
+    ----------
+    path
+        The file. Its form is recognised from its content.
+    model
+        ``NAME`` of `architectures`, ``torchvision:NAME``, ``timm:NAME`` or ``package.module:factory``, each
+        also with arguments as ``NAME(widths=[16,32,64])``. By default the file's own, or told from shapes.
+    trust
+        Unpickle whole modules too, which runs whatever code the file contains.
+    architectures
+        Known architectures by name.
+
+    Raises
+    ------
+    UserError
+        When the file can't be read, would run code, doesn't fit the model, or holds NaN weights; or when the
+        model can't be told. One line that says what to do.
+
+    Examples
+    --------
+    >>> load_checkpoint("resnet18.pth", model="torchvision:resnet18")  # doctest: +SKIP
+    """
+    file = Path(path)
+    known = architectures or {}
+    content, form = read_file(file, trust=trust)
+    if is_checkpoint(content):
+        assert isinstance(content, Mapping)
+        loaded = _own(file, content, model, known)
+    else:
+        state = find_state(content, file)
+        if state.module is not None and model is None:
+            loaded = _whole(file, state, form)
+        else:
+            loaded = _foreign(file, state, model, known)
+        loaded = replace(loaded, how=_with_notes(loaded.how, form, state))
+    loaded.model.eval()
+    return loaded
+
+
+def _own(
+    file: Path, content: Mapping[str, Any], model: str | None, architectures: Architectures
+) -> LoadedCheckpoint:
+    try:
+        checkpoint = decode(content)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    if model is None and checkpoint.architecture not in architectures:
+        raise UserError(
+            f"{file} holds a {checkpoint.architecture!r}, which isn't known here; "
+            "name what builds it with --model package.module:factory"
+        )
+    spec = model if model is not None else checkpoint.architecture
+    architecture, arguments = find_architecture(spec, architectures)
+    if architecture.name == checkpoint.architecture:
+        arguments = checkpoint.arguments | arguments
+    module = architecture.build(arguments)
+    load_into(module, checkpoint.state_dict, what=describe(architecture.name, arguments), source=file)
+    classes = checkpoint.data.get("num_classes", arguments.get("num_classes"))
+    return LoadedCheckpoint(
+        model=module,
+        mask=checkpoint.mask or None,
+        name=file.stem,
+        architecture=architecture.name,
+        arguments=arguments,
+        how=f"{describe(architecture.name, arguments)}, {'given' if model else 'named in the checkpoint'}",
+        num_classes=classes if isinstance(classes, int) else head_classes(checkpoint.state_dict),
+        sha256=sha256(file),
+        data=checkpoint.data or None,
+        config=checkpoint.config,
+        metrics=checkpoint.metrics,
+    )
+
+
+def _whole(file: Path, state: FoundState, form: str) -> LoadedCheckpoint:
+    """A module that came with its code: TorchScript, or a trusted pickle."""
+    module = state.module
+    assert module is not None
+    check_finite(state.tensors, file)
+    name = getattr(module, "original_name", type(module).__name__)
+    kind = "run as it is" if form == "TorchScript archive" else "a pickled module, trusted"
+    return LoadedCheckpoint(
+        model=module.float(),
+        mask=None,
+        name=file.stem,
+        architecture=str(name),
+        how=f"{name}, {kind}",
+        num_classes=head_classes(state.tensors),
+        sha256=sha256(file),
+        config=state.config,
+        metrics=state.metrics,
+    )
+
+
+def _foreign(
+    file: Path, state: FoundState, model: str | None, architectures: Architectures
+) -> LoadedCheckpoint:
+    if model is not None:
+        architecture, given = find_architecture(model, architectures)
+        arguments, why = _arguments(architecture, given, state.tensors), "given"
+    else:
+        candidate, why = recognize(state.tensors, architectures, source=file, hint=state.architecture)
+        architecture, arguments = candidate.architecture, candidate.arguments
+    what = describe(architecture.name, arguments)
+    module = architecture.build(arguments)
+    fit = load_into(module, state.tensors, what=what, source=file)
+    mask = {fit.names[name]: kept for name, kept in (state.mask or {}).items() if name in fit.names}
+    return LoadedCheckpoint(
+        model=module,
+        mask=mask or None,
+        name=file.stem,
+        architecture=architecture.name,
+        arguments=arguments,
+        how=f"{what}, {why}",
+        num_classes=arguments.get("num_classes", head_classes(state.tensors)),
+        sha256=sha256(file),
+        config=state.config,
+        metrics=state.metrics,
+    )
+
+
+def _arguments(
+    architecture: Architecture, given: dict[str, Any], tensors: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """The given arguments, completed by what the shapes suggest where that makes the weights fit better."""
+    suggested = suggested_arguments(architecture, tensors) | given
+    if suggested == given:
+        return given
+    plain, completed = (_differences(architecture, choice, tensors) for choice in (given, suggested))
+    return given if plain <= completed else suggested
+
+
+def _differences(
+    architecture: Architecture, arguments: dict[str, Any], tensors: Mapping[str, Tensor]
+) -> float:
+    try:
+        return compare(tensors, architecture.build(arguments).state_dict()).differences
+    except UserError:  # an argument is left without value, or a suggested one makes no network
+        return math.inf
+
+
+def _with_notes(how: str, form: str, state: FoundState) -> str:
+    place = f" under {'.'.join(state.place)!r}" if state.place else ""
+    return "; ".join([f"{how} ({form}{place})", *state.notes])

@@ -1,0 +1,59 @@
+"""Directions from a file, for ``--directions``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from landscape.directions import Normalization
+from landscape.errors import UserError
+from landscape.planes import GivenPlane
+from landscape.store import load_surface
+
+
+def read_directions(path: Path, normalize: Normalization) -> GivenPlane:
+    """A plane along stored directions.
+
+    Parameters
+    ----------
+    path
+        A surface file written with ``--keep-directions`` (its first plane), or a file of `torch.save` with a
+        list of dicts of tensors by parameter name, one per axis.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, isn't one of these, or holds no directions.
+    """
+    given = _from_surface(path) if path.suffix == ".h5" else _from_torch(path)
+    return GivenPlane(given, normalize, label=path.name.removesuffix(".h5").removesuffix(".surface"))
+
+
+def _from_surface(path: Path) -> list[dict[str, Tensor]]:
+    directions = load_surface(path).planes[0].directions
+    if not directions:
+        raise UserError(f"{path} holds no directions; compute it with --keep-directions")
+    return [{name: torch.from_numpy(value) for name, value in one.items()} for one in directions]
+
+
+def _from_torch(path: Path) -> list[dict[str, Tensor]]:
+    if not path.is_file():
+        raise UserError(f"no file {path}; expected directions for --directions")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a file that isn't one of its own
+        raise UserError(f"{path} can't be read as directions ({type(error).__name__})") from error
+    if not _is_directions(content):
+        raise UserError(f"{path}: expected a list of dicts of tensors by parameter name, one per axis")
+    return list(content)
+
+
+def _is_directions(content: object) -> bool:
+    return (
+        isinstance(content, list | tuple)
+        and len(content) > 0
+        and all(isinstance(one, dict) and one for one in content)
+        and all(isinstance(value, Tensor) for one in content for value in one.values())
+    )

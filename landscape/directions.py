@@ -1,0 +1,157 @@
+"""Directions in weight space: random, between checkpoints, given; masked and normalized.
+
+A direction is a dict of tensors keyed like ``named_parameters``. Everything is drawn and normalized on the
+CPU in float64-safe steps, tensor by tensor in order, so that a seed means the same direction everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from landscape.errors import UserError
+
+Params = dict[str, Tensor]
+Normalization = Literal["filter", "layer", "weight", "none"]
+
+
+def random_direction(params: Mapping[str, Tensor], seed: int, axis: int) -> Params:
+    """Standard Gaussian direction for one axis of a plane.
+
+    Each (seed, axis) pair has its own generator, so an axis doesn't depend on how many others are drawn.
+    """
+    generator = torch.Generator(device="cpu").manual_seed(_mix(seed, axis))
+    return {name: torch.randn(value.shape, generator=generator) for name, value in params.items()}
+
+
+def direction_between(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> Params:
+    """`end` − `start`, so that coordinate 1 is the other network. Floating-point parameters only.
+
+    Raises
+    ------
+    UserError
+        When the two networks don't have the same parameters and shapes.
+    """
+    _check_same_parameters(start, end, "the other checkpoint")
+    return {name: end[name].detach().cpu() - value.detach().cpu() for name, value in start.items()}
+
+
+def given_direction(params: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> Params:
+    """A caller's direction, completed with zeros for the parameters that it doesn't name.
+
+    Raises
+    ------
+    UserError
+        When it names a parameter that the network lacks, has another shape, or isn't finite.
+    """
+    unknown = [name for name in direction if name not in params]
+    if unknown:
+        raise UserError(f"the direction names {unknown[0]!r}, which is no parameter of the network")
+    _check_same_parameters({name: params[name] for name in direction}, direction, "the direction")
+    bad = [name for name, value in direction.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise UserError(f"the direction isn't finite in {bad[0]!r}; expected finite numbers")
+    return {
+        name: direction[name].detach().cpu().float() if name in direction else torch.zeros(value.shape)
+        for name, value in params.items()
+    }
+
+
+def apply_mask(direction: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None) -> Params:
+    """The direction with exact zeros wherever `mask` is False; tensors without a mask are unchanged."""
+    if mask is None:
+        return dict(direction)
+    return {
+        name: torch.where(mask[name].cpu(), value, torch.zeros_like(value)) if name in mask else value
+        for name, value in direction.items()
+    }
+
+
+def normalize(
+    direction: Mapping[str, Tensor],
+    params: Mapping[str, Tensor],
+    how: Normalization = "filter",
+    *,
+    skip_vectors: bool = True,
+) -> Params:
+    """Give the direction the scale of the weights.
+
+    ``filter``: each slice along dimension 0 gets the norm of the same slice of the weights (Li et al.,
+    "Visualizing the Loss Landscape of Neural Nets", 2018, section 4). ``layer``: each tensor gets the norm of
+    the weight tensor. ``weight``: each entry gets the magnitude of its weight. ``none``: unchanged.
+
+    Parameters
+    ----------
+    skip_vectors
+        Zero the direction in tensors of at most one dimension (biases, norm layers), as Li et al. do: their
+        networks' loss is invariant to, or dominated by, the scale of these.
+    """
+    if how not in get_args(Normalization):
+        raise UserError(f"unknown normalization {how!r}; expected one of {', '.join(get_args(Normalization))}")
+    scale = _SCALES[how]
+    return {
+        name: torch.zeros_like(value) if skip_vectors and value.dim() <= 1 else scale(value, params[name])
+        for name, value in direction.items()
+    }
+
+
+def filter_norms(tensor: Tensor) -> Tensor:
+    """Euclidean norm of each slice along dimension 0, shape ``[tensor.shape[0]]``, in float64."""
+    flat = tensor.detach().double().reshape(tensor.shape[0], -1) if tensor.dim() else tensor.double().view(1, 1)
+    return flat.norm(dim=1)
+
+
+def _per_filter(direction: Tensor, weight: Tensor) -> Tensor:
+    shape = (-1, *[1] * (direction.dim() - 1)) if direction.dim() else ()
+    factor = _ratio(filter_norms(weight.cpu()), filter_norms(direction)).reshape(shape)
+    return (direction.double() * factor).to(direction.dtype)
+
+
+def _per_layer(direction: Tensor, weight: Tensor) -> Tensor:
+    factor = _ratio(weight.detach().cpu().double().norm(), direction.double().norm())
+    return (direction.double() * factor).to(direction.dtype)
+
+
+def _per_weight(direction: Tensor, weight: Tensor) -> Tensor:
+    return torch.sign(direction) * weight.detach().cpu().abs().to(direction.dtype)
+
+
+def _unchanged(direction: Tensor, weight: Tensor) -> Tensor:
+    return direction
+
+
+_SCALES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "filter": _per_filter,
+    "layer": _per_layer,
+    "weight": _per_weight,
+    "none": _unchanged,
+}
+
+
+def _ratio(weight_norm: Tensor, direction_norm: Tensor) -> Tensor:
+    """weight/direction, and 0 where the direction is 0 (a wholly pruned filter)."""
+    return torch.where(direction_norm > 0, weight_norm / direction_norm, torch.zeros_like(direction_norm))
+
+
+def _mix(seed: int, axis: int) -> int:
+    """Distinct 63-bit generator seeds for neighbouring (seed, axis) pairs (Weyl steps of SplitMix64)."""
+    return (seed * 0x9E3779B97F4A7C15 + (axis + 1) * 0xBF58476D1CE4E5B9) % (1 << 63)
+
+
+def _check_same_parameters(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], what: str) -> None:
+    for name in _union(ours, theirs):
+        if name not in theirs:
+            raise UserError(f"{what} lacks the parameter {name!r}; both must be of one architecture")
+        if name not in ours:
+            raise UserError(f"{what} has an extra parameter {name!r}; both must be of one architecture")
+        if ours[name].shape != theirs[name].shape:
+            raise UserError(
+                f"{what} has shape {tuple(theirs[name].shape)} for {name!r}, expected {tuple(ours[name].shape)}"
+            )
+
+
+def _union(first: Iterable[str], second: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys([*first, *second]))

@@ -1,0 +1,272 @@
+"""Image data sets as arrays in memory: CIFAR in torchvision's layout, ``npz:``, ``imagefolder:``, the sample.
+
+Only numpy is needed to import this module; Pillow and torchvision are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscape.errors import UserError
+
+Split = Literal["train", "test"]
+Channels = tuple[float, float, float]
+Choose = Callable[[NDArray[np.int64]], NDArray[np.int64]]
+
+CIFAR10_STATISTICS: tuple[Channels, Channels] = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+CIFAR100_STATISTICS: tuple[Channels, Channels] = ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762))
+IMAGENET_STATISTICS: tuple[Channels, Channels] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+STATISTICS: dict[str, tuple[Channels, Channels]] = {
+    "cifar10": CIFAR10_STATISTICS,
+    "cifar100": CIFAR100_STATISTICS,
+    "sample": CIFAR10_STATISTICS,
+}
+"""Mean and standard deviation per channel (R, G, B) of the training split, for pixels in 0..1."""
+
+SAMPLE_FOLDER = Path(__file__).with_name("sample")
+DEFAULT_ROOT = Path("data")
+KINDS = ("cifar10", "cifar100", "sample", "npz:PATH", "imagefolder:PATH")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One split of an image data set, wholly in memory.
+
+    ``images`` is uint8 of shape (N, height, width, 3), ``labels`` int64 of shape (N,); ``classes`` are
+    the class names where known; ``name`` is free of paths (``cifar10``, or the stem of the file or folder).
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...] | None
+    name: str
+    split: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes: of the names where known, else the largest label plus one."""
+        return len(self.classes) if self.classes else int(self.labels.max()) + 1
+
+
+def read_images(
+    spec: str,
+    split: Split,
+    root: str | Path | None = None,
+    *,
+    download: bool = False,
+    choose: Choose | None = None,
+) -> ImageSet:
+    """Read one split of the data set that `spec` names.
+
+    Parameters
+    ----------
+    spec
+        ``cifar10`` or ``cifar100`` (torchvision's folder layout under `root`), ``npz:PATH`` (``train_x``,
+        ``train_y``, ``test_x``, ``test_y``: uint8 NHWC and integer labels; optional ``classes``),
+        ``imagefolder:PATH`` (one folder per class, below ``train``, ``test`` or ``val`` where these
+        exist), or ``sample`` (real CIFAR-10 images that come with the package).
+    root
+        Folder that holds ``cifar-10-batches-py`` and its like; ``./data`` by default.
+    download
+        Let torchvision download CIFAR into `root` when it isn't there.
+    choose
+        Given all labels, the indices to keep, in the order wanted. Image folders decode only these.
+
+    Raises
+    ------
+    UserError
+        When the name is unknown, or files are missing, damaged, empty or not of this form.
+    """
+    kind, _, path = spec.partition(":")
+    if kind == "npz" and path:
+        return _chosen(_read_npz(Path(path), split), choose)
+    if kind == "imagefolder" and path:
+        return _read_folder(Path(path), split, choose)
+    if spec in ("cifar10", "cifar100"):
+        return _chosen(_read_cifar(spec, split, Path(root or DEFAULT_ROOT), download), choose)
+    if spec == "sample":
+        return _chosen(_read_sample(split), choose)
+    raise UserError(f"unknown data {spec!r}{_nearest(kind)}; known: {', '.join(KINDS)}")
+
+
+def _nearest(kind: str) -> str:
+    names = {known.partition(":")[0]: known for known in KINDS}
+    match = difflib.get_close_matches(kind.lower().replace("-", ""), names, n=1)
+    return f" (did you mean {names[match[0]]}?)" if match else ""
+
+
+def _chosen(data: ImageSet, choose: Choose | None) -> ImageSet:
+    if choose is None:
+        return data
+    keep = choose(data.labels)
+    return ImageSet(data.images[keep], data.labels[keep], data.classes, data.name, data.split)
+
+
+def _checked(data: ImageSet, source: object) -> ImageSet:
+    """Refuse arrays that aren't N > 0 RGB images with one label each inside the classes."""
+    images, labels = data.images, data.labels
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise UserError(
+            f"{source}: the {data.split} images are {images.dtype} of shape {images.shape}; "
+            "expected uint8 of shape (N, height, width, 3)"
+        )
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+        raise UserError(
+            f"{source}: the {data.split} labels are {labels.dtype} of shape {labels.shape}; "
+            f"expected integers of shape ({len(images)},)"
+        )
+    if not len(labels):
+        raise UserError(f"{source}: the {data.split} split is empty; at least one image is needed")
+    if labels.min() < 0 or labels.max() >= data.num_classes:
+        raise UserError(
+            f"{source}: labels run from {labels.min()} to {labels.max()}; "
+            f"expected 0 to {data.num_classes - 1}, one for each class"
+        )
+    return ImageSet(images, labels.astype(np.int64), data.classes, data.name, data.split)
+
+
+def _read_npz(path: Path, split: Split) -> ImageSet:
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            missing = [key for key in (f"{split}_x", f"{split}_y") if key not in file]
+            if missing:
+                raise UserError(
+                    f"{path}: no {' and no '.join(missing)}; it holds {', '.join(file) or 'nothing'}"
+                )
+            images, labels = file[f"{split}_x"], file[f"{split}_y"]
+            classes = tuple(str(name) for name in file["classes"]) if "classes" in file else None
+    except FileNotFoundError:
+        raise UserError(f"no file {path}; expected an .npz with {split}_x and {split}_y") from None
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        # A plain .npy gives an array without the context manager, hence the last kinds.
+        raise UserError(f"{path} can't be read as .npz: {error or type(error).__name__}") from error
+    return _checked(ImageSet(images, labels, classes, path.stem, split), path)
+
+
+def _read_cifar(name: str, split: Split, root: Path, download: bool) -> ImageSet:
+    from torchvision import datasets
+
+    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the published pickles are older than numpy's present dtype rules
+        try:
+            data = kind(root, train=split == "train", download=download)
+        except (RuntimeError, OSError) as error:
+            folder = root / kind.base_folder
+            state = "is incomplete or damaged (MD5)" if folder.is_dir() else "does not exist"
+            raise UserError(
+                f"{name}: {folder} {state}: {error}; name the folder that holds {kind.base_folder}, "
+                "or allow the download"
+            ) from error
+    return _checked(ImageSet(data.data, np.asarray(data.targets), tuple(data.classes), name, split), root)
+
+
+def _read_folder(path: Path, split: Split, choose: Choose | None) -> ImageSet:
+    from torchvision.datasets import ImageFolder
+
+    folder = _split_folder(path, split)
+    try:
+        tree = ImageFolder(str(folder))
+    except OSError as error:
+        raise UserError(f"{folder} is no image folder: {error}") from error
+    labels = np.asarray(tree.targets, dtype=np.int64)
+    keep = np.arange(len(labels)) if choose is None else choose(labels)
+    images = _decode_all([Path(tree.samples[index][0]) for index in keep])
+    return _checked(ImageSet(images, labels[keep], tuple(tree.classes), path.resolve().name, split), folder)
+
+
+def _split_folder(path: Path, split: Split) -> Path:
+    if not path.is_dir():
+        raise UserError(f"no folder {path}; expected one folder of images per class")
+    wanted = ("train",) if split == "train" else ("test", "val")
+    there = [name for name in ("train", "test", "val") if (path / name).is_dir()]
+    for name in wanted:
+        if name in there:
+            return path / name
+    if there:
+        raise UserError(
+            f"{path} has {', '.join(there)} but no {' or '.join(wanted)} folder for split {split}"
+        )
+    return path
+
+
+def _decode_all(paths: list[Path], short_side: int = 256, size: int = 224) -> NDArray[np.uint8]:
+    """Decode to one array: as they are if all have one size, else short side resized and centre cropped."""
+    from PIL import Image
+
+    images = []
+    try:
+        sizes = set()
+        for path in paths:
+            with Image.open(path) as image:
+                sizes.add(image.size)
+        for path in paths:
+            with Image.open(path) as image:
+                rgb = image.convert("RGB")
+                images.append(np.asarray(rgb if len(sizes) == 1 else _centre(rgb, short_side, size)))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} can't be decoded: {error}") from error
+    return np.stack(images) if images else np.empty((0, size, size, 3), np.uint8)
+
+
+def _centre(image: Any, short_side: int, size: int) -> Any:
+    from PIL import Image
+
+    scale = short_side / min(image.size)
+    width, height = (max(size, round(length * scale)) for length in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    return resized.crop((left, top, left + size, top + size))
+
+
+def _read_sample(split: Split) -> ImageSet:
+    """Read the shipped sheet; the classes are interleaved, so any prefix is balanced."""
+    from PIL import Image
+
+    try:
+        about = json.loads((SAMPLE_FOLDER / "sample.json").read_text(encoding="utf-8"))
+        part = about["splits"][split]
+        with Image.open(SAMPLE_FOLDER / part["file"]) as sheet:
+            rows = np.asarray(sheet.convert("RGB"))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"the shipped sample can't be read: {error}; install the package again") from error
+    images = from_sheet(rows, part["count"])
+    labels = np.arange(part["count"], dtype=np.int64) % len(about["classes"])
+    if pixel_digest(images) != part["sha256"]:
+        raise UserError(
+            f"the shipped sample's {part['file']} is damaged (SHA-256); install the package again"
+        )
+    return _checked(ImageSet(images, labels, tuple(about["classes"]), "sample", split), SAMPLE_FOLDER)
+
+
+def pixel_digest(images: NDArray[np.uint8]) -> str:
+    """SHA-256 over the uint8 pixels in (N, height, width, channel) order."""
+    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+
+
+def to_sheet(images: NDArray[np.uint8], columns: int = 10) -> NDArray[np.uint8]:
+    """Lay N equal images row by row into one picture of `columns` columns; N must fill the rows."""
+    number, height, width, channels = images.shape
+    grid = images.reshape(number // columns, columns, height, width, channels).swapaxes(1, 2)
+    return np.ascontiguousarray(grid.reshape(-1, columns * width, channels))
+
+
+def from_sheet(sheet: NDArray[np.uint8], count: int, size: int = 32) -> NDArray[np.uint8]:
+    """Take `count` square images out of a sheet again, the inverse of :func:`to_sheet`."""
+    rows, columns = sheet.shape[0] // size, sheet.shape[1] // size
+    grid = sheet.reshape(rows, size, columns, size, 3).swapaxes(1, 2)
+    return np.ascontiguousarray(grid.reshape(-1, size, size, 3)[:count])

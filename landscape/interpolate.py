@@ -1,0 +1,176 @@
+"""Smooth interpolation of a surface from some of its grid points, with error estimates. Needs no torch.
+
+Polyharmonic splines (Duchon 1977): radial basis functions r^p with a polynomial tail. They have no length
+scale to tune, are exact at the nodes and linear in the values, so that one factorization serves any number of
+right-hand sides (the jackknife blocks) and gives every leave-one-out residual in closed form (Rippa 1999).
+Losses span orders of magnitude over a plane, so the spline goes through log, root or plain loss, whichever
+predicts left-out points best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from scipy.spatial import KDTree
+from scipy.spatial.distance import cdist
+
+from landscape.store import BoolArray, FloatArray
+
+
+@dataclass(frozen=True)
+class Transform:
+    """An increasing map under which a loss surface is smoother, and its inverse."""
+
+    forward: Callable[[FloatArray], FloatArray]
+    inverse: Callable[[FloatArray], FloatArray]
+    needs_positive: bool = False
+
+
+# exp and the powers saturate instead of overflowing: a spline may overshoot far outside its nodes.
+TRANSFORMS = {
+    "log": Transform(np.log, lambda x: np.exp(np.minimum(x, 700.0)), needs_positive=True),
+    "cube root": Transform(np.cbrt, lambda x: x**3),
+    "none": Transform(np.asarray, np.asarray),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Spline:
+    """A polyharmonic spline through fixed nodes, ready for any values.
+
+    Attributes
+    ----------
+    nodes
+        Shape ``[n, 2]``.
+    weights
+        Shape ``[n + tail, n]``: maps values at the nodes to coefficients.
+    power, degree
+        Of the radial basis function (odd) and of the polynomial tail (−1: none).
+    """
+
+    nodes: FloatArray
+    weights: FloatArray
+    power: int
+    degree: int
+
+    @classmethod
+    def through(cls, nodes: FloatArray, power: int = 3, degree: int = 2) -> Spline:
+        """Factorize once. The tail's degree falls where the nodes are too few or lie on a line."""
+        while degree >= 0 and not _determined(nodes, degree):
+            degree -= 1
+        n, tail = len(nodes), _monomials(nodes, degree)
+        m = tail.shape[1]
+        system = np.zeros((n + m, n + m))
+        system[:n, :n] = _kernel(nodes, nodes, power)
+        system[:n, n:] = tail
+        system[n:, :n] = tail.T
+        weights = scipy.linalg.solve(system, np.eye(n + m)[:, :n], assume_a="sym")
+        return cls(nodes, weights, power, degree)
+
+    def __call__(self, places: FloatArray, values: FloatArray) -> FloatArray:
+        """Interpolate: places ``[p, 2]``, values ``[n]`` or ``[n, K]``, result ``[p]`` or ``[p, K]``."""
+        return np.asarray(self.basis(places) @ (self.weights @ values))
+
+    def basis(self, places: FloatArray) -> FloatArray:
+        """Basis functions at places, shape ``[p, n + tail]``."""
+        return np.hstack([_kernel(places, self.nodes, self.power), _monomials(places, self.degree)])
+
+    def left_out(self, values: FloatArray) -> FloatArray:
+        """At each node, what the spline through all the others gives: shape ``[n]``."""
+        n = len(self.nodes)
+        diagonal = np.diagonal(self.weights[:n])
+        usable = np.abs(diagonal) > 1e-12 * np.abs(diagonal).max()
+        residual = np.where(usable, (self.weights[:n] @ values) / np.where(usable, diagonal, 1.0), 0.0)
+        return np.asarray(values - residual)
+
+
+def best_transform(spline: Spline, values: FloatArray) -> str:
+    """The transform under which left-out nodes are predicted best, in the units of `values`."""
+    return min(_usable(values), key=lambda name: _left_out_error(spline, values, TRANSFORMS[name]))
+
+
+def interpolate_grid(
+    alpha: FloatArray,
+    beta: FloatArray,
+    computed: BoolArray,
+    values: FloatArray,
+    *,
+    transform: str = "auto",
+) -> FloatArray:
+    """Fill a grid from its computed points.
+
+    Parameters
+    ----------
+    alpha, beta
+        Grid coordinates, shapes ``[A]`` and ``[B]``.
+    computed
+        Shape ``[A, B]``: where `values` are given.
+    values
+        Shape ``[A, B]`` or ``[A, B, K]``; inf marks divergence.
+    transform
+        A key of `TRANSFORMS`, or "auto": the one that predicts left-out points best.
+
+    Returns
+    -------
+    ndarray
+        Shape of `values`. Computed entries are unchanged. A point whose nearest computed neighbour diverged is
+        inf; where fewer than three finite points are known, what is missing stays NaN.
+    """
+    layers = values.reshape(*computed.shape, -1)
+    filled = np.where(computed[..., None], layers, np.nan)
+    places = grid_places(alpha, beta)
+    known = computed.ravel()
+    finite = known & np.isfinite(layers.reshape(len(known), -1)).all(axis=1)
+    missing = ~known
+    if not missing.any() or finite.sum() < 3:
+        return filled.reshape(values.shape)
+    flat = filled.reshape(len(known), -1)
+    spline = Spline.through(places[finite])
+    given = flat[finite]
+    name = best_transform(spline, given.mean(axis=1)) if transform == "auto" else transform
+    if TRANSFORMS[name].needs_positive and not (given > 0).all():
+        name = "none"
+    flat[missing] = TRANSFORMS[name].inverse(spline(places[missing], TRANSFORMS[name].forward(given)))
+    diverged = known & ~finite
+    if diverged.any():
+        nearest = KDTree(places[known]).query(places[missing])[1]
+        flat[np.flatnonzero(missing)[~finite[known][nearest]]] = np.inf
+    return filled.reshape(values.shape)
+
+
+def grid_places(alpha: FloatArray, beta: FloatArray) -> FloatArray:
+    """Coordinates of all grid points, each axis scaled to the unit of its half-width: ``[A·B, 2]``."""
+    return np.stack(np.meshgrid(_scaled(alpha), _scaled(beta), indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def _scaled(axis: FloatArray) -> FloatArray:
+    half = (axis[-1] - axis[0]) / 2
+    return np.asarray((axis - axis.mean()) / half if half > 0 else np.zeros_like(axis))
+
+
+def _usable(values: FloatArray) -> list[str]:
+    positive = bool((values > 0).all())
+    return [name for name, one in TRANSFORMS.items() if positive or not one.needs_positive]
+
+
+def _left_out_error(spline: Spline, values: FloatArray, transform: Transform) -> float:
+    predicted = transform.inverse(spline.left_out(transform.forward(values)))
+    return float(np.sqrt(np.mean((predicted - values) ** 2)))
+
+
+def _kernel(first: FloatArray, second: FloatArray, power: int) -> FloatArray:
+    return np.asarray(cdist(first, second) ** power)
+
+
+def _monomials(places: FloatArray, degree: int) -> FloatArray:
+    x, y = places[:, 0], places[:, 1]
+    columns = [x ** (total - j) * y**j for total in range(degree + 1) for j in range(total + 1)]
+    return np.column_stack(columns) if columns else np.zeros((len(places), 0))
+
+
+def _determined(nodes: FloatArray, degree: int) -> bool:
+    tail = _monomials(nodes, degree)
+    return len(nodes) >= tail.shape[1] and int(np.linalg.matrix_rank(tail)) == tail.shape[1]

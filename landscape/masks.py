@@ -1,0 +1,97 @@
+"""Which weights a sparse network keeps: from the checkpoint, or inferred from exact zeros.
+
+A mask holds bool tensors keyed like ``named_parameters``, True = kept, for the prunable tensors only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from landscape.errors import UserError
+
+Mask = dict[str, Tensor]
+MaskChoice = Literal["auto", "checkpoint", "zeros", "none"]
+
+ZERO_SHARE = 0.10
+"""A weight with a larger share of exact zeros counts as pruned; trained dense weights have none."""
+
+
+def infer_mask(params: Mapping[str, Tensor]) -> Mask | None:
+    """Take exact zeros for pruned weights, in tensors of ≥ 2 dimensions with more than 10 % of them.
+
+    Parameters
+    ----------
+    params
+        Tensors of any shape by parameter name.
+
+    Returns
+    -------
+    dict or None
+        Bool tensors of the same shapes for the tensors that are sparse; None when none is.
+
+    >>> infer_mask({"weight": torch.tensor([[0.0, 2.0], [3.0, 4.0]]), "bias": torch.zeros(2)})
+    {'weight': tensor([[False,  True],
+            [ True,  True]])}
+    """
+    mask = {}
+    for name, value in params.items():
+        kept = value.detach().cpu() != 0
+        if value.dim() >= 2 and int((~kept).sum()) > ZERO_SHARE * kept.numel():
+            mask[name] = kept
+    return mask or None
+
+
+def resolve_mask(
+    choice: str, stored: Mapping[str, Tensor] | None, params: Mapping[str, Tensor]
+) -> tuple[Mask | None, str]:
+    """Choose the mask and say where it comes from: ``"checkpoint"``, ``"zeros"`` or ``"none"``.
+
+    Parameters
+    ----------
+    choice
+        ``auto``: the stored mask, else exact zeros, else none. ``checkpoint``: the stored one.
+        ``zeros``: exact zeros even where a mask is stored. ``none``: treat the network as dense.
+    stored
+        The mask that came with the checkpoint, None where there was none.
+    params
+        The network's parameters by name.
+
+    Raises
+    ------
+    UserError
+        When `choice` is unknown, ``checkpoint`` finds no mask, or a stored mask doesn't fit `params`.
+    """
+    if choice not in get_args(MaskChoice):
+        raise UserError(f"unknown mask {choice!r}; expected one of {', '.join(get_args(MaskChoice))}")
+    if choice == "checkpoint" and not stored:
+        raise UserError("--mask checkpoint: the checkpoint stores no mask; use --mask zeros, none or auto")
+    if choice in ("auto", "checkpoint") and stored:
+        return _checked(stored, params), "checkpoint"
+    mask = infer_mask(params) if choice in ("auto", "zeros") else None
+    return mask, "none" if mask is None else "zeros"
+
+
+def density(mask: Mapping[str, Tensor]) -> float:
+    """Kept share of the masked tensors' weights, in 0..1; 1 for an empty mask.
+
+    >>> density({"weight": torch.tensor([[True, False], [False, False]])})
+    0.25
+    """
+    total = sum(kept.numel() for kept in mask.values())
+    return sum(int(kept.sum()) for kept in mask.values()) / total if total else 1.0
+
+
+def _checked(mask: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Mask:
+    for name, kept in mask.items():
+        if name not in params:
+            raise UserError(f"the mask names {name!r}, which is no parameter of the network")
+        if kept.dtype != torch.bool or kept.shape != params[name].shape:
+            raise UserError(
+                f"the mask of {name!r} is {kept.dtype} of shape {tuple(kept.shape)}; "
+                f"expected torch.bool of shape {tuple(params[name].shape)}"
+            )
+    return {name: kept.detach().cpu() for name, kept in mask.items()}

@@ -1,0 +1,101 @@
+"""What a running computation tells, and a terminal bar that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of a computation after a point.
+
+    Attributes
+    ----------
+    done, expected
+        Points evaluated so far and the number expected in all, over all planes. The second is an estimate
+        while sampling adaptively.
+    plane, planes
+        Which plane is being worked on (from 1) and how many there are.
+    error
+        Stated interpolation error so far as a share of the loss range; NaN while unknown or when exact.
+    seconds_per_point
+        Mean so far in this process.
+    """
+
+    done: int
+    expected: int
+    plane: int
+    planes: int
+    error: float
+    seconds_per_point: float
+
+
+Listener = Callable[[Progress], None]
+
+
+@contextmanager
+def terminal_bar(title: str) -> Iterator[Listener]:
+    """A Rich progress bar on standard error with points, stated error, elapsed time and ETA.
+
+    Where standard error is no terminal (a batch job's log), a plain line every half minute instead.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with _bar(console, title) if console.is_terminal else _lines(console, title) as listener:
+        yield listener
+
+
+@contextmanager
+def _bar(console: object, title: str) -> Iterator[Listener]:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+    with Bar(*columns, console=console, transient=True) as bar:  # type: ignore[arg-type]
+        task = bar.add_task(title, total=None, note="")
+
+        def show(state: Progress) -> None:
+            bar.update(task, completed=state.done, total=state.expected, note=_note(state))
+
+        yield show
+
+
+@contextmanager
+def _lines(console: object, title: str) -> Iterator[Listener]:
+    from time import monotonic
+
+    last = monotonic()
+
+    def show(state: Progress) -> None:
+        nonlocal last
+        if monotonic() - last >= 30:
+            last = monotonic()
+            left = (state.expected - state.done) * state.seconds_per_point
+            console.print(  # type: ignore[attr-defined]
+                f"{title}: {state.done}/{state.expected} points{_note(state)}, ETA {left:.0f} s"
+            )
+
+    yield show
+
+
+def _note(state: Progress) -> str:
+    plane = f" plane {state.plane}/{state.planes}" if state.planes > 1 else ""
+    error = f" error {100 * state.error:.2f} %" if state.error == state.error else ""
+    return plane + error

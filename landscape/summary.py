@@ -1,0 +1,64 @@
+"""What a finished surface says in a few numbers: for the terminal, the viewer and figures. Needs no torch.
+
+This is the one place where `landscape` asks `analysis` (for Ra), and only when it is called.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from landscape.store import Surface
+
+
+def metrics(surface: Surface) -> dict[str, Any]:
+    """Named figures of a surface: a number, a string, or ``(value, low, high)`` with a 95 % interval.
+
+    Roughness is over the first split; centre values are given per split.
+    """
+    from analysis.roughness import roughness
+
+    found: dict[str, Any] = {}
+    if surface.complete:
+        on_loss = roughness(surface).estimates
+        on_log = roughness(surface, log=True).estimates if _positive(surface) else {}
+        found["Ra"] = _interval(on_loss["ra"])
+        if on_log:
+            found["Ra (log loss)"] = _interval(on_log["ra"])
+        found["Sq"] = _interval(on_loss["sq"])
+    found |= center_values(surface)
+    finite = surface.loss[np.isfinite(surface.loss)]
+    if finite.size:
+        found["lowest loss"], found["highest loss"] = float(finite.min()), float(finite.max())
+    density = surface.planes[0].about.get("density")
+    if density is not None:
+        found["sparsity"] = 1.0 - float(density)
+    return found
+
+
+def center_values(surface: Surface) -> dict[str, tuple[float, float, float]]:
+    """Loss and accuracy at the checkpoint, per split, with ± 1.96 standard errors over the examples."""
+    if surface.center is None:
+        return {}
+    several = len(surface.splits) > 1
+    return {
+        f"{name} ({split})" if several else name: _with_stderr(metric.values, metric.stderr, surface.center)
+        for split, one in surface.planes[0].splits.items()
+        for name, metric in one.metrics.items()
+    }
+
+
+def _with_stderr(
+    values: np.ndarray[Any, Any], stderr: np.ndarray[Any, Any], at: tuple[int, int]
+) -> tuple[float, float, float]:
+    value, error = float(values[at]), 1.96 * float(stderr[at])
+    return value, value - error, value + error
+
+
+def _interval(estimate: Any) -> tuple[float, float, float]:
+    return estimate.value, estimate.low, estimate.high
+
+
+def _positive(surface: Surface) -> bool:
+    return bool((surface.loss > 0).all())

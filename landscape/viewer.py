@@ -1,0 +1,398 @@
+"""Surfaces on one self-contained HTML page: `view`, `Page`, and ``python -m landscape.viewer``.
+
+The page holds the numbers as one JSON block, the style and scripts of ``landscape/assets`` and Plotly's
+JavaScript from the installed ``plotly`` package (its full bundle: the smaller 3D one lacks contours and heat
+maps), gzipped and in base64 because that makes the page 2 MB instead of 5; the browser unpacks it. Nothing is
+fetched, and the page's content security policy forbids it: only these two scripts run, known by their
+hashes, so that no name in a file can become code.
+"""
+
+# Annotations are evaluated in this module: cyclopts reads those of the command inside `main`.
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+import re
+import sys
+import webbrowser
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from numbers import Real
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from landscape.errors import UserError, exit_with
+from landscape.files import atomic_path
+from landscape.store import Metric, Plane, Split, Surface, load_surface
+
+Json = dict[str, Any]
+
+ASSETS = Path(__file__).parent / "assets"
+SCRIPTS = (
+    "data",
+    "format",
+    "state",
+    "scales",
+    "figures",
+    "dom",
+    "panels",
+    "export",
+    "controls",
+    "table",
+    "main",
+)
+DIGITS = 6  # of every value on the page; the surface file has them all
+MASKS = {"checkpoint": "mask from the checkpoint", "zeros": "mask from exact zeros", "none": "no mask"}
+NORMALIZATIONS = {
+    "filter": "filter-normalized",
+    "layer": "layer-normalized",
+    "weight": "weight-normalized",
+    "none": "not normalized",
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """A finished page.
+
+    Attributes
+    ----------
+    html
+        The whole document; UTF-8 when written.
+    title
+        Its title.
+    """
+
+    html: str
+    title: str
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page in one step; an earlier file stays whole if that fails (UserError)."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(self.html, encoding="utf-8")
+        return Path(path)
+
+    def open(self) -> Path:
+        """Save the page in a new temporary folder and show it in the user's browser."""
+        path = self.save(Path(mkdtemp(prefix="sharpscape-")) / "surfaces.html")
+        webbrowser.open(path.as_uri())
+        return path
+
+    def _repr_html_(self) -> str:
+        """Jupyter: a sandboxed frame, so that the page and the notebook can't touch each other."""
+        return (
+            f'<iframe title="{html.escape(self.title)}" srcdoc="{html.escape(self.html)}" '
+            'sandbox="allow-scripts allow-downloads" style="width:100%;height:820px;border:0"></iframe>'
+        )
+
+
+def view(
+    surfaces: Sequence[Surface],
+    *,
+    metrics: Sequence[Mapping[str, Any]] | None = None,
+    title: str | None = None,
+) -> Page:
+    """One interactive page of one or many surfaces, side by side.
+
+    Parameters
+    ----------
+    surfaces
+        In the order shown. Their grids, planes and splits may differ; lines share one chart.
+    metrics
+        Rows of the table, one mapping per surface: column name to a number, a text, or
+        ``(value, low, high)``. Default: `landscape.summary.metrics` of each.
+    title
+        Heading of the page; default made from the labels.
+
+    Raises
+    ------
+    UserError
+        Without any surface, or when `metrics` has another length.
+    """
+    surfaces = list(surfaces)
+    if not surfaces:
+        raise UserError("no surface to show; expected at least one")
+    if metrics is None:
+        from landscape.summary import metrics as summarize
+
+        metrics = [summarize(surface) for surface in surfaces]
+    if len(metrics) != len(surfaces):
+        raise UserError(
+            f"{len(metrics)} rows of metrics for {len(surfaces)} surfaces; expected one per surface"
+        )
+    title = title or _title(surfaces)
+    return Page(_render(title, payload(surfaces, metrics)), title)
+
+
+def payload(surfaces: Sequence[Surface], metrics: Sequence[Mapping[str, Any]]) -> Json:
+    """What the page's scripts read, as JSON types; numbers have `DIGITS` significant digits."""
+    return {
+        "format": "sharpscape.page",
+        "version": 1,
+        "generator": _generator(),
+        "columns": list(dict.fromkeys(str(name) for row in metrics for name in row)),
+        "surfaces": [_surface(surface, row) for surface, row in zip(surfaces, metrics, strict=True)],
+    }
+
+
+def _surface(surface: Surface, row: Mapping[str, Any]) -> Json:
+    return {
+        "label": surface.label,
+        "dim": surface.dim,
+        "complete": surface.complete,
+        "alpha": _rounded(surface.alpha, 10),
+        "beta": _rounded(surface.beta, 10),
+        "center": surface.center,
+        "planes": [
+            _plane(plane, name, surface)
+            for plane, name in zip(surface.planes, _plane_names(surface), strict=True)
+        ],
+        "metrics": [{"name": str(name), **_cell(value)} for name, value in row.items()],
+        "facts": list(_facts({**surface.about, "settings": surface.settings})),
+    }
+
+
+def _plane(plane: Plane, name: str, surface: Surface) -> Json:
+    units = surface.about.get("units")
+    return {
+        "name": name,
+        "notes": [*_notes(plane.about), name],
+        "axes": [_axis_title("α", "alpha_to", plane.about), _axis_title("β", "beta_to", plane.about)],
+        "computed": "".join(np.where(plane.computed.ravel(), "1", "0")),
+        "splits": [
+            _split(split_name, split, units if isinstance(units, Mapping) else {})
+            for split_name, split in plane.splits.items()
+        ],
+    }
+
+
+def _split(name: str, split: Split, units: Mapping[str, Any]) -> Json:
+    # A classifier's loss is a cross-entropy; the unit of any other is the caller's to say.
+    known = {"accuracy": "fraction"} | ({"loss": "nats"} if "accuracy" in split.metrics else {})
+    return {
+        "name": name,
+        "examples": split.examples,
+        "metrics": [
+            {
+                "name": metric_name,
+                "unit": str(units.get(metric_name, known.get(metric_name, ""))),
+                **_metric(metric),
+            }
+            for metric_name, metric in split.metrics.items()
+        ],
+    }
+
+
+def _metric(metric: Metric) -> Json:
+    """Values with null where there is none; `diverged` lists the flat indices of the infinite ones."""
+    return {
+        "values": _rounded(metric.values, DIGITS),
+        "diverged": np.flatnonzero(np.isinf(metric.values)).tolist(),
+        "stderr": _rounded(metric.stderr, 3) if np.isfinite(metric.stderr).any() else None,
+        "error": _number(metric.error, 3),
+    }
+
+
+def _rounded(values: npt.NDArray[np.float64], digits: int) -> list[float | None]:
+    return [_number(value, digits) for value in values.ravel().tolist()]
+
+
+def _number(value: float, digits: int) -> float | None:
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else None
+
+
+def _cell(value: Any) -> Json:
+    """A table cell: ``{"value"}``, ``{"value", "low", "high"}`` or ``{"text"}``."""
+    if isinstance(value, tuple | list) and len(value) == 3 and all(_is_finite(part) for part in value):
+        return dict(
+            zip(("value", "low", "high"), (_number(float(part), DIGITS) for part in value), strict=True)
+        )
+    if isinstance(value, tuple | list) and len(value) == 3:
+        return _cell(value[0])
+    if _is_finite(value):
+        return {"value": _number(float(value), DIGITS)}
+    if isinstance(value, bool | np.bool_):
+        return {"text": "yes" if value else "no"}
+    if isinstance(value, Real):
+        return {"text": "—" if np.isnan(float(value)) else "not finite"}
+    return {"text": "—" if value is None else str(value)}
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(float(value)))
+
+
+def _notes(about: Mapping[str, Any]) -> list[str]:
+    """Mask and normalization in words: without them two surfaces can't be compared."""
+    mask = str(about.get("mask", "mask unknown"))
+    density = about.get("density")
+    sparse = f", {100 * (1 - density):.4g} % sparse" if _is_finite(density) and density < 1 else ""
+    return [
+        MASKS.get(mask, mask) + sparse,
+        _normalization(str(about.get("normalize", "normalization unknown"))),
+    ]
+
+
+def _normalization(name: str) -> str:
+    return NORMALIZATIONS.get(name, name)
+
+
+def _axis_title(symbol: str, end: str, about: Mapping[str, Any]) -> str:
+    """Such as "α (filter-normalized)", or "β (1 = NAME)" where the axis leads to another network."""
+    if about.get(end):
+        return f"{symbol} (1 = {about[end]})"
+    normalize = str(about.get("normalize", ""))
+    own = re.search(rf"{symbol}: (\w+)", normalize)  # "none (β: filter)": axes that differ
+    name = own[1] if own else normalize
+    return f"{symbol} ({_normalization(name)})" if name else symbol
+
+
+def _plane_names(surface: Surface) -> list[str]:
+    """A short, distinct name for each plane of a surface."""
+    names = [_plane_name(plane.about) for plane in surface.planes]
+    return [f"{name} ({index + 1})" if names.count(name) > 1 else name for index, name in enumerate(names)]
+
+
+def _plane_name(about: Mapping[str, Any]) -> str:
+    if about.get("alpha_to"):
+        return f"towards {about['alpha_to']}"
+    if about.get("kind") == "given":
+        return str(about.get("label", "given directions"))
+    return f"direction seed {about['seed']}" if "seed" in about else str(about.get("kind", "plane"))
+
+
+def _facts(about: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Nested provenance as (name, text) lines."""
+    for key, value in about.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _facts(value, f"{name} · ")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            yield name, text if len(text) <= 400 else f"{text[:399]}…"
+
+
+def _title(surfaces: Sequence[Surface]) -> str:
+    labels = " · ".join(surface.label for surface in surfaces)
+    return labels if len(surfaces) == 1 or len(labels) <= 72 else "Loss landscapes"
+
+
+def _generator() -> str:
+    try:
+        return f"sharpscape {version('sharpscape')}"
+    except PackageNotFoundError:
+        return "sharpscape"
+
+
+def _render(title: str, data: Json) -> str:
+    plotly, packed = _plotly()
+    script = '(() => {\n"use strict";\n' + "\n".join(_asset(f"{name}.js") for name in SCRIPTS) + "})();"
+    # Sources are hashes: injected code could not run even if a name got past the escaping.
+    policy = (
+        f"default-src 'none'; script-src '{_source_hash(script)}' '{plotly}'; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    parts = {
+        "title": html.escape(title).encode("ascii", "xmlcharrefreplace").decode(),
+        "policy": policy,
+        "style": _asset("viewer.css"),
+        "payload": _script_json(data),
+        "plotly": packed,
+        "script": script,
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("viewer.html"))
+
+
+def _script_json(data: Json) -> str:
+    """JSON that no HTML parser can leave: ASCII only, with ``<``, ``>`` and ``&`` escaped."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+@cache
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> tuple[str, str]:
+    """Plotly's bundle without importing Plotly: the hash of the source, and the source packed."""
+    package = find_spec("plotly")
+    if package is None or package.origin is None:
+        raise UserError("the package plotly isn't installed; the viewer needs it: pip install plotly")
+    source = (Path(package.origin).parent / "package_data" / "plotly.min.js").read_bytes()
+    source = source.replace(b"\r\n", b"\n")
+    packed = base64.b64encode(gzip.compress(source, 9, mtime=0)).decode()
+    return _source_hash(source.decode()), packed
+
+
+def _source_hash(source: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}"
+
+
+EXAMPLES = """
+Examples:
+
+  python -m landscape.viewer dense.surface.h5 sparse.surface.h5 -o compare.html
+      two surfaces side by side, in one file that can be sent to anyone
+
+  python -m landscape.viewer runs/*.surface.h5 --title "ResNet-20, five seeds" --open
+      and show it now
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command ``python -m landscape.viewer``; bad input ends in one line and exit code 2."""
+    from cyclopts import App, CycloptsError, Parameter
+
+    app = App(name="python -m landscape.viewer", version=_generator, help_epilogue=EXAMPLES, help_format="plaintext")
+
+    @app.default
+    def show(
+        *files: Annotated[
+            Path, Parameter(name="FILE", help="Surface files (.surface.h5), in the order shown.")
+        ],
+        output: Annotated[
+            Path | None,
+            Parameter(name=["--output", "-o"], help="The page; default: beside the first file, as .html."),
+        ] = None,
+        title: Annotated[str | None, Parameter(help="Heading; default: made from the surfaces.")] = None,
+        open_page: Annotated[
+            bool, Parameter(name="--open", negative="", help="Show the page in the browser afterwards.")
+        ] = False,
+    ) -> None:
+        """One self-contained, interactive HTML page of loss surfaces. It needs no network."""
+        path = _run(files, output, title)
+        if open_page:
+            webbrowser.open(path.resolve().as_uri())
+
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except (CycloptsError, UserError) as error:
+        exit_with(UserError(f"{error}; see --help") if isinstance(error, CycloptsError) else error)
+
+
+def _run(files: Sequence[Path], output: Path | None, title: str | None) -> Path:
+    if not files:
+        raise UserError("no surface file given; see --help")
+    path = output or files[0].with_name(re.sub(r"\.h5$", "", files[0].name) + ".html")
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--output {path}: expected a name that ends in .html")
+    page = view([load_surface(file) for file in files], title=title)
+    page.save(path)
+    size = path.stat().st_size / 1e6
+    print(f"{path}: {len(files)} surface{'s' * (len(files) > 1)}, {size:.1f} MB; opens in any browser")
+    return path
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
