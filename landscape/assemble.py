@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from landscape.interpolate import Spline, best_transform, grid_places, interpolate_grid
+from landscape.interpolate import Spline, best_transform, grid_places, interpolate_grid, left_out_errors
 from landscape.record import Record
 from landscape.store import BoolArray, FloatArray, Json, Metric, Plane, Split
 
@@ -56,23 +56,18 @@ def _fill(
     elif stated is not None:
         error = stated
     else:
-        error = left_out_error(alpha, beta, computed, metric.values, transform)
+        error = _left_out(alpha, beta, computed, metric.values, transform)
     return Metric(values, stderr, error, metric.blocks)
 
 
-def left_out_error(
+def _left_out(
     alpha: FloatArray, beta: FloatArray, computed: BoolArray, values: FloatArray, transform: str
 ) -> float:
     """Largest error of predicting a computed point from the others; NaN with too few of them."""
-    from landscape.interpolate import TRANSFORMS
-
     finite = computed.ravel() & np.isfinite(values).ravel()
     if finite.sum() < 8:
         return float("nan")
-    given = values.ravel()[finite]
-    one = TRANSFORMS[transform]
-    spline = Spline.through(grid_places(alpha, beta)[finite])
-    return float(np.max(np.abs(one.inverse(spline.left_out(one.forward(given))) - given)))
+    return float(left_out_errors(grid_places(alpha, beta)[finite], values.ravel()[finite], transform).max())
 
 
 def _transform(alpha: FloatArray, beta: FloatArray, computed: BoolArray, values: FloatArray) -> str:

@@ -1,7 +1,7 @@
 """Anyone's checkpoint to a module, its mask, and what is known about it.
 
 The steps have a file each: ``checkpoint_read`` (bytes to objects), ``checkpoint_state`` (the weights in
-these), ``checkpoint_recognize`` and ``checkpoint_models`` (the architecture), ``checkpoint_fit`` (both together).
+these), ``checkpoint_recognize`` and ``checkpoint_models`` (the architecture), ``checkpoint_fit`` (into it).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ import torch
 
 _PLAIN = re.compile(
     r"collections\.OrderedDict|torch\._utils\._rebuild_\w+|torch\.(storage\.)?\w+Storage|torch\.\w*Size|"
-    r"torch\.(float|int|uint|bool|bfloat|complex)\w*|torch\.device|torch\._tensor\.\w+|argparse\.Namespace|"
+    r"torch\.(float|int|uint|bool|bfloat|complex)\w*|torch\.device|torch\._tensor\.\w+|torch\.nn\.parameter\.Parameter|argparse\.Namespace|"
     r"numpy\.(_?core\.multiarray\.\w+|ndarray|dtype|dtypes\.\w+)|_codecs\.encode"
 )
 

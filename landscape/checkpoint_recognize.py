@@ -179,6 +179,8 @@ def _unknown(tried: list[Candidate], exact: list[Candidate]) -> str:
         return f"its weights fit several models: {', '.join(one.text for one in exact)}"
     if not tried:
         return "its model is not named and can't be told from its weights"
-    nearest = min(tried, key=lambda one: one.fit.differences)
     names = ", ".join(dict.fromkeys(one.architecture.name for one in tried))
-    return f"its weights fit none of {names}; nearest is {nearest.text}: {nearest.fit.summary}"
+    nearest = min(tried, key=lambda one: one.fit.differences)
+    close = nearest.fit.differences < len(nearest.fit.names)
+    hint = f"; nearest is {nearest.text}: {nearest.fit.summary}" if close else ""
+    return f"its weights fit none of {names}{hint}"

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-import platform
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -18,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landscape.assemble import assemble_plane
 from landscape.directions import Params
 from landscape.engine import Engine
 from landscape.errors import UserError
@@ -26,13 +19,13 @@ from landscape.examples import Examples
 from landscape.losses import Loss, classification
 from landscape.masks import density, resolve_mask
 from landscape.planes import PlaneSpec, RandomPlane
-from landscape.progress import Listener, Progress
-from landscape.record import Index, Record
-from landscape.sampling import Sampler, adaptive, exact
-from landscape.store import Json, Plane, Surface, load_surface, settings_difference
+from landscape.progress import Listener
+from landscape.provenance import describe_run, digest
+from landscape.run import Run
+from landscape.sampling import adaptive, exact
+from landscape.store import Json, Surface, load_surface, settings_difference
 
 Data: TypeAlias = Examples | tuple[Tensor, ...] | Iterable[Any]
-SAVE_EVERY_SECONDS = 2.0
 
 
 def compute_surface(
@@ -42,6 +35,7 @@ def compute_surface(
     loss: Loss = classification,
     plane: PlaneSpec | Sequence[PlaneSpec] | None = None,
     mask: Mapping[str, Tensor] | Literal["auto", "none"] = "auto",
+    mask_source: str = "given",
     points: int | tuple[int, int] = 51,
     span: float = 1.0,
     dim: Literal[1, 2] = 2,
@@ -79,6 +73,8 @@ def compute_surface(
     mask
         Kept weights by parameter name (True = kept); "auto" takes them from exact zeros, "none" leaves the
         directions dense.
+    mask_source
+        What the file calls a mask that is given as tensors.
     points, span, dim
         Grid points per axis, half-width in units of the directions, and 1 for a line or 2 for a plane.
     exact_grid
@@ -108,159 +104,63 @@ def compute_surface(
     UserError
         For unusable arguments, non-finite weights, or a file at `path` with other settings.
     """
-    planes = [plane or RandomPlane()] if not isinstance(plane, Sequence) else list(plane)
+    planes = list(plane) if isinstance(plane, Sequence) else [plane or RandomPlane()]
     shape = _shape(points, dim)
     _check(planes, shape, span, tolerance, max_points)
     params = _finite_params(model)
     splits = {name: _examples(one) for name, one in _splits(data).items()}
-    found_mask, mask_source = _mask(mask, params)
+    kept, source = resolve_mask(mask, None, params) if isinstance(mask, str) else (mask, mask_source)
+    alpha = planes[0].axis(0, shape[0], span)
+    beta = planes[0].axis(1, shape[1], span) if dim == 2 else np.zeros(1)
     device = _device(device)
-    axes = [planes[0].axis(axis, count, span) for axis, count in enumerate(shape[:dim])]
-    alpha, beta = axes[0], axes[1] if dim == 2 else np.zeros(1)
 
-    def engine_for(spec: PlaneSpec) -> tuple[Engine, list[Params]]:
-        directions = spec.directions(params, found_mask, dim)
-        engine = Engine(
-            model, splits, loss, directions, device=device, dtype=dtype, batch_norm=batch_norm,
+    def prepare(spec: PlaneSpec) -> tuple[Engine, list[Params]]:
+        directions = spec.directions(params, kept, dim)
+        return Engine(
+            model,
+            splits,
+            loss,
+            directions,
+            device=device,
+            dtype=dtype,
+            batch_norm=batch_norm,
             batch_size=batch_size,
-        )  # fmt: skip
-        return engine, directions
+        ), directions
 
-    started = time.time()
-    engine, directions = engine_for(planes[0])
+    engine, directions = prepare(planes[0])
     settings: Json = {
-        "network": _digest({**params, **dict(model.named_buffers())}),
+        "network": digest({**params, **dict(model.named_buffers())}),
         "examples": {name: one.digest() for name, one in splits.items()},
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
         "planes": [spec.about() for spec in planes],
-        "mask": {"source": mask_source, "digest": _digest(found_mask or {})},
+        "mask": {"source": source, "digest": digest(kept or {})},
         "alpha": [float(alpha[0]), float(alpha[-1]), len(alpha)],
         "beta": [float(beta[0]), float(beta[-1]), len(beta)],
         "sampling": "exact" if exact_grid else {"tolerance": tolerance, "max_points": max_points},
-        "engine": {key: engine.about[key] for key in ("device", "dtype", "batch_size", "folded", "batch_norm")},
-        "directions": keep_directions,
+        "engine": {name: engine.about[name] for name in _ENGINE_SETTINGS},
+        "keep_directions": keep_directions,
     }
     earlier = _earlier(path, settings, overwrite)
     if earlier is not None and earlier.complete:
         return earlier
-    run = _Run(
-        Surface(alpha, beta, (), settings, {}, complete=False),
+    facts = {"label": label, **describe_run(params, engine.about), **(about or {})}
+    run = Run(
+        Surface(alpha, beta, (), settings, facts, complete=False),
+        len(planes),
         Path(path) if path is not None else None,
         progress,
-        len(planes),
-        (earlier.about.get("timing", {}) if earlier is not None else {}),
+        earlier,
     )
     for number, spec in enumerate(planes):
         if number:
-            engine, directions = engine_for(spec)
-        old = earlier.planes[number] if earlier is not None and number < len(earlier.planes) else None
-        facts = spec.about()
-        facts.setdefault("mask", mask_source)
-        facts["density"] = None if found_mask is None else density(found_mask)
-        run.about = _about(label, about, engine, params, started)
-        run.plane(
-            engine,
-            exact(alpha, beta) if exact_grid else adaptive(alpha, beta, tolerance, max_points),
-            Record.from_plane(old) if old is not None else Record((len(alpha), len(beta))),
-            facts,
-            directions if keep_directions else [],
-        )
+            engine, directions = prepare(spec)
+        sampler = exact(alpha, beta) if exact_grid else adaptive(alpha, beta, tolerance, max_points)
+        described = {"mask": source, "density": None if kept is None else density(kept), **spec.about()}
+        run.plane(engine, sampler, described, directions if keep_directions else [])
     return run.finish()
 
 
-class _Run:
-    """Drives engine and sampler, keeps the file up to date and tells the listener."""
-
-    def __init__(
-        self,
-        frame: Surface,
-        path: Path | None,
-        listener: Listener | None,
-        planes: int,
-        earlier_timing: Mapping[str, Any],
-    ) -> None:
-        self.frame = frame
-        self.path = path
-        self.listener = listener
-        self.planes = planes
-        self.about: Json = {}
-        self._finished: list[Plane] = []
-        self._seconds = 0.0
-        self._evaluated = 0
-        self._earlier = earlier_timing
-        self._expected: list[int] = []
-
-    def plane(
-        self, engine: Engine, sampler: Sampler, record: Record, facts: Json, directions: Sequence[Params]
-    ) -> None:
-        """Evaluate one plane until its sampler is content; whatever stops it, the file gets what is there."""
-        tensors = tuple({name: value.numpy() for name, value in one.items()} for one in directions)
-        unsaved = time.monotonic()
-
-        def partial() -> Plane:
-            return replace(
-                assemble_plane(self.frame.alpha, self.frame.beta, record, facts, sampler.error),
-                directions=tensors,
-            )
-
-        try:
-            for batch in sampler.batches(record.losses):
-                for index in batch:
-                    if record.computed[index]:
-                        continue
-                    self._evaluate(engine, record, index)
-                    self._tell(sampler, record)
-                    if self.path is not None and time.monotonic() - unsaved > SAVE_EVERY_SECONDS:
-                        self._surface(partial(), complete=False).save(self.path)
-                        unsaved = time.monotonic()
-        except BaseException:
-            if self.path is not None and record.computed.any():
-                self._surface(partial(), complete=False).save(self.path)
-            raise
-        self._finished.append(partial())
-        self._expected.append(int(record.computed.sum()))
-        complete = len(self._finished) == self.planes
-        if self.path is not None and not complete:
-            self._surface(None, complete=False).save(self.path)
-
-    def finish(self) -> Surface:
-        """The whole surface, saved."""
-        surface = self._surface(None, complete=True)
-        if self.path is not None:
-            surface.save(self.path)
-        return surface
-
-    def _evaluate(self, engine: Engine, record: Record, index: Index) -> None:
-        began = time.perf_counter()
-        coordinates = [float(self.frame.alpha[index[0]]), float(self.frame.beta[index[1]])]
-        record.add(index, engine.evaluate(coordinates[: self.frame.dim]))
-        self._seconds += time.perf_counter() - began
-        self._evaluated += 1
-
-    def _tell(self, sampler: Sampler, record: Record) -> None:
-        if self.listener is None:
-            return
-        here = int(record.computed.sum())
-        expected = max(here, sampler.expected)
-        rest = self.planes - len(self._finished) - 1
-        self.listener(
-            Progress(
-                done=sum(self._expected) + here,
-                expected=sum(self._expected) + expected * (1 + rest),
-                plane=len(self._finished) + 1,
-                planes=self.planes,
-                error=sampler.relative_error,
-                seconds_per_point=self._seconds / max(1, self._evaluated),
-            )
-        )
-
-    def _surface(self, current: Plane | None, *, complete: bool) -> Surface:
-        planes = (*self._finished, *([current] if current is not None else []))
-        timing = {
-            "seconds": self._seconds + float(self._earlier.get("seconds", 0.0)),
-            "points": self._evaluated + int(self._earlier.get("points", 0)),
-        }
-        return replace(self.frame, planes=planes, about=self.about | {"timing": timing}, complete=complete)
+_ENGINE_SETTINGS = ("device", "dtype", "batch_size", "folded", "batch_norm")
 
 
 def _shape(points: int | tuple[int, int], dim: int) -> tuple[int, int]:
@@ -310,14 +210,6 @@ def _examples(data: Data) -> Examples:
     return Examples.from_batches(data)
 
 
-def _mask(
-    mask: Mapping[str, Tensor] | Literal["auto", "none"], params: Params
-) -> tuple[Mapping[str, Tensor] | None, str]:
-    if isinstance(mask, str):
-        return resolve_mask(mask, None, params)
-    return mask, "checkpoint"
-
-
 def _device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -341,42 +233,3 @@ def _earlier(path: str | os.PathLike[str] | None, settings: Json, overwrite: boo
             "choose another output path, or overwrite it with --overwrite"
         )
     return earlier
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """Short SHA-256 over names, types, shapes and bytes."""
-    sha = hashlib.sha256()
-    for name, value in tensors.items():
-        flat = value.detach().cpu().contiguous()
-        sha.update(f"{name} {flat.dtype} {tuple(flat.shape)}\n".encode())
-        sha.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()[:16]
-
-
-def _about(
-    label: str, extra: Mapping[str, Any] | None, engine: Engine, params: Params, started: float
-) -> Json:
-    kept = sum(int(torch.count_nonzero(value)) for value in params.values())
-    return {
-        "label": label,
-        "parameters": sum(value.numel() for value in params.values()),
-        "nonzero_parameters": kept,
-        "engine": dict(engine.about),
-        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "sharpscape": _version("sharpscape"),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "hardware": {"processor": platform.machine(), "threads": torch.get_num_threads()},
-        **(extra or {}),
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-

@@ -90,7 +90,9 @@ def normalize(
         networks' loss is invariant to, or dominated by, the scale of these.
     """
     if how not in get_args(Normalization):
-        raise UserError(f"unknown normalization {how!r}; expected one of {', '.join(get_args(Normalization))}")
+        raise UserError(
+            f"unknown normalization {how!r}; expected one of {', '.join(get_args(Normalization))}"
+        )
     scale = _SCALES[how]
     return {
         name: torch.zeros_like(value) if skip_vectors and value.dim() <= 1 else scale(value, params[name])
@@ -100,7 +102,9 @@ def normalize(
 
 def filter_norms(tensor: Tensor) -> Tensor:
     """Euclidean norm of each slice along dimension 0, shape ``[tensor.shape[0]]``, in float64."""
-    flat = tensor.detach().double().reshape(tensor.shape[0], -1) if tensor.dim() else tensor.double().view(1, 1)
+    flat = (
+        tensor.detach().double().reshape(tensor.shape[0], -1) if tensor.dim() else tensor.double().view(1, 1)
+    )
     return flat.norm(dim=1)
 
 

@@ -92,6 +92,13 @@ def best_transform(spline: Spline, values: FloatArray) -> str:
     return min(_usable(values), key=lambda name: _left_out_error(spline, values, TRANSFORMS[name]))
 
 
+def left_out_errors(nodes: FloatArray, values: FloatArray, transform: str = "auto") -> FloatArray:
+    """Absolute error of predicting each value ``[n]`` from all the others, at nodes ``[n, 2]``."""
+    spline = Spline.through(nodes)
+    one = TRANSFORMS[best_transform(spline, values) if transform == "auto" else transform]
+    return np.asarray(np.abs(one.inverse(spline.left_out(one.forward(values))) - values))
+
+
 def interpolate_grid(
     alpha: FloatArray,
     beta: FloatArray,

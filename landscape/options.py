@@ -151,6 +151,7 @@ class OutputOptions:
     """Write the picture (PNG)."""
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
 class Options:
     """Everything that the command can be told."""
@@ -187,7 +188,9 @@ class Options:
         if self.plane.between and self.plane.directions:
             raise UserError("--between and --directions exclude each other; give one of them")
         if self.plane.planes > 1 and (self.plane.between or self.plane.directions):
-            raise UserError("--planes is about random directions; leave it out with --between or --directions")
+            raise UserError(
+                "--planes is about random directions; leave it out with --between or --directions"
+            )
 
 
 def _at_least(name: str, value: Any, least: int) -> None:

@@ -69,7 +69,11 @@ def _cells(surface: Surface, row: dict[str, Any]) -> list[tuple[str, str]]:
     timing = surface.about.get("timing", {})
     examples = sum(split.examples for split in first.splits.values())
     rate = examples * timing.get("points", 0) / timing["seconds"] if timing.get("seconds") else float("nan")
-    diverged = int(sum(np.isinf(plane.splits[surface.splits[0]].metrics["loss"].values).sum() for plane in surface.planes))
+    diverged = int(
+        sum(
+            np.isinf(plane.splits[surface.splits[0]].metrics["loss"].values).sum() for plane in surface.planes
+        )
+    )
     return [
         *((name, _text(name, value)) for name, value in row.items() if name not in _RANGE),
         ("loss range", f"{_number(row.get('lowest loss'))} to {_number(row.get('highest loss'))}"),
@@ -95,7 +99,11 @@ def _error(surface: Surface) -> str:
     finite = surface.loss[np.isfinite(surface.loss)]
     width = float(np.ptp(finite)) if finite.size else float("nan")
     worst = max(errors)
-    return "none: every point computed" if worst == 0 else f"{_number(worst)} ({100 * worst / width:.2f} % of range)"
+    return (
+        "none: every point computed"
+        if worst == 0
+        else f"{_number(worst)} ({100 * worst / width:.2f} % of range)"
+    )
 
 
 def _text(name: str, value: Any) -> str:

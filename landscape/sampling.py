@@ -14,17 +14,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import KDTree
 
-from landscape.interpolate import TRANSFORMS, Spline, best_transform, grid_places
+from landscape.interpolate import TRANSFORMS, Spline, best_transform, grid_places, left_out_errors
 from landscape.store import BoolArray, FloatArray
 
 Index = tuple[int, int]
 Losses = Callable[[Sequence[Index]], FloatArray]
 IntArray = npt.NDArray[np.int64]
 
-START_PER_AXIS = 6
+START_PER_AXIS = 5
 BATCH = 5
 SMALL_GRID = 64  # fewer grid points than this aren't worth interpolating
 HELD_OUT = 20  # newest predictions behind the stated error
+LEFT_OUT_QUANTILE = 0.99
 
 
 class Sampler(Protocol):
@@ -85,3 +86,137 @@ def _strided(count: int, stride: int) -> IntArray:
 
 def _indices(where: BoolArray) -> list[Index]:
     return [(int(i), int(j)) for i, j in np.argwhere(where)]
+
+
+class _Adaptive:
+    """Greedy: the next points are where two splines of different order disagree most.
+
+    Both go through all points known so far, so their disagreement vanishes there and grows where the surface
+    isn't pinned down yet. To it comes what prediction from the other points misses at the nearest known
+    ones, growing with the distance to them, which finds kinks that both splines smooth over.
+
+    The stated error, which also stops the sampling, is the larger of two held-out ones: the worst of the
+    newest residuals (each point is predicted before it is evaluated, and was chosen for being hard), and the
+    99th percentile of predicting each known point from all others, which leaves a hole twice as wide as any
+    there is.
+    """
+
+    def __init__(self, alpha: FloatArray, beta: FloatArray, tolerance: float, limit: int) -> None:
+        self.shape = (len(alpha), len(beta))
+        self.places = grid_places(alpha, beta)
+        self.cell = 2.0 / (max(self.shape) - 1)
+        self.tolerance = tolerance
+        self.limit = limit
+        self.error = self.relative_error = float("nan")
+        self.expected = min(limit, self.shape[0] * self.shape[1])
+
+    def batches(self, losses: Losses) -> Iterator[list[Index]]:
+        known = self._start()[: self.limit]
+        yield self._grid_indices(known)
+        values = losses(self._grid_indices(known))
+        residuals: list[float] = []
+        while len(known) < min(self.limit, len(self.places)):
+            new, predicted = self._next(np.array(known), values)
+            yield self._grid_indices(new)
+            found = losses(self._grid_indices(new))
+            both = np.isfinite(found) & np.isfinite(predicted)
+            residuals += list(np.abs(found - predicted)[both])
+            known, values = known + new, np.append(values, found)
+            self._state_error(residuals, np.array(known), values)
+            if self._content(np.array(known), values):
+                break
+        if len(known) == len(self.places):
+            self.error = self.relative_error = 0.0
+
+    def _start(self) -> list[int]:
+        """Chebyshev-like grid lines: denser towards the edges, where neighbours lie on one side only."""
+        lines = [_cosine(count, START_PER_AXIS) for count in self.shape]
+        return [int(i) * self.shape[1] + int(j) for i in lines[0] for j in lines[1]]
+
+    def _next(self, known: IntArray, values: FloatArray) -> tuple[list[int], FloatArray]:
+        finite = np.isfinite(values)
+        if finite.sum() < 3:
+            return self._farthest(known)
+        nodes = self.places[known[finite]]
+        near, far = Spline.through(nodes, 3), Spline.through(nodes, 5)
+        transform = TRANSFORMS[best_transform(near, values[finite])]
+        given = transform.forward(values[finite])
+        prediction = transform.inverse(near(self.places, given))
+        distance = np.asarray(KDTree(self.places[known]).query(self.places)[0])
+        score = np.abs(prediction - transform.inverse(far(self.places, given)))
+        missed = np.abs(transform.inverse(near.left_out(given)) - values[finite])
+        score += distance * _nearby(self.places, nodes, missed)
+        if not finite.all():
+            score = self._near_divergence(known, finite, score)
+        chosen = self._spread(score, distance, known)
+        return chosen, prediction[chosen]
+
+    def _spread(self, score: FloatArray, distance: FloatArray, known: IntArray) -> list[int]:
+        """The best-scored points, each damping the score of its surroundings."""
+        score = np.where(distance > 0, score + 1e-300, -1.0)
+        chosen: list[int] = []
+        for _ in range(min(BATCH, self.limit - len(known), len(self.places) - len(known))):
+            best = int(np.argmax(score))
+            chosen.append(best)
+            reach = 0.7 * max(float(distance[best]), self.cell)
+            away = np.sum((self.places - self.places[best]) ** 2, axis=1)
+            score = np.where(score > 0, score * (1 - np.exp(-away / reach**2)), score)
+            score[best] = -1.0
+        return chosen
+
+    def _near_divergence(self, known: IntArray, finite: BoolArray, score: FloatArray) -> FloatArray:
+        """No points deep inside what diverged; first of all those that pin down its border."""
+        inside, outside = self._distances(known, finite)
+        score = np.where(outside < inside, 0.0, score)
+        border = self._border(inside, outside)
+        return np.where(border, score.max() * (2.0 + np.minimum(inside, outside)), score)
+
+    def _distances(self, known: IntArray, finite: BoolArray) -> tuple[FloatArray, FloatArray]:
+        trees = (KDTree(self.places[known[finite]]), KDTree(self.places[known[~finite]]))
+        first, second = (np.asarray(tree.query(self.places)[0]) for tree in trees)
+        return first, second
+
+    def _border(self, inside: FloatArray, outside: FloatArray) -> BoolArray:
+        between = np.abs(inside - outside) <= self.cell
+        return np.asarray(between & (np.minimum(inside, outside) > 1.01 * self.cell))
+
+    def _farthest(self, known: IntArray) -> tuple[list[int], FloatArray]:
+        distance = np.asarray(KDTree(self.places[known]).query(self.places)[0])
+        chosen = self._spread(distance, distance, known)
+        return chosen, np.full(len(chosen), np.nan)
+
+    def _state_error(self, residuals: list[float], known: IntArray, values: FloatArray) -> None:
+        finite = np.isfinite(values)
+        if not residuals or finite.sum() < 8:
+            return
+        given = values[finite]
+        left_out = left_out_errors(self.places[known[finite]], given)
+        self.error = max(*residuals[-HELD_OUT:], float(np.quantile(left_out, LEFT_OUT_QUANTILE)))
+        width = float(np.ptp(given))
+        self.relative_error = self.error / width if width > 0 else 0.0
+        # The error of such splines falls about as the square of the number of points.
+        wanted = len(known) * np.sqrt(max(1.0, self.relative_error / self.tolerance))
+        self.expected = int(min(self.limit, len(self.places), wanted))
+
+    def _content(self, known: IntArray, values: FloatArray) -> bool:
+        finite = np.isfinite(values)
+        if not self.relative_error <= self.tolerance:
+            return False
+        return bool(finite.all()) or not self._border(*self._distances(known, finite)).any()
+
+    def _grid_indices(self, flat: Sequence[int]) -> list[Index]:
+        return [(one // self.shape[1], one % self.shape[1]) for one in flat]
+
+
+def _nearby(places: FloatArray, nodes: FloatArray, values: FloatArray) -> FloatArray:
+    """Inverse-distance mean of the values at the three nearest nodes, at each place."""
+    distance, index = KDTree(nodes).query(places, k=3)
+    weight = 1.0 / (distance + 1e-9)
+    return np.asarray((values[index] * weight).sum(axis=1) / weight.sum(axis=1))
+
+
+def _cosine(count: int, lines: int) -> IntArray:
+    """About `lines` indices out of `count`, ends and middle included, denser towards the ends."""
+    angle = np.pi * np.arange(lines) / (lines - 1)
+    spread = np.round((1 - np.cos(angle)) / 2 * (count - 1)).astype(np.int64)
+    return np.unique(np.append(spread, (count - 1) // 2))

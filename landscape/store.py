@@ -202,7 +202,9 @@ def load_surface(path: str | os.PathLike[str]) -> Surface:
                 raise UserError(f"{path}: an HDF5 file, but not one of landscape.surface")
             version = int(file.attrs["format_version"])
             if version > FORMAT_VERSION:
-                raise UserError(f"{path}: format version {version}, this program reads up to {FORMAT_VERSION}")
+                raise UserError(
+                    f"{path}: format version {version}, this program reads up to {FORMAT_VERSION}"
+                )
             return _read(file)
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f"{path}: not a readable surface file ({error})") from error

@@ -57,17 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     app["--help"].group = "Help"
 
     @app.default
-    def command(
-        checkpoints: list[Path], /, *, options: cyclopts.Parameter | Options = Options()  # noqa: B008
-    ) -> None:
-        """Parameters
+    def command(checkpoints: list[Path], /, *, options: Options = Options()) -> None:  # noqa: B008
+        """Compute the loss surface around trained networks, with its roughness Ra.
+
+        Parameters
         ----------
         checkpoints
             Checkpoint files: ours, a state_dict (bare or wrapped), safetensors or TorchScript.
         """
-        run(checkpoints, options)  # type: ignore[arg-type]
+        run(checkpoints, options)
 
-    app.default_command = command
     with terminating_signals():
         try:
             app(arguments, exit_on_error=False, print_error=False)
@@ -111,7 +110,9 @@ def output_paths(checkpoints: Sequence[Path], output: Path | None) -> list[Path]
     folder = Path("surfaces") if output is None else output
     if output is not None and (output.name.endswith(".h5") or output.is_file()):
         if len(checkpoints) > 1:
-            raise UserError(f"--output {output} is one file for {len(checkpoints)} checkpoints; name a folder")
+            raise UserError(
+                f"--output {output} is one file for {len(checkpoints)} checkpoints; name a folder"
+            )
         if not output.name.endswith(".h5"):
             raise UserError(f"--output {output} is a file; name a folder or a file NAME{SUFFIX}")
         return [output]
@@ -120,7 +121,7 @@ def output_paths(checkpoints: Sequence[Path], output: Path | None) -> list[Path]
 
 
 def _distinct_names(checkpoints: Sequence[Path]) -> list[str]:
-    """File stems, with the folder's name in front where stems repeat (``run1/final.pt``, ``run2/final.pt``)."""
+    """File stems, with the folder's name in front where they repeat (``a/final.pt``, ``b/final.pt``)."""
     stems = [path.stem for path in checkpoints]
     if len(set(stems)) < len(stems):
         stems = [f"{path.resolve().parent.name}-{path.stem}" for path in checkpoints]
@@ -247,7 +248,9 @@ def _check_writable(target: Path) -> None:
     probe.unlink()
 
 
-def _both(first: Callable[[Progress], None], second: Callable[[Progress], None]) -> Callable[[Progress], None]:
+def _both(
+    first: Callable[[Progress], None], second: Callable[[Progress], None]
+) -> Callable[[Progress], None]:
     def listener(state: Progress) -> None:
         first(state)
         second(state)

@@ -354,7 +354,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command ``python -m landscape.viewer``; bad input ends in one line and exit code 2."""
     from cyclopts import App, CycloptsError, Parameter
 
-    app = App(name="python -m landscape.viewer", version=_generator, help_epilogue=EXAMPLES, help_format="plaintext")
+    app = App(
+        name="python -m landscape.viewer", version=_generator, help_epilogue=EXAMPLES, help_format="plaintext"
+    )
 
     @app.default
     def show(

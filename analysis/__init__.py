@@ -1,0 +1,1 @@
+"""Numbers from surfaces and checkpoints, each with its uncertainty; see `analysis.roughness`."""

@@ -1,0 +1,46 @@
+// Files to take away: pictures by Plotly, values as CSV.
+
+/** The figure with its title and subtitle, on the card's background, at a fixed size. */
+async function savePicture(panel, format) {
+  const size = { width: 1000, height: panel.lines ? 640 : 820 };
+  const colors = themeColors();
+  const { data, layout } = panel.figure(colors, { width: size.width, height: size.height - 90 });
+  const title = { text: `<b>${plain(shorten(panel.label, 90))}</b><br><span style="font-size:13px">${plain(panel.subtitle.textContent)}</span>`,
+    x: 0.03, xanchor: "left", y: 0.97, yanchor: "top", font: { size: 18 } };
+  const margin = { ...layout.margin, t: layout.margin.t + 90 };
+  if (panel.gl) layout.scene.camera = panel.plot.layout.scene.camera;
+  await Plotly.downloadImage({ data, layout: { ...layout, ...size, title, margin, paper_bgcolor: colors.card } },
+    { format, ...size, scale: format === "png" ? 2 : 1, filename: `${fileName(panel.label)}_${fileName(state.metric)}` });
+}
+
+/** A CSV field; text that a spreadsheet would run as a formula is defused. */
+function csvField(text) {
+  const safe = /^[=+\-@\t]/.test(text) ? `'${text}` : text;
+  return /[",\r\n']/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+const csvNumber = (value) => {
+  if (value === null || Number.isNaN(value)) return "nan";
+  return Number.isFinite(value) ? String(value) : "inf";
+};
+
+/** All metrics of the chosen plane and split, one grid point a line. */
+function csvOf(panel) {
+  const choices = panel.choices().filter((choice) => choice.split);
+  const metrics = [...new Set(choices.flatMap((choice) => choice.split.metrics.map((metric) => metric.name)))];
+  const head = ["surface", "plane", "split", "alpha", "beta", ...metrics.flatMap((name) => [name, `${name}_stderr`]), "computed"];
+  const lines = choices.flatMap(({ surface, plane, split }) => {
+    const found = metrics.map((name) => split.metrics.find((metric) => metric.name === name));
+    return Array.from({ length: plane.computed.length }, (_, index) => {
+      const values = found.flatMap((metric) => metric
+        ? [csvNumber(valuesOf(metric)[index]), csvNumber(metric.stderr?.[index] ?? null)] : ["nan", "nan"]);
+      return [csvField(surface.label), csvField(plane.name), csvField(split.name), ...place(surface, index), ...values,
+        plane.computed[index]].join(",");
+    });
+  });
+  return [head.map(csvField).join(","), ...lines, ""].join("\n");
+}
+
+function saveValues(panel) {
+  download(`${fileName(panel.label)}.csv`, csvOf(panel), "text/csv");
+}

@@ -1,0 +1,46 @@
+// Numbers and names as text.
+
+const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+const minus = (text) => text.replace("-", "−");
+
+function powerOfTen(exponent) {
+  const digits = [...String(Math.abs(exponent))].map((digit) => SUPERSCRIPTS[digit]).join("");
+  return `10${exponent < 0 ? "⁻" : ""}${digits}`;
+}
+
+/** `value` with `digits` significant digits, as a person writes it. */
+function formatNumber(value, digits = 4) {
+  if (Number.isNaN(value)) return "not known";
+  if (!Number.isFinite(value)) return "diverged";
+  const size = Math.abs(value);
+  if (size !== 0 && (size >= 1e5 || size < 1e-4)) {
+    const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
+    return minus(`${Number(mantissa)}×${powerOfTen(Number(exponent))}`);
+  }
+  return minus(String(Number(value.toPrecision(digits))));
+}
+
+/** A number with its error, both to the error's second digit: "2.31 ± 0.05". */
+function withError(value, error) {
+  if (!Number.isFinite(value) || !(error > 0)) return formatNumber(value);
+  if (Math.abs(value) >= 1e5 || error < 1e-6) return `${formatNumber(value)} ± ${formatNumber(error, 2)}`;
+  const decimals = Math.min(8, Math.max(0, 1 - Math.floor(Math.log10(error))));
+  return minus(`${value.toFixed(decimals)} ± ${error.toFixed(decimals)}`);
+}
+
+/** A value of `metric` with its standard error where that is known; fractions as per cent. */
+function formatValue(metric, value, error = null) {
+  if (metric.unit !== "fraction" || !Number.isFinite(value)) return withError(value, error);
+  if (!(error > 0)) return `${minus((100 * value).toFixed(1))} %`;
+  return `${minus((100 * value).toFixed(1))} ± ${(100 * error).toFixed(1)} %`;
+}
+
+const metricTitle = (metric) =>
+  metric.unit && metric.unit !== "fraction" ? `${metric.name} (${metric.unit})` : metric.name;
+
+const shorten = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
+
+/** Text that Plotly shows as it is: Plotly reads a little HTML in its texts. */
+const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
+const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;

@@ -1,0 +1,85 @@
+// The metrics of all surfaces, sortable, and where the surfaces came from.
+
+/** A cell's text and, for an estimate, its interval. */
+function cellParts(cell) {
+  if (!cell) return ["—", ""];
+  if (cell.text !== undefined) return [cell.text, ""];
+  const interval = cell.low === undefined ? "" : `${formatNumber(cell.low, 4)} to ${formatNumber(cell.high, 4)}`;
+  return [formatNumber(cell.value, 4), interval];
+}
+
+function tableRow(surface) {
+  const cells = page.columns.map((name) => {
+    const cell = surface.metrics.find((one) => one.name === name);
+    const [text, interval] = cellParts(cell);
+    return element("td", { className: cell?.text === undefined ? "number" : "" }, text,
+      interval ? element("small", { textContent: interval }) : null);
+  });
+  return element("tr", {}, element("th", { scope: "row", textContent: surface.label, title: surface.label }), ...cells);
+}
+
+/** Order of two surfaces by a column: numbers by size, text by alphabet, what is absent last. */
+function compareBy(name) {
+  const key = (surface) => {
+    if (name === null) return surface.label;
+    const cell = surface.metrics.find((one) => one.name === name);
+    return cell?.value ?? cell?.text ?? "\uffff";
+  };
+  return (one, other) => {
+    const [a, b] = [key(one), key(other)];
+    if (typeof a === "number" && typeof b === "number") return a - b;
+    return String(a).localeCompare(String(b), "en", { numeric: true });
+  };
+}
+
+function sortTable(body, header, name) {
+  const ascending = header.getAttribute("aria-sort") !== "ascending";
+  for (const one of header.parentElement.children) one.removeAttribute("aria-sort");
+  header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+  const sorted = [...page.surfaces].sort(compareBy(name));
+  if (!ascending) sorted.reverse();
+  body.replaceChildren(...sorted.map(tableRow));
+}
+
+/** The table as tab-separated text, in the order shown. */
+function tableText(table) {
+  const lines = [...table.rows].map((row) => [...row.cells].map((cell) => {
+    const interval = cell.querySelector("small")?.textContent;
+    const text = (cell.firstChild?.textContent ?? "").replace(/\s+/g, " ");
+    return interval ? `${text} [${interval}]` : text;
+  }).join("\t"));
+  return lines.join("\n");
+}
+
+async function copyTable(table, trigger) {
+  try {
+    await navigator.clipboard.writeText(tableText(table));
+    trigger.textContent = "Copied";
+  } catch {
+    download("metrics.tsv", tableText(table), "text/tab-separated-values"); // no clipboard in a sandboxed frame
+  }
+  setTimeout(() => { trigger.textContent = "Copy table"; }, 2000);
+}
+
+function startTable() {
+  if (!page.columns.length) return;
+  const body = element("tbody", {}, ...page.surfaces.map(tableRow));
+  const heads = [null, ...page.columns].map((name) => {
+    const head = element("th", { scope: "col" });
+    head.append(button(name ?? "surface", `Sort by ${name ?? "surface"}`, () => sortTable(body, head, name)));
+    return head;
+  });
+  const table = element("table", {}, element("thead", {}, element("tr", {}, ...heads)), body);
+  const copy = button("Copy table", "Copy the table as tab-separated text", () => copyTable(table, copy));
+  const section = document.getElementById("metrics");
+  section.hidden = false;
+  section.append(element("div", { className: "section-head" }, element("h2", { id: "metrics-title", textContent: "Metrics" }), copy),
+    element("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Metrics of all surfaces" }, table));
+}
+
+function startProvenance() {
+  const details = document.getElementById("provenance");
+  details.hidden = page.surfaces.every((surface) => !surface.facts.length);
+  details.append(...page.surfaces.map((surface) => element("section", {}, element("h3", { textContent: surface.label }),
+    element("dl", {}, ...surface.facts.flatMap(([key, text]) => [element("dt", { textContent: key }), element("dd", { textContent: text })])))));
+}

@@ -1,0 +1,246 @@
+"""The examples that a surface is computed on: from a data set's name, or found by the checkpoint's word."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from landscape.data_choice import FOLDERS, choose_spec, on_disk
+from landscape.data_factory import read_factory
+from landscape.data_normalization import Channels, Normalization, known_normalization, usual_normalization
+from landscape.data_subset import Indices, balanced_subset
+from landscape.errors import UserError
+from landscape.images import DEFAULT_ROOT, Split, read_images
+
+ROOT_VARIABLE = "SHARPSCAPE_DATA"
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """Chosen examples of one split, not yet normalized.
+
+    Attributes
+    ----------
+    inputs
+        uint8 pixels of shape ``[N, C, H, W]``, or floating-point ``[N, …]`` as a user's factory gave them.
+    targets
+        int64 class labels of shape ``[N]``.
+    mean, std
+        Per channel, for pixels in 0..1; None where the inputs are to be taken as they are.
+    name, split
+        Of the data set, without paths; "train" or "test".
+    num_classes, classes_known
+        Number of classes; whether the data set names them, or only its labels and the network tell.
+    indices
+        int64 ``[N]``: the chosen examples' places in the split, in the order of `inputs`.
+    how
+        One line: what was chosen, and why.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    mean: Channels | None
+    std: Channels | None
+    name: str
+    split: str
+    num_classes: int
+    indices: Indices
+    how: str
+    classes_known: bool = True
+
+    def normalized(self, start: int = 0, stop: int | None = None) -> Tensor:
+        """Examples `start` to `stop` as float32, pixels as ``(pixel / 255 - mean) / std``."""
+        part = self.inputs[start:stop]
+        if self.mean is None or self.std is None:
+            return part.float()
+        shape = (1, -1, *[1] * (part.dim() - 2))
+        mean, std = (torch.tensor(values).reshape(shape) for values in (self.mean, self.std))
+        return (part.float() / 255 - mean) / std
+
+
+def load_data(
+    spec: str | None = None,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    split: str = "test",
+    examples: int | None = None,
+    seed: int = 0,
+    stored: Mapping[str, Any] | None = None,
+    num_classes: int | None = None,
+    download: bool = False,
+    normalization: Normalization | None = None,
+) -> LoadedData:
+    """Load a fixed, seeded, class-balanced subset of a data set's split.
+
+    Parameters
+    ----------
+    spec
+        ``cifar10``, ``cifar100``, ``npz:PATH``, ``imagefolder:PATH``, ``sample`` (see `landscape.images`) or
+        ``package.module:factory`` (see `landscape.data_factory`). None: what the checkpoint says, else what
+        is on disk, else the shipped sample.
+    root
+        Folder of the data sets, by default ``$SHARPSCAPE_DATA`` or ``./data``.
+    split
+        "train" or "test".
+    examples
+        How many; None, or more than there are, takes all.
+    seed
+        Of the choice; see `landscape.data_subset.balanced_subset`.
+    stored
+        What the checkpoint says about its data: ``name``, ``mean``, ``std``, ….
+    num_classes
+        The network's number of classes, where known.
+    download
+        Let torchvision fetch CIFAR into `root` when it isn't there.
+    normalization
+        Mean and standard deviation per channel. By default those that the checkpoint stores, else the data
+        set's published ones, else ImageNet's for image folders and measured ones for ``npz``.
+
+    Raises
+    ------
+    UserError
+        When the data can't be found or read, are empty, of the wrong type or shape, or have another number
+        of classes than the network.
+    """
+    if split not in ("train", "test"):
+        raise UserError(f"unknown split {split!r}; expected train or test")
+    folder = Path(root if root is not None else os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
+    stored = stored or {}
+    wanted = _Request(folder, cast("Split", split), examples, seed, download)
+    if spec is None:
+        spec, why = choose_spec(folder, str(stored.get("name") or ""), num_classes, download)
+    else:
+        spec, why = (on_disk(spec, folder) if spec in FOLDERS else None) or spec, "given"
+    known = known_normalization(normalization, stored)
+    kind, _, rest = spec.partition(":")
+    read = _from_factory if rest and kind not in ("npz", "imagefolder") else _from_images
+    data = read(spec, why, wanted, known)
+    if not data.classes_known and num_classes is not None:
+        data = replace(data, num_classes=max(data.num_classes, num_classes))
+    _check_classes(data, num_classes)
+    return data
+
+
+def check_model_takes(model: nn.Module, data: LoadedData) -> None:
+    """Try the network on two examples.
+
+    Raises
+    ------
+    UserError
+        When it can't take inputs of this shape, doesn't return ``[N, classes]``, or has another number of
+        classes than the data.
+    """
+    shape = list(data.inputs.shape[1:])
+    try:
+        with torch.inference_mode():
+            scores = model(data.normalized(0, 2))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise UserError(f"the model can't take inputs of shape {shape} of {data.name}: {reason}") from error
+    if not isinstance(scores, Tensor) or scores.dim() != 2:
+        kind = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise UserError(f"the model returns {kind} for two examples; expected scores of shape [2, classes]")
+    _check_classes(data, int(scores.shape[1]))
+
+
+def _check_classes(data: LoadedData, classes: int | None) -> None:
+    if classes is None or data.num_classes == classes:
+        return
+    if data.classes_known or data.num_classes > classes:
+        raise UserError(
+            f"the model has {classes} classes, {data.name} has {data.num_classes}; "
+            "choose the --data that the model was trained on"
+        )
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Which examples are wanted."""
+
+    root: Path
+    split: Split
+    examples: int | None
+    seed: int
+    download: bool
+
+    def choose(self, labels: Indices) -> Indices:
+        return balanced_subset(labels, self.examples, self.seed)
+
+    def counted(self, chosen: int, total: int) -> str:
+        short = self.examples is not None and self.examples > total
+        note = f" (all there are; {self.examples} asked for)" if short else ""
+        return f"{self.split} split, {chosen} of {total} examples{note}"
+
+
+def _from_images(
+    spec: str, why: str, wanted: _Request, known: tuple[Normalization, str] | None
+) -> LoadedData:
+    every: list[Indices] = []  # labels of the whole split, then the chosen indices
+
+    def choose(labels: Indices) -> Indices:
+        every[:] = [labels, wanted.choose(labels)]
+        return every[1]
+
+    found = read_images(spec, wanted.split, wanted.root, download=wanted.download, choose=choose)
+    labels, indices = every
+    inputs = torch.from_numpy(np.ascontiguousarray(found.images.transpose(0, 3, 1, 2)))
+    (mean, std), source = known or usual_normalization(spec, found.name, wanted.split, wanted.root)
+    title = "shipped CIFAR-10 sample" if spec == "sample" else found.name
+    return LoadedData(
+        inputs=_evaluation_crop(inputs) if spec.startswith("imagefolder:") else inputs,
+        targets=torch.from_numpy(found.labels),
+        mean=mean,
+        std=std,
+        name=found.name,
+        split=wanted.split,
+        num_classes=len(found.classes) if found.classes else int(labels.max()) + 1,
+        indices=indices,
+        how=f"{title} ({why}); {wanted.counted(len(indices), len(labels))}; normalization: {source}",
+    )
+
+
+def _evaluation_crop(inputs: Tensor, short_side: int = 256, size: int = 224) -> Tensor:
+    """Photographs as ImageNet's evaluation has them; images that are small already stay as they are."""
+    if min(inputs.shape[2:]) < short_side:
+        return inputs
+    from torchvision.transforms.v2 import functional
+
+    scaled = functional.resize(inputs, [short_side], antialias=True)  # type: ignore[attr-defined]
+    return functional.center_crop(scaled, [size, size]).contiguous()  # type: ignore[attr-defined]
+
+
+def _from_factory(
+    spec: str, why: str, wanted: _Request, known: tuple[Normalization, str] | None
+) -> LoadedData:
+    chosen: list[Indices] = []
+
+    def choose(labels: Indices) -> Indices:
+        chosen[:] = [wanted.choose(labels)]
+        return chosen[0]
+
+    found = read_factory(spec, wanted.split, choose)
+    mean, std, source = None, None, "inputs taken as they are"
+    if found.inputs.dtype == torch.uint8:
+        channels = found.inputs.shape[1]
+        unit = ((0.0,) * channels, (1.0,) * channels), "none known, pixels scaled to 0..1"
+        (mean, std), source = known if known is not None and len(known[0][0]) == channels else unit
+        source = f"normalization: {source}"
+    return LoadedData(
+        inputs=found.inputs,
+        targets=found.targets,
+        mean=mean,
+        std=std,
+        name=spec,
+        split=wanted.split,
+        num_classes=found.classes or found.largest + 1,
+        indices=chosen[0],
+        how=f"{spec} ({why}); {wanted.counted(len(chosen[0]), found.total)}; {source}",
+        classes_known=found.classes is not None,
+    )

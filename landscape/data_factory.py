@@ -1,0 +1,154 @@
+"""Examples from a user's own callable, named ``package.module:factory``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
+
+from landscape.data_subset import Indices
+from landscape.errors import UserError
+from landscape.factories import call_factory, import_factory
+
+
+@dataclass(frozen=True)
+class FactoryData:
+    """Chosen examples of a split of `total`.
+
+    ``inputs`` is uint8 (N, C, H, W) or floating of any shape (N, …), ``targets`` int64 (N,); ``largest`` is
+    the largest label of the whole split, ``classes`` the number of classes where the data set names them.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    total: int
+    largest: int
+    classes: int | None
+
+
+class _Source(NamedTuple):
+    """Labels of all examples, and how to read some of them as (inputs, targets)."""
+
+    labels: Tensor
+    read: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def read_factory(spec: str, split: str, choose: Callable[[Indices], Indices]) -> FactoryData:
+    """Call ``factory(split)``, `split` being "train" or "test", and take the examples that `choose` picks.
+
+    The factory returns one of
+
+    - a pair ``(inputs, targets)`` of tensors or arrays;
+    - a map-style ``torch.utils.data.Dataset`` of ``(input, target)`` examples. Where it has an attribute
+      ``targets``, as torchvision's have, only the chosen examples are read;
+    - an iterable of batches ``(inputs, targets)``, such as a ``DataLoader`` that doesn't shuffle.
+
+    Inputs are uint8 pixels (N, channels, height, width), to be normalized by the caller, or floating-point of
+    any shape, taken as they are. PIL images become RGB pixels. Targets are integer class labels. An
+    attribute ``classes`` (a list of names) tells the number of classes.
+
+    Raises
+    ------
+    UserError
+        When the factory fails, returns something else, or its examples are empty or of the wrong type.
+    """
+    made = call_factory(spec, import_factory(spec), split)
+    try:
+        source = _source(made, spec)
+        labels = _labels(source.labels, spec)
+        keep = choose(labels.numpy())
+        inputs, targets = source.read(torch.from_numpy(keep))
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{spec}: reading the {split} examples failed: {reason}") from error
+    names = getattr(made, "classes", None)
+    return FactoryData(
+        inputs=_inputs(inputs, len(keep), spec),
+        targets=_labels(targets, spec),
+        total=len(labels),
+        largest=int(labels.max()),
+        classes=len(names) if isinstance(names, (list, tuple)) and names else None,
+    )
+
+
+def _source(made: Any, spec: str) -> _Source:
+    if isinstance(made, (tuple, list)) and len(made) == 2 and isinstance(made[1], (Tensor, np.ndarray)):
+        return _held(torch.as_tensor(made[0]), torch.as_tensor(made[1]), spec)
+    if isinstance(made, Dataset) and not isinstance(made, IterableDataset):
+        return _dataset(made, spec)
+    if isinstance(made, Iterable):
+        return _batches(made, spec)
+    raise UserError(
+        f"{spec} returned a {type(made).__name__}; expected (inputs, targets), a Dataset or batches of these"
+    )
+
+
+def _held(inputs: Tensor, targets: Tensor, spec: str) -> _Source:
+    if len(inputs) != len(targets):
+        raise UserError(f"{spec}: {len(inputs)} inputs but {len(targets)} targets; expected as many of each")
+    return _Source(targets, lambda keep: (inputs[keep], targets[keep]))
+
+
+def _dataset(data: Any, spec: str) -> _Source:
+    def read(keep: Tensor) -> tuple[Tensor, Tensor]:
+        examples = [data[index] for index in keep.tolist()]
+        if not examples:
+            raise UserError(f"{spec}: the data set is empty; at least one example is needed")
+        return torch.stack([_pixels(one[0]) for one in examples]), torch.as_tensor(
+            [int(one[1]) for one in examples]
+        )
+
+    labels = getattr(data, "targets", None)
+    if labels is not None and len(labels) == len(data):
+        return _Source(torch.as_tensor(labels), read)
+    return _held(*read(torch.arange(len(data))), spec)
+
+
+def _pixels(value: Any) -> Tensor:
+    """A tensor as it is; a PIL image as uint8 (3, H, W)."""
+    if hasattr(value, "convert"):
+        return torch.from_numpy(np.array(value.convert("RGB"))).permute(2, 0, 1)
+    return torch.as_tensor(value)
+
+
+def _batches(batches: Iterable[Any], spec: str) -> _Source:
+    pairs = []
+    for batch in batches:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise UserError(f"{spec}: a batch is a {type(batch).__name__}; expected a pair (inputs, targets)")
+        pairs.append((torch.as_tensor(batch[0]), torch.as_tensor(batch[1])))
+    if not pairs:
+        raise UserError(f"{spec}: there are no batches; at least one example is needed")
+    return _held(
+        torch.cat([inputs for inputs, _ in pairs]), torch.cat([targets for _, targets in pairs]), spec
+    )
+
+
+def _labels(targets: Tensor, spec: str) -> Tensor:
+    if targets.dim() != 1 or targets.is_floating_point() or targets.is_complex():
+        raise UserError(
+            f"{spec}: the targets are {targets.dtype} of shape {list(targets.shape)}; "
+            "expected one integer class label for each example"
+        )
+    if not len(targets):
+        raise UserError(f"{spec}: the data set is empty; at least one example is needed")
+    if int(targets.min()) < 0:
+        raise UserError(f"{spec}: the smallest label is {int(targets.min())}; expected labels from 0")
+    return targets.detach().cpu().long()
+
+
+def _inputs(inputs: Tensor, count: int, spec: str) -> Tensor:
+    pixels = inputs.dtype == torch.uint8 and inputs.dim() == 4 and inputs.shape[1] in (1, 3)
+    if not (pixels or inputs.is_floating_point()) or len(inputs) != count:
+        raise UserError(
+            f"{spec}: the inputs are {inputs.dtype} of shape {list(inputs.shape)}; "
+            "expected floating-point (N, …) or uint8 pixels (N, 1 or 3, height, width)"
+        )
+    return inputs.detach().cpu().contiguous()

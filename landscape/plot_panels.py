@@ -1,0 +1,247 @@
+"""The panels of a figure: a surface in 3D, its contours, lines. Axes in, axes filled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+
+from landscape.plot_scale import Scale
+from landscape.plot_text import axis_title, unit_of
+from landscape.store import BoolArray, FloatArray, Metric, Surface
+
+CAMERA = {"elev": 30.0, "azim": -58.0}
+FILL_BANDS = 48
+HATCHED = {"diverged": ("#e4ddd8", "////"), "not computed": ("#ffffff", "....")}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One metric on one plane of a surface, and how values become heights and colours.
+
+    Attributes
+    ----------
+    surface, plane, metric, split
+        What is drawn; `plane` is an index.
+    scale, colors
+        Value to position, position to colour.
+    """
+
+    surface: Surface
+    plane: int
+    metric: str
+    split: str
+    scale: Scale
+    colors: Colormap
+
+    @property
+    def data(self) -> Metric:
+        """Values, standard errors and interpolation error."""
+        return self.surface.metric(self.metric, plane=self.plane, split=self.split)
+
+    @property
+    def computed(self) -> BoolArray:
+        """Shape ``[alpha, beta]``: False where interpolated or missing."""
+        return self.surface.planes[self.plane].computed
+
+    @property
+    def title(self) -> str:
+        """Name and unit of the values."""
+        return unit_of(self.surface, self.metric, self.split)
+
+    @property
+    def positions(self) -> FloatArray:
+        """Shape ``[alpha, beta]``; NaN where there is nothing to draw."""
+        return self.scale.positions(self.data.values)
+
+    @property
+    def norm(self) -> Normalize:
+        """Position to the colour map's range."""
+        return Normalize(self.scale.low, self.scale.high)
+
+    @property
+    def labels(self) -> tuple[str, str]:
+        """Titles of the axes."""
+        about = self.surface.planes[self.plane].about
+        return axis_title(about, "α", "alpha_to"), axis_title(about, "β", "beta_to")
+
+    @property
+    def best(self) -> str:
+        """Which end of the scale is the good one."""
+        return "highest" if self.metric == "accuracy" else "lowest"
+
+    @property
+    def best_index(self) -> tuple[int, int]:
+        """Grid index of the lowest (highest) value that is known."""
+        values = self.data.values
+        known = np.where(np.isfinite(values), values, np.nan)
+        flat = np.nanargmin(known) if self.best == "lowest" else np.nanargmax(known)
+        i, j = np.unravel_index(flat, known.shape)
+        return int(i), int(j)
+
+
+def draw_surface(axes: Any, panel: Panel) -> None:
+    """A 3D surface over its own contours; `axes` is an Axes3D."""
+    alpha, beta = np.meshgrid(panel.surface.alpha, panel.surface.beta, indexing="ij")
+    z, scale = panel.positions, panel.scale
+    floor = scale.low - 0.18 * (scale.high - scale.low)
+    axes.plot_surface(
+        alpha, beta, z, cmap=panel.colors, norm=panel.norm, rcount=101, ccount=101,
+        linewidth=0.15, edgecolor=(0, 0, 0, 0.22), antialiased=True, shade=False, rasterized=True,
+    )  # fmt: skip
+    if np.isfinite(z).any() and np.nanmin(z) < np.nanmax(z):
+        levels = np.linspace(np.nanmin(z), np.nanmax(z), 10)[1:-1]
+        axes.contour(
+            alpha, beta, z, levels, zdir="z", offset=floor, cmap=panel.colors, norm=panel.norm, linewidths=0.6
+        )
+    axes.set(xlim=_ends(panel.surface.alpha), ylim=_ends(panel.surface.beta), zlim=(floor, scale.high))
+    axes.view_init(**CAMERA)
+    axes.set_box_aspect((1, 1, 0.78), zoom=1.04)
+    axes.patch.set_visible(False)
+    _dress(axes, panel)
+
+
+def _dress(axes: Any, panel: Panel) -> None:
+    """Axis titles, round ticks, pale panes."""
+    alpha_title, beta_title = panel.labels
+    axes.set_xlabel(alpha_title, labelpad=-5)
+    axes.set_ylabel(beta_title, labelpad=-5)
+    axes.set_zlabel(panel.title, labelpad=-3)
+    positions, labels = panel.scale.levels(5)
+    axes.set_zticks(positions, labels)
+    axes.set_xticks(_quarters(panel.surface.alpha))
+    axes.set_yticks(_quarters(panel.surface.beta))
+    axes.tick_params(pad=-2.5)
+    axes.tick_params(axis="z", pad=0)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_pane_color((0.97, 0.97, 0.97, 1.0))
+        axis._axinfo["grid"].update(color=(0.85, 0.85, 0.85), linewidth=0.4)
+
+
+def draw_contour(axes: Axes, panel: Panel) -> None:
+    """Filled contours with labelled levels; checkpoint, best point and computed points marked."""
+    alpha, beta, z = panel.surface.alpha, panel.surface.beta, panel.positions
+    bands = np.linspace(panel.scale.low, panel.scale.high, FILL_BANDS + 1)
+    # Matplotlib wants rows along y: [beta, alpha].
+    filled = axes.contourf(alpha, beta, z.T, bands, cmap=panel.colors, norm=panel.norm, extend="both")
+    filled.set_edgecolor("face")  # else PDF viewers show hairlines between bands
+    filled.set_rasterized(True)
+    axes.set(xlabel=panel.labels[0], ylabel=panel.labels[1], xlim=_ends(alpha), ylim=_ends(beta))
+    axes.set_xticks(_three(alpha))
+    axes.set_yticks(_three(beta))
+    _hatch(axes, panel)
+    _label_levels(axes, panel)
+    if not panel.computed.all():
+        i, j = np.nonzero(panel.computed)
+        axes.scatter(alpha[i], beta[j], s=1.6, color="white", alpha=0.6, linewidths=0)
+    axes.scatter(*_place(panel, panel.best_index), s=26, facecolor="none", edgecolor="white", linewidths=1.1)
+    if panel.surface.center is not None:
+        place = _place(panel, panel.surface.center)
+        axes.scatter(*place, s=26, marker="x", color="white", linewidths=1.3)
+
+
+def _label_levels(axes: Axes, panel: Panel) -> None:
+    """Thin lines at round values, with the values on them."""
+    levels, texts = panel.scale.levels(9)
+    z = panel.positions
+    inside = [level for level in levels if np.nanmin(z) < level < np.nanmax(z)]
+    if not inside:
+        return
+    lines = axes.contour(
+        panel.surface.alpha, panel.surface.beta, z.T, inside, colors="white", linewidths=0.6, alpha=0.75
+    )
+    names = dict(zip(levels.tolist(), texts, strict=True))
+    labels = axes.clabel(lines, inline=True, fontsize=6, fmt=lambda level: names.get(level, f"{level:.3g}"))
+    for label in labels:
+        if not _well_inside(axes, *label.get_position()):
+            label.set_visible(False)  # the frame would cut it
+        label.set(alpha=1, path_effects=[withStroke(linewidth=1.2, foreground=(0, 0, 0, 0.55))])
+
+
+def _hatch(axes: Axes, panel: Panel) -> None:
+    """Diverged and missing points, each in its own hatching."""
+    values = panel.data.values
+    for name, found in {"diverged": np.isinf(values), "not computed": np.isnan(values)}.items():
+        if found.any():
+            color, hatch = HATCHED[name]
+            axes.contourf(
+                panel.surface.alpha, panel.surface.beta, found.T.astype(float), [0.5, 1.5],
+                colors=[color], hatches=[hatch], zorder=0.5,
+            )  # fmt: skip
+
+
+def draw_lines(axes: Axes, panels: Sequence[Panel], colors: Sequence[str]) -> None:
+    """One-dimensional surfaces in one chart, with bands of 1.96 standard errors over the examples."""
+    for panel, color in zip(panels, colors, strict=True):
+        x, values = panel.surface.alpha, panel.data.values[:, 0]
+        known = np.isfinite(values)
+        axes.plot(x, np.where(known, np.minimum(values, panel.scale.clip), np.nan), color=color)
+        spread = 1.96 * panel.data.stderr[:, 0]
+        low, high = values - spread, np.minimum(values + spread, panel.scale.clip)
+        if panel.scale.log:
+            low = np.where(low > 0, low, 10**panel.scale.low)
+        axes.fill_between(
+            x, low, high, where=known & np.isfinite(spread), color=color, alpha=0.2, linewidth=0
+        )
+        for place in x[np.isinf(values)]:
+            axes.axvline(place, color=color, linewidth=0.5, linestyle=":")
+    axes.axvline(0, color="0.6", linewidth=0.6, zorder=0)
+    axes.set(xlabel=panels[0].labels[0], ylabel=panels[0].title)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlim(
+        min(panel.surface.alpha[0] for panel in panels), max(panel.surface.alpha[-1] for panel in panels)
+    )
+    if panels[0].scale.log:
+        axes.set_yscale("log")
+
+
+def marks(panels: Sequence[Panel]) -> list[Line2D | Patch]:
+    """Legend entries for the marks that the contours of these panels carry."""
+    ring: dict[str, Any] = {"linestyle": "none", "markeredgecolor": "black"}
+    entries: list[Line2D | Patch] = []
+    if any(panel.surface.center is not None for panel in panels):
+        entries.append(Line2D([], [], marker="x", markersize=5, label="checkpoint", **ring))
+    best = f"{panels[0].best} grid point"
+    entries.append(Line2D([], [], marker="o", markersize=5, markerfacecolor="none", label=best, **ring))
+    if any(not panel.computed.all() for panel in panels):
+        entries.append(
+            Line2D([], [], marker=".", markersize=2, label="computed point", color="0.45", linestyle="none")
+        )
+    for name, test in (("diverged", np.isinf), ("not computed", np.isnan)):
+        if any(test(panel.data.values).any() for panel in panels):
+            color, hatch = HATCHED[name]
+            entries.append(Patch(facecolor=color, edgecolor="black", linewidth=0.4, hatch=hatch, label=name))
+    return entries
+
+
+def _place(panel: Panel, index: tuple[int, int]) -> tuple[float, float]:
+    return float(panel.surface.alpha[index[0]]), float(panel.surface.beta[index[1]])
+
+
+def _ends(axis: FloatArray) -> tuple[float, float]:
+    return float(axis[0]), float(axis[-1])
+
+
+def _well_inside(axes: Axes, x: float, y: float) -> bool:
+    """Whether a place is at least 6 % of the axes away from their frame."""
+    u, v = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
+    return bool(0.06 < u < 0.94 and 0.06 < v < 0.94)
+
+
+def _quarters(axis: FloatArray) -> list[float]:
+    """Ticks away from the ends, where those of two axes would meet."""
+    low, high = _ends(axis)
+    return [low + share * (high - low) for share in (0.25, 0.5, 0.75)]
+
+
+def _three(axis: FloatArray) -> list[float]:
+    """The ends and the middle of an axis."""
+    low, high = _ends(axis)
+    return [low, (low + high) / 2, high]

@@ -1,0 +1,118 @@
+"""What a figure says in words: names, Ra, and how the surface was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import floor, isfinite, log10
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+
+from landscape.store import Plane, Surface
+
+MASKS = {"none": "no mask", "zeros": "mask from zero weights", "checkpoint": "mask from checkpoint"}
+
+
+def unit_of(surface: Surface, metric: str, split: str) -> str:
+    """Axis title of a metric: "loss (nats)" for classifiers, else with the caller's own unit, if any."""
+    units = surface.about.get("units")
+    known = {"loss": "nats"} if "accuracy" in surface.planes[0].splits[split].metrics else {}
+    unit = (units if isinstance(units, Mapping) else {}).get(metric, known.get(metric, ""))
+    return f"{metric} ({unit})" if unit else metric
+
+
+def axis_title(about: Mapping[str, Any], symbol: str, end: str) -> str:
+    """α or β, and what lies at 1 where the axis leads to another network."""
+    return f"{symbol} (1 = {about[end]})" if about.get(end) else symbol
+
+
+def roughness_text(row: Mapping[str, Any], planes: int) -> str:
+    """Ra with its 95 % interval; empty where it isn't known."""
+    if "Ra" not in row:
+        return ""
+    over = f" (mean of {planes} planes)" if planes > 1 else ""
+    return f"Ra {interval_text(row['Ra'])}{over}"
+
+
+def interval_text(value: Any) -> str:
+    """A number, a text, or ``(value, low, high)`` as "0.380, 95 % [0.370, 0.391]"."""
+    parts = tuple(value) if isinstance(value, tuple | list) else (value,)
+    if not all(isinstance(part, Real) for part in parts):
+        return str(value)
+    numbers = [float(part) for part in parts]
+    if not isfinite(numbers[0]):
+        return "not finite"
+    half = (numbers[2] - numbers[1]) / 2 if len(numbers) == 3 else 0.0
+    if not isfinite(half) or half <= 0:
+        return f"{numbers[0]:.4g}"
+    decimals = 1 - floor(log10(half))
+    style = f".{decimals}f" if 0 <= decimals <= 9 else ".4g"
+    return f"{numbers[0]:{style}}, 95 % [{numbers[1]:{style}}, {numbers[2]:{style}}]"
+
+
+def conventions_text(surface: Surface, plane: Plane, metric: str, split: str) -> str:
+    """Mask, normalization, data, examples and what was interpolated: what a comparison must have alike."""
+    about, one = plane.about, plane.splits[split]
+    parts = [mask_text(about), normalization_text(str(about.get("normalize", "")))]
+    parts += [f"direction seed {about['seed']}"] if about.get("seed") is not None else []
+    data = _name(surface.about.get("data"))
+    parts += [data if split in data.split() else f"{data} {split}".strip()]
+    parts += [f"{one.examples:,} examples"]
+    computed, total = int(plane.computed.sum()), plane.computed.size
+    if computed < total:
+        error = one.metrics[metric].error
+        within = f", error ≤ {error:.2g}" if isfinite(error) else ""
+        parts += [f"{computed} of {total} points computed{within}"]
+    missing = int(np.isnan(one.metrics[metric].values).sum())
+    parts += [f"unfinished: {missing} points missing"] if missing else []
+    return " · ".join(part for part in parts if part)
+
+
+def mask_text(about: Mapping[str, Any]) -> str:
+    """Where the mask came from and how sparse it is."""
+    mask = str(about.get("mask", ""))
+    density = about.get("density")
+    text = MASKS.get(mask, f"mask: {mask}" if mask else "")
+    if isinstance(density, Real) and float(density) < 1:
+        text += f", {100 * (1 - float(density)):.4g} % sparse"
+    return text
+
+
+def normalization_text(normalize: str) -> str:
+    """In words, such as "filter-normalized"."""
+    if not normalize:
+        return ""
+    return "not normalized" if normalize == "none" else f"{normalize}-normalized"
+
+
+def wrap(
+    text: str, inches: float, size: float, weight: str = "normal", family: str = "DejaVu Sans"
+) -> list[str]:
+    """Lines no wider than `inches` at that font size; only a word that is wider by itself is broken."""
+    font = FontProperties(family=family, weight=weight, size=size)
+
+    def fits(line: str) -> bool:
+        return not line.strip() or TextPath((0, 0), line, prop=font).get_extents().width <= 72 * inches
+
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if fits(joined):
+            lines[-1] = joined
+            continue
+        lines += [word] if lines[-1] else []
+        lines[-1] = lines[-1] or word
+        while not fits(lines[-1]):
+            head = next(n for n in range(len(lines[-1]) - 1, 0, -1) if fits(lines[-1][:n]) or n == 1)
+            lines[-1:] = [lines[-1][:head], lines[-1][head:]]
+    return lines
+
+
+def _name(data: Any) -> str:
+    """Short name of a data set, however the file describes it."""
+    if isinstance(data, Mapping):
+        data = data.get("name") or data.get("data") or ""
+    return str(data or "")

@@ -1,0 +1,52 @@
+"""What a surface file remembers of the run: digests of its inputs, versions, hardware."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Short SHA-256 over names, types, shapes and bytes, on whatever device the tensors are."""
+    sha = hashlib.sha256()
+    for name, value in tensors.items():
+        flat = value.detach().cpu().contiguous()
+        sha.update(f"{name} {flat.dtype} {tuple(flat.shape)}\n".encode())
+        sha.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()[:16]
+
+
+def describe_run(params: Mapping[str, Tensor], engine: Mapping[str, Any]) -> dict[str, Any]:
+    """Counts of parameters, engine, start time, versions and hardware; JSON types only."""
+    return {
+        "parameters": sum(value.numel() for value in params.values()),
+        "nonzero_parameters": sum(int(torch.count_nonzero(value)) for value in params.values()),
+        "engine": dict(engine),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "sharpscape": _version("sharpscape"),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "hardware": {
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,129 @@
+"""The system's Chromium, driven by Playwright, for tests of the viewer's page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-default-apps",
+    "--no-first-run",
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+# The software renderer's own remark about its speed; pages can't avoid it.
+DRIVER_REMARK = "GL Driver Message"
+
+FIGURE = """index => {
+  const plot = document.querySelectorAll(".plot")[index];
+  return JSON.parse(JSON.stringify({ data: plot.data ?? [], layout: plot.layout ?? {} }));
+}"""
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A running browser; skips the test where there is none."""
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} on the PATH")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+class Tab:
+    """A page opened from disk; remembers what the console said and what was requested."""
+
+    def __init__(self, browser: Any, path: Path, fragment: str = "", **options: Any) -> None:
+        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        self.page = self.context.new_page()
+        self.problems: list[str] = []
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", self._request)
+        self.address = path.as_uri()
+        self.page.goto(self.address + fragment)
+        self.settle()
+
+    def _console(self, message: Any) -> None:
+        if DRIVER_REMARK not in message.text:
+            self.problems.append(f"{message.type}: {message.text}")
+
+    def _request(self, request: Any) -> None:
+        if not request.url.startswith((self.address, "blob:", "data:", "about:srcdoc")):
+            self.problems.append(f"request: {request.url}")
+
+    def settle(self) -> None:
+        """Wait until everything in sight is drawn."""
+        self.page.wait_for_selector("#status[hidden]", state="attached", timeout=60_000)
+        self.page.wait_for_selector('html[data-busy="0"]', timeout=60_000)
+
+    def click(self, selector: str) -> None:
+        """Use a control as a mouse does, and wait for the drawing."""
+        self.page.click(selector)
+        self.settle()
+
+    def choose(self, key: str, value: str) -> None:
+        """Choose among radio buttons."""
+        self.page.check(f'input[name="{key}"][value="{value}"]')
+        self.settle()
+
+    def figure(self, index: int = 0) -> dict[str, Any]:
+        """Plotly's traces and layout of one panel."""
+        figure: dict[str, Any] = self.page.evaluate(FIGURE, index)
+        return figure
+
+    def trace(self, name: str = "surface", index: int = 0) -> dict[str, Any]:
+        """The trace of that name in one panel."""
+        return next(trace for trace in self.figure(index)["data"] if trace["name"] == name)
+
+    def names(self, index: int = 0) -> list[str]:
+        """Names of the traces in one panel."""
+        return [trace["name"] for trace in self.figure(index)["data"]]
+
+    def text(self, selector: str) -> str:
+        """Text of the first element that matches."""
+        return str(self.page.inner_text(selector))
+
+    def point(self, alpha: float, beta: float, index: int = 0) -> tuple[float, float]:
+        """Where on the screen a point of a flat figure is."""
+        where: list[float] = self.page.evaluate(
+            """([index, alpha, beta]) => {
+              const plot = document.querySelectorAll(".plot")[index];
+              const { xaxis, yaxis } = plot._fullLayout;
+              const box = plot.getBoundingClientRect();
+              return [box.x + xaxis._offset + xaxis.d2p(alpha), box.y + yaxis._offset + yaxis.d2p(beta)];
+            }""",
+            [index, alpha, beta],
+        )
+        return where[0], where[1]
+
+    def drag(self, index: int = 0, by: tuple[int, int] = (60, 30)) -> None:
+        """Turn a 3D figure with the mouse."""
+        box = self.page.query_selector_all(".plot")[index].bounding_box()
+        x, y = box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.5
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        self.page.mouse.move(x + by[0], y + by[1], steps=3)
+        self.page.mouse.up()
+        self.page.wait_for_timeout(150)
+        self.settle()
+
+    def close(self) -> None:
+        """Fail if anything went wrong on the page."""
+        self.context.close()
+        assert self.problems == []

@@ -1,0 +1,238 @@
+"""Which model the weights belong to: given by name, or recognised from names and shapes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+from landscape.checkpoint import LoadedCheckpoint, load_checkpoint
+from landscape.checkpoint_models import parse_model
+from landscape.errors import UserError
+from training.models import ARCHITECTURES
+
+
+def load(path: Path, content: object, **options: Any) -> LoadedCheckpoint:
+    torch.save(content, path)
+    return load_checkpoint(path, **{"architectures": ARCHITECTURES, **options})
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("resnet20", {}, "resnet20(num_classes=10, widths=[16, 32, 64], shortcut=A)"),
+        ("resnet20", {"num_classes": 100}, "resnet20(num_classes=100, widths=[16, 32, 64], shortcut=A)"),
+        ("resnet20", {"shortcut": "B"}, "resnet20(num_classes=10, widths=[16, 32, 64], shortcut=B)"),
+        ("resnet32", {"widths": (4, 8, 16)}, "resnet32(num_classes=10, widths=[4, 8, 16], shortcut=A)"),
+        ("resnet44", {}, "resnet44(num_classes=10, widths=[16, 32, 64], shortcut=A)"),
+        ("resnet32_wide", {}, "resnet32_wide(num_classes=10, widths=[32, 64, 128], shortcut=B)"),
+        ("resnet32", {"widths": (32, 64, 128), "shortcut": "B"}, "resnet32_wide(num_classes=10, widths=[32, 64, 128], shortcut=B)"),
+        ("vgg19", {"num_classes": 100}, "vgg19(num_classes=100)"),
+    ],
+)  # fmt: skip
+def test_ours_are_recognised_from_shapes(
+    name: str, arguments: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    state = ARCHITECTURES[name](**arguments).state_dict()
+    save_file({key: value.contiguous() for key, value in state.items()}, "a.safetensors")  # sorted by name
+    for loaded in (
+        load(tmp_path / "a.pt", state),
+        load_checkpoint("a.safetensors", architectures=ARCHITECTURES),
+    ):
+        assert loaded.how.startswith(
+            f"{expected}, recognised from the names and shapes of {len(state)} tensors"
+        )
+        assert all(torch.equal(value, state[key]) for key, value in loaded.model.state_dict().items())
+
+
+def test_option_b_with_torchvisions_names(tmp_path: Path) -> None:
+    state = ARCHITECTURES["resnet20"](shortcut="B").state_dict()
+    foreign = {
+        name.replace("shortcut", "downsample").replace("linear", "fc"): value for name, value in state.items()
+    }
+    loaded = load(tmp_path / "a.pt", foreign)
+    assert loaded.arguments["shortcut"] == "B"
+    weight = loaded.model.state_dict()["layer2.0.shortcut.0.weight"]
+    assert torch.equal(weight, foreign["layer2.0.downsample.0.weight"])
+
+
+def test_torchvision_by_name_and_by_shapes(tmp_path: Path) -> None:
+    model = torchvision.models.resnet18(num_classes=7).eval()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    given = load(tmp_path / "a.pt", {"state_dict": model.state_dict()}, model="torchvision:resnet18")
+    assert given.how.startswith(
+        "torchvision:resnet18(num_classes=7), given (PyTorch file under 'state_dict')"
+    )
+    shapes = load(tmp_path / "a.pt", model.state_dict())
+    assert shapes.how.startswith("torchvision:resnet18(num_classes=7), recognised")
+    named = load(tmp_path / "a.pt", {"state_dict": model.state_dict(), "arch": "resnet18"})
+    assert named.how.startswith("torchvision:resnet18(num_classes=7), named in the file")
+    misnamed = load(tmp_path / "a.pt", {"state_dict": model.state_dict(), "arch": "vgg19"})
+    assert misnamed.how.startswith("torchvision:resnet18(num_classes=7), recognised")
+    with torch.inference_mode():
+        for loaded in (given, shapes, named, misnamed):
+            assert loaded.num_classes == 7
+            assert torch.equal(loaded.model(images), model(images))
+
+
+def test_torchvision_without_batch_norm(tmp_path: Path) -> None:
+    state = torchvision.models.squeezenet1_1(num_classes=1000).state_dict()
+    assert load(tmp_path / "a.pt", state, model="torchvision:squeezenet1_1").num_classes is None
+    loaded = load(tmp_path / "a.pt", state, model="torchvision:squeezenet1_1(num_classes=1000)")
+    assert loaded.arguments == {"num_classes": 1000}
+
+
+def write_module(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A user's module with several factories in the current folder."""
+    Path(f"{name}.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_classes=10, hidden=8):\n"
+        "        super().__init__()\n"
+        "        self.net = nn.Sequential(nn.Linear(5, hidden), nn.ReLU())\n"
+        "        self.out = nn.Linear(hidden, num_classes)\n"
+        "    def forward(self, x):\n"
+        "        return self.out(self.net(x))\n"
+        "def required(num_classes): return Net(num_classes)\n"
+        "def fixed(): return Net(10)\n"
+        "def wrong(): return 'net'\n"
+        "def failing(): raise RuntimeError('no\\nweights')\n"
+        "number = 3\n"
+        "class Holder:\n"
+        "    make = staticmethod(fixed)\n"
+    )
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return name
+
+
+def test_user_factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = write_module("nets_of_a_user", monkeypatch)
+    path_before = list(sys.path)
+    layers = [("net.0", nn.Linear(5, 8)), ("out", nn.Linear(8, 3))]
+    state = {f"{name}.{key}": value for name, layer in layers for key, value in layer.state_dict().items()}
+    ten = state | {"out.weight": torch.ones(10, 8), "out.bias": torch.zeros(10)}
+    for spec in ("Net", "required"):
+        loaded = load(tmp_path / "a.pt", state, model=f"{user}:{spec}")
+        assert loaded.arguments == {"num_classes": 3}
+        assert loaded.how.startswith(f"{user}:{spec}(num_classes=3), given")
+    assert load(tmp_path / "a.pt", ten, model=f"{user}:fixed").arguments == {}
+    assert load(tmp_path / "a.pt", ten, model=f"{user}:Holder.make").arguments == {}
+    wide = {"net.0.weight": torch.ones(2, 5), "net.0.bias": torch.ones(2)}
+    wide |= {"out.weight": torch.ones(3, 2), "out.bias": torch.zeros(3)}
+    assert load(tmp_path / "a.pt", wide, model=f"{user}:Net(hidden=2)").arguments == {
+        "num_classes": 3,
+        "hidden": 2,
+    }
+    assert sys.path == path_before
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("{}:Nut", "has no 'Nut'; did you mean 'Net'"),
+        ("{}:number", "is a int; expected a function or class"),
+        ("{}:wrong", "got a str, expected a torch.nn.Module"),
+        ("{}:failing", r"failed: RuntimeError: no weights \(other_nets_of_a_user.py:13\)"),
+        ("{}:Net(depth=3)", "failed: TypeError: .*unexpected keyword argument 'depth'"),
+        ("no_such.nets:make", "no module 'no_such.nets' is installed or in the current folder"),
+        ("needs_more:make", "needs_more needs the module 'not_installed'"),
+        ("broken:make", "importing broken failed: SyntaxError"),
+        ("nets.py/x:make", "expected package.module:factory"),
+        ("resnet2", "unknown model 'resnet2' .did you mean resnet"),
+        ("resnet20(depth=3)", "model resnet20 takes no argument 'depth'"),
+        ("resnet20(widths=", "can't be read"),
+        ("resnet20(3)", "arguments need names"),
+        ("resnet20(widths=open('x'))", "can't be read"),
+        ("torchvision:resnet81", "did you mean torchvision:resnet18"),
+        ("resnet20(shortcut=B)", r"missing 'layer2.0.shortcut.0.weight' \[32, 16, 1, 1\] and 9 more"),
+    ],
+)
+def test_unusable_models_are_one_line(
+    spec: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = write_module("other_nets_of_a_user", monkeypatch)
+    Path("needs_more.py").write_text("import not_installed\n")
+    Path("broken.py").write_text("def make(:\n")
+    with pytest.raises(UserError, match=message) as caught:
+        load(tmp_path / "a.pt", ARCHITECTURES["resnet20"]().state_dict(), model=spec.format(user))
+    assert "\n" not in str(caught.value)
+
+
+def test_timm_is_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match="needs timm, which isn't installed"):
+        load(tmp_path / "a.pt", {"w": torch.ones(2, 2)}, model="timm:resnet18")
+
+
+def test_timm_models_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Timm:
+        """Stands in for the library, which is not among the tests' dependencies."""
+
+        is_model = staticmethod(lambda name: name == "small")
+        list_models = staticmethod(lambda: ["small"])
+
+        @staticmethod
+        def create_model(name: str, *, pretrained: bool, num_classes: int = 1000) -> nn.Module:
+            assert not pretrained
+            return nn.Sequential(nn.Linear(4, num_classes))
+
+    monkeypatch.setitem(sys.modules, "timm", Timm)
+    state = nn.Sequential(nn.Linear(4, 6)).state_dict()
+    assert load(tmp_path / "a.pt", state, model="timm:small").how.startswith(
+        "timm:small(num_classes=6), given"
+    )
+    with pytest.raises(UserError, match="timm has no model 'smal'; did you mean timm:small"):
+        load(tmp_path / "a.pt", state, model="timm:smal")
+
+
+def test_no_or_several_fitting_models_are_named(tmp_path: Path) -> None:
+    state = ARCHITECTURES["resnet20"]().state_dict()
+    del state["layer3.2.conv2.weight"]
+    with pytest.raises(
+        UserError,
+        match=r"fit none of resnet20, resnet32, .*nearest is resnet20.*missing 'layer3.2.conv2.weight'.*--model",
+    ):
+        load(tmp_path / "a.pt", state)
+
+    def relu_net(width: int = 3) -> nn.Module:
+        return nn.Sequential(nn.Linear(2, width), nn.ReLU())
+
+    def tanh_net(width: int = 3) -> nn.Module:
+        return nn.Sequential(nn.Linear(2, width), nn.Tanh())
+
+    twins: dict[str, Callable[..., nn.Module]] = {"relu": relu_net, "tanh": tanh_net}
+    with pytest.raises(UserError, match=r"fit several models: relu, tanh; name it with --model"):
+        load(tmp_path / "a.pt", relu_net().state_dict(), architectures=twins)
+    aliases = {"relu": relu_net, "again": partial(relu_net, width=3)}
+    assert load(tmp_path / "a.pt", relu_net().state_dict(), architectures=aliases).architecture == "relu"
+
+
+def test_without_architectures_and_model(tmp_path: Path) -> None:
+    state = ARCHITECTURES["resnet20"]().state_dict()
+    with pytest.raises(
+        UserError, match="model is not named and can't be told from its weights; name it with"
+    ):
+        load(tmp_path / "a.pt", state, architectures=None)
+
+
+def test_arguments_are_read_as_literals() -> None:
+    assert parse_model("a") == ("a", {})
+    assert parse_model("a()") == ("a", {})
+    assert parse_model("p.m:f(x=1, y=[1, 2], z=None, s=B, t='x y', u=-1.5)") == (
+        "p.m:f",
+        {"x": 1, "y": [1, 2], "z": None, "s": "B", "t": "x y", "u": -1.5},
+    )

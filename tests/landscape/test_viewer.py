@@ -1,0 +1,253 @@
+"""The page's data, files and command, without a browser."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from viewer_surfaces import bowl
+
+from landscape.errors import UserError
+from landscape.store import Metric, Plane, Split, Surface
+from landscape.viewer import main, payload, view
+
+HOSTILE = "</script><script>alert(1)</script><!--\"'&\u2028\u2029🦊" + "x" * 300
+
+
+def block(page: str, name: str) -> str:
+    """Content of one of the page's script elements."""
+    found = re.search(rf'<script[^>]*id="{name}"[^>]*>(.*?)</script>', page, re.DOTALL)
+    assert found
+    return found[1]
+
+
+class Title(HTMLParser):
+    """What a browser reads between <title> and </title>."""
+
+    text = ""
+    inside = False
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.inside = tag == "title"
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = False
+
+    def handle_data(self, data: str) -> None:
+        self.text += data if self.inside else ""
+
+
+def one_metric(values: Any, **about: Any) -> Surface:
+    """A surface with just these losses."""
+    array = np.asarray(values, np.float64)
+    metric = Metric(array, np.full(array.shape, np.nan), 0.0)
+    plane = Plane(about, np.isfinite(array), {"all": Split(5, {"loss": metric})})
+    return Surface(np.arange(array.shape[0]) - 1.0, np.arange(array.shape[1]) - 1.0, (plane,))
+
+
+def test_payload_keeps_every_value() -> None:
+    surface = bowl(points=(7, 5), splits=("test", "train"), seeds=(3, 4), interpolate=True)
+    data = payload([surface], [{}])["surfaces"][0]
+    assert (data["label"], data["dim"], data["center"], data["complete"]) == (surface.label, 2, (3, 2), True)
+    for k, plane in enumerate(surface.planes):
+        assert data["planes"][k]["name"] == f"direction seed {3 + k}"
+        assert [bit == "1" for bit in data["planes"][k]["computed"]] == plane.computed.ravel().tolist()
+        for shown, (name, split) in zip(data["planes"][k]["splits"], plane.splits.items(), strict=True):
+            assert (shown["name"], shown["examples"]) == (name, 1000)
+            for entry, (key, metric) in zip(shown["metrics"], split.metrics.items(), strict=True):
+                assert entry["name"] == key
+                np.testing.assert_allclose(entry["values"], metric.values.ravel(), rtol=5e-6)
+                np.testing.assert_allclose(entry["stderr"], metric.stderr.ravel(), rtol=5e-3)
+                assert entry["error"] == metric.error
+
+
+def test_unknown_and_diverged_stay_distinct() -> None:
+    entry = payload([one_metric([[1.0, np.nan], [np.inf, -np.inf]])], [{}])["surfaces"][0]["planes"][0]
+    metric = entry["splits"][0]["metrics"][0]
+    assert metric["values"] == [1.0, None, None, None]
+    assert metric["diverged"] == [2, 3]
+    assert metric["stderr"] is None
+    assert metric["unit"] == ""  # nothing says that this loss is in nats
+
+
+def test_conditions_are_stated() -> None:
+    shown = payload([bowl()], [{}])["surfaces"][0]["planes"][0]
+    assert shown["notes"] == [
+        "mask from the checkpoint, 90 % sparse",
+        "filter-normalized",
+        "direction seed 0",
+    ]
+    assert shown["axes"] == ["α (filter-normalized)", "β (filter-normalized)"]
+    between = one_metric(
+        [[1.0, 2.0]], kind="between", alpha_to="SWA", normalize="none (β: filter)", mask="none"
+    )
+    shown = payload([between], [{}])["surfaces"][0]["planes"][0]
+    assert shown["axes"] == ["α (1 = SWA)", "β (filter-normalized)"]
+    assert shown["notes"][0] == "no mask"
+    assert shown["name"] == "towards SWA"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=6))
+def test_rounding_is_small(values: list[float]) -> None:
+    shown = payload([one_metric([values])], [{}])["surfaces"][0]["planes"][0]["splits"][0]["metrics"][0]
+    np.testing.assert_allclose(shown["values"], values, rtol=5e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1) | st.just(HOSTILE))
+def test_no_name_leaves_its_place(name: str) -> None:
+    page = view([bowl(label=name, points=3)], metrics=[{name: name}], title=name).html
+    text = block(page, "payload")
+    assert not set(text) & set("<>&\u2028\u2029")
+    data = json.loads(text)
+    assert data["surfaces"][0]["label"] == name
+    assert data["columns"] == [name]
+    title = Title()
+    title.feed(page[: page.index("<style>")])
+    assert title.text == name
+
+
+def test_cells_of_the_metrics_table() -> None:
+    row = {
+        "plain": np.float32(0.5),
+        "count": 3,
+        "interval": (1.0, 0.5, 2.0),
+        "open interval": (1.0, float("nan"), 2.0),
+        "diverged": float("inf"),
+        "absent": None,
+        "word": "erk",
+        "flag": True,
+    }
+    cells = payload([bowl(points=3)], [row])["surfaces"][0]["metrics"]
+    assert cells == [
+        {"name": "plain", "value": 0.5},
+        {"name": "count", "value": 3.0},
+        {"name": "interval", "value": 1.0, "low": 0.5, "high": 2.0},
+        {"name": "open interval", "value": 1.0},
+        {"name": "diverged", "text": "not finite"},
+        {"name": "absent", "text": "—"},
+        {"name": "word", "text": "erk"},
+        {"name": "flag", "text": "yes"},
+    ]
+
+
+def test_default_metrics_come_from_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = SimpleNamespace(metrics=lambda surface: {"Ra": 0.25})
+    monkeypatch.setitem(sys.modules, "landscape.summary", summary)
+    assert json.loads(block(view([bowl(points=3)]).html, "payload"))["columns"] == ["Ra"]
+
+
+def test_bad_arguments_are_refused() -> None:
+    with pytest.raises(UserError, match="at least one"):
+        view([])
+    with pytest.raises(UserError, match="2 rows of metrics for 1 surfaces"):
+        view([bowl(points=3)], metrics=[{}, {}])
+
+
+def test_only_known_scripts_may_run() -> None:
+    page = view([bowl(points=3)], metrics=[{}]).html
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert policy
+    assert policy[1].startswith("default-src 'none'; script-src 'sha256-")
+    plotly = gzip.decompress(base64.b64decode(block(page, "plotly")))
+    assert plotly.startswith(b"/**\n* plotly.js v")
+    script = page[page.rindex("<script>") + 8 : page.rindex("</script>")]
+    for source in (plotly, script.encode()):
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(source).digest()).decode()}'" in policy[1]
+
+
+def test_four_large_surfaces_stay_below_six_megabytes() -> None:
+    page = view([bowl(points=51, splits=("test", "train"))] * 4, metrics=[{}] * 4)
+    assert len(page.html.encode()) < 6e6
+
+
+def test_page_is_saved_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = view([bowl(points=3)], metrics=[{}])
+    path = page.save(tmp_path / "new" / "page.html")
+    assert path.read_text(encoding="utf-8") == page.html
+    monkeypatch.setattr("landscape.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(UserError, match="unchanged"):
+        view([bowl(points=5)], metrics=[{}]).save(path)
+    assert path.read_text(encoding="utf-8") == page.html
+    assert [entry.name for entry in path.parent.iterdir()] == ["page.html"]
+
+
+def test_notebooks_get_a_sandboxed_frame() -> None:
+    page = view([bowl(points=3)], metrics=[{}], title=HOSTILE)
+    frame = re.fullmatch(
+        r'<iframe title="([^"]*)" srcdoc="([^"]*)" sandbox="([^"]*)" [^<>]*></iframe>', page._repr_html_()
+    )
+    assert frame
+    assert html.unescape(frame[2]) == page.html
+    assert frame[3] == "allow-scripts allow-downloads"
+
+
+def test_opening_shows_a_saved_copy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("landscape.viewer.webbrowser.open", opened.append)
+    monkeypatch.setattr("landscape.viewer.mkdtemp", lambda prefix: str(tmp_path))
+    path = view([bowl(points=3)], metrics=[{}]).open()
+    assert opened == [path.as_uri()]
+    assert path.is_file()
+
+
+def test_import_needs_neither_torch_nor_plotly() -> None:
+    code = "import sys, landscape.viewer; sys.exit(bool({'torch', 'plotly', 'cyclopts'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture
+def no_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's page without the analysis that the default metrics need."""
+    monkeypatch.setitem(sys.modules, "landscape.summary", SimpleNamespace(metrics=lambda surface: {}))
+
+
+@pytest.mark.usefixtures("no_summary")
+def test_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(bowl(label=name, points=3).save(tmp_path / f"{name}.surface.h5")) for name in "ab"]
+    main(files)
+    assert "2 surfaces" in capsys.readouterr().out
+    page = (tmp_path / "a.surface.html").read_text(encoding="utf-8")
+    assert [one["label"] for one in json.loads(block(page, "payload"))["surfaces"]] == ["a", "b"]
+    main([files[1], "-o", str(tmp_path / "x.html"), "--title", "Chosen"])
+    assert "<title>Chosen</title>" in (tmp_path / "x.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("no_summary")
+def test_command_refuses_bad_input_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = str(bowl(points=3).save(tmp_path / "good.surface.h5"))
+    damaged = tmp_path / "damaged.surface.h5"
+    damaged.write_bytes(Path(good).read_bytes()[:500])
+    before = Path(good).read_bytes()
+    for arguments, says in (
+        ([], "no surface file"),
+        ([str(tmp_path / "missing.h5")], "no such file"),
+        ([str(damaged)], "not a readable surface file"),
+        ([good, "-o", good], "ends in .html"),
+        ([good, "--colour", "red"], "--colour"),
+        ([good, "-o", "/proc/no/page.html"], "cannot write"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        assert left.value.code == 2
+        message = capsys.readouterr().err
+        assert message.startswith("error: ")
+        assert says in message
+        assert message.count("\n") == 1
+    assert Path(good).read_bytes() == before
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["damaged.surface.h5", "good.surface.h5"]

@@ -1,0 +1,1 @@
+"""Training of dense and sparse image classifiers; the command is ``python -m training``."""

@@ -1,0 +1,202 @@
+"""The command ``python -m training``: settings to a checkpoint."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from landscape.errors import UserError, exit_with
+from training.config import Recipe, RunConfig
+from training.optimizers import OPTIMIZERS
+from training.sparsity import METHODS
+
+T = TypeVar("T")
+
+HELP = """Train a dense or sparse image classifier and write one sharable checkpoint.
+
+A run that was interrupted goes on when the same command is given again, and ends bit-identical. Its folder
+gets final.pt (the model, stored sparsely), last.pt (state after the last epoch), metrics.jsonl and run.json.
+"""
+
+EXAMPLES = """Examples:
+
+python -m training --data sample --epochs 1
+
+python -m training --data cifar10 --download --method random --distribution erk --sparsity 0.9
+
+python -m training --model resnet32_wide --data npz:cifar10.npz --lr 0.1 --epochs 160 --batch-size 64
+"""
+
+
+_NO_EMPTY = Parameter(negative_iterable="")  # no --empty-widths
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run computes and writes; none of this is part of its settings.
+
+    Attributes
+    ----------
+    output
+        Folder of the run; by default runs/ and a name made of the settings.
+    data_root
+        Folder that holds cifar-10-batches-py or cifar-100-python; ./data by default.
+    download
+        Let torchvision download CIFAR when it isn't there.
+    device
+        auto takes a GPU when there is one.
+    threads
+        CPU threads; as many as torch chooses by default. Another number can change the last bits.
+    """
+
+    output: Path | None = None
+    data_root: Path | None = None
+    download: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; bad input ends with one line and exit code 2, Ctrl-C with 130."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _app(tokens)(tokens, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        exit_with(UserError(str(error)))
+    except UserError as error:
+        exit_with(error)
+
+
+def _app(tokens: Sequence[str]) -> App:
+    """The command line for the method and the optimizer that `tokens` name, with their hyper-parameters."""
+    method, optimizer = _named(tokens, "--method", METHODS), _named(tokens, "--optimizer", OPTIMIZERS)
+
+    def command(
+        *,
+        method: str = next(iter(METHODS)),
+        optimizer: str = next(iter(OPTIMIZERS)),
+        recipe: Any = Recipe(),  # noqa: B008
+        masking: Any = METHODS[method](),  # noqa: B008
+        stepping: Any = OPTIMIZERS[optimizer](),  # noqa: B008
+        machine: Any = Machine(),
+    ) -> None:
+        run(RunConfig(**vars(recipe), method=masking, optimizer=stepping), machine)
+
+    # The classes are known only now, so the annotations that cyclopts reads are set here.
+    groups = [
+        Group(name, sort_key=key)
+        for key, name in enumerate(("Run", "Method", "Optimizer", "Machine and files"))
+    ]
+    command.__annotations__ |= {
+        "method": _choice(METHODS, "Which weights are kept", groups[1]),
+        "optimizer": _choice(OPTIMIZERS, "How a step is made", groups[2]),
+        "recipe": _flat(Recipe, groups[0]),
+        "masking": _flat(METHODS[method], groups[1]),
+        "stepping": _flat(OPTIMIZERS[optimizer], groups[2]),
+        "machine": _flat(Machine, groups[3]),
+    }
+    app = App(
+        name="python -m training",
+        help=HELP,
+        help_epilogue=EXAMPLES,
+        version_flags=[],
+        default_parameter=_NO_EMPTY,
+    )
+    app.default(command)
+    return app
+
+
+def _choice(table: Mapping[str, type], text: str, group: Group) -> Any:
+    hint = f"{text}: {', '.join(table)}. With --help, the settings of the one named are shown."
+    return Annotated[str, Parameter(help=hint, group=group)]
+
+
+def _flat(kind: type, group: Group) -> Any:
+    """Each field of a dataclass as an option of its own."""
+    return Annotated[kind, Parameter(name="*", group=group, show=bool(fields(kind)))]
+
+
+def _named(tokens: Sequence[str], option: str, table: Mapping[str, Callable[..., T]]) -> str:
+    """The entry that the command line names, else the table's first one."""
+    name = next(iter(table))
+    for index, token in enumerate(tokens):
+        if token.startswith(f"{option}="):
+            name = token.partition("=")[2]
+        elif token == option and index + 1 < len(tokens):
+            name = tokens[index + 1]
+    if name not in table:
+        match = difflib.get_close_matches(name.lower(), table, n=1)
+        hint = f" (did you mean {match[0]}?)" if match else ""
+        raise UserError(f"unknown {option[2:]} {name!r}{hint}; known: {', '.join(table)}")
+    return name
+
+
+def run(config: RunConfig, machine: Machine) -> None:
+    """Train as configured and print the result."""
+    import torch
+
+    from training.checkpoint import RunFolder
+    from training.data import load_data
+    from training.loop import train
+    from training.progress import TrainingProgress
+
+    device = _device(machine.device)
+    if machine.threads is not None:
+        if machine.threads < 1:
+            raise UserError(f"threads {machine.threads}: expected 1 or more")
+        torch.set_num_threads(machine.threads)
+    data = load_data(config.data, config.validation, config.seed, device, machine.data_root, machine.download)
+    folder = RunFolder(
+        machine.output or Path("runs") / _run_name(config, data.name), config.to_dict(data.name)
+    )
+    with TrainingProgress(config.epochs) as progress:
+        try:
+            checkpoint = train(config, data, folder, device, progress)
+        except KeyboardInterrupt:
+            progress.bar.stop()
+            saved = (
+                f"{folder.last} has epoch {progress.saved_epochs}"
+                if progress.saved_epochs
+                else "no epoch is saved"
+            )
+            print(f"\nstopped: {saved}; the same command goes on from there", file=sys.stderr)
+            raise SystemExit(130) from None
+    _print_result(folder.final, checkpoint.metrics)
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda: this machine has no usable GPU; use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _run_name(config: RunConfig, data_name: str) -> str:
+    settings = config.to_dict(data_name)
+    sparsity = settings["method"].get("sparsity")
+    level = [] if sparsity is None else [f"{sparsity:g}"]
+    parts = [config.model, data_name, settings["method"]["name"], *level, settings["optimizer"]["name"]]
+    return "-".join([*parts, f"seed{config.seed}"])
+
+
+def _print_result(path: Path, metrics: Mapping[str, Any]) -> None:
+    accuracy, examples = metrics["test_accuracy"], metrics["test_examples"]
+    error = (accuracy * (1 - accuracy) / examples) ** 0.5
+    print(
+        f"test accuracy {100 * accuracy:.2f} ± {100 * error:.2f} % (standard error, {examples} images)\n"
+        f"test loss     {metrics['test_loss']:.4f}\n"
+        f"sparsity      {100 * metrics['sparsity']:.3f} % of {metrics['prunable_weights']} prunable weights\n"
+        f"seconds       {metrics['seconds']:.0f}\n"
+        f"checkpoint    {path} ({path.stat().st_size / 1024:.0f} KiB)"
+    )
+
+
+if __name__ == "__main__":
+    main()

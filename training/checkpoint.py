@@ -1,0 +1,130 @@
+"""The files of a run: ``run.json`` (settings), ``last.pt`` (to go on), ``final.pt`` (to share), its log."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import platform
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from landscape.checkpoint_format import Checkpoint, decode, encode
+from landscape.errors import UserError
+from landscape.files import atomic_path
+from training.config import difference
+
+STATE_FORMAT = "sharpscape.training-state"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run; `settings` is the run's config as plain values."""
+
+    path: Path
+    settings: dict[str, Any] = field(repr=False)
+
+    @property
+    def last(self) -> Path:
+        """State after the last whole epoch, for going on."""
+        return self.path / "last.pt"
+
+    @property
+    def final(self) -> Path:
+        """The finished model, stored sparsely, for sharing."""
+        return self.path / "final.pt"
+
+    def claim(self) -> None:
+        """Write the settings into a new folder, or check that they are those of the run that is there.
+
+        Raises
+        ------
+        UserError
+            When the folder holds a run with other settings, or other files.
+        """
+        file = self.path / "run.json"
+        if file.exists():
+            try:
+                there = json.loads(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise UserError(f"{file} can't be read: {error}; choose another --output") from error
+            differences = difference(there, self.settings)
+            if differences:
+                raise UserError(
+                    f"{self.path} holds another run: {'; '.join(differences)}; choose another --output"
+                )
+        elif self.path.is_dir() and any(not item.name.startswith(".") for item in self.path.iterdir()):
+            raise UserError(f"{self.path} is not empty and holds no run; choose another --output")
+        else:
+            _write_text(file, json.dumps(self.settings, indent=2) + "\n")
+
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Replace ``last.pt`` and rewrite ``metrics.jsonl`` from the state's history; each atomically."""
+        with atomic_path(self.last) as temporary:
+            torch.save({"format": STATE_FORMAT, "settings": self.settings, **state}, temporary)
+        lines = "".join(json.dumps(record) + "\n" for record in state["history"])
+        _write_text(self.path / "metrics.jsonl", lines)
+
+    def load_state(self, device: torch.device) -> dict[str, Any] | None:
+        """The saved state, or None when no epoch is finished yet."""
+        if not self.last.exists():
+            return None
+        state = load_dict(self.last, device)
+        if state.get("format") != STATE_FORMAT or state.get("settings") != self.settings:
+            raise UserError(f"{self.last} is not of this run; remove it or choose another --output")
+        return state
+
+    def save_final(self, checkpoint: Checkpoint) -> None:
+        """Write ``final.pt``."""
+        with atomic_path(self.final) as temporary:
+            torch.save(encode(checkpoint), temporary)
+
+    def load_final(self) -> Checkpoint | None:
+        """The finished model, or None when the run isn't finished."""
+        return decode(load_dict(self.final)) if self.final.exists() else None
+
+
+def load_dict(path: Path, device: torch.device | None = None) -> dict[str, Any]:
+    """Read a dict with ``torch.load(weights_only=True)``; UserError when it is damaged or something else."""
+    try:
+        content = torch.load(path, map_location=device or "cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} can't be read: {reason}; remove it or choose another --output") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, expected a dict; remove it")
+    return content
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions and hardware, without names of machines or paths."""
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "torchvision": version("torchvision"),
+        "numpy": version("numpy"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": device.type,
+        "hardware": hardware,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"

@@ -1,0 +1,117 @@
+"""What defines a run: every setting that can change its result, with its default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from landscape.errors import UserError
+from training.optimizers import OPTIMIZERS, SGD, OptimizerConfig
+from training.sparsity import METHODS, Dense, SparsityMethod
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings that don't belong to the method or the optimizer.
+
+    The defaults are the recipe of the sparse-training papers for CIFAR (Yuan et al., "MEST", 2021).
+
+    Attributes
+    ----------
+    model
+        Architecture: resnet20, resnet32, resnet44, resnet56, resnet32_wide or vgg19.
+    widths
+        Channels of the three stages of a ResNet; the architecture's own by default.
+    shortcut
+        Shortcut of a ResNet: A has no parameters, B is a 1×1 convolution; the architecture's own by default.
+    data
+        cifar10, cifar100, sample, npz:PATH or imagefolder:PATH.
+    validation
+        Share of the training images that is held out, the same number in each class; never trained on.
+    augment
+        Pad by an eighth of the side, crop at random, flip at random.
+    epochs
+        Passes over the training images.
+    batch_size
+        Images in a step; the last step of an epoch takes what is left.
+    warmup
+        Epochs in which the learning rate rises linearly; then it falls to 0 as a cosine.
+    label_smoothing
+        Probability mass given to all classes alike.
+    seed
+        Decides initial weights, mask, held-out images, order and augmentation.
+    """
+
+    model: str = "resnet20"
+    widths: tuple[int, int, int] | None = None
+    shortcut: Literal["A", "B"] | None = None
+    data: str = "cifar10"
+    validation: float = 0.1
+    augment: bool = True
+    epochs: int = 160
+    batch_size: int = 64
+    warmup: float = 0.0
+    label_smoothing: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RunConfig(Recipe):
+    """A recipe with its sparsity method and optimizer; stored in the checkpoint."""
+
+    method: SparsityMethod = field(default_factory=Dense)
+    optimizer: OptimizerConfig = field(default_factory=SGD)
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "epochs": (1, 1_000_000),
+            "batch_size": (1, 1_000_000),
+            "validation": (0, 0.9),
+            "warmup": (0, self.epochs),
+            "label_smoothing": (0, 0.999),
+            "seed": (0, 2**63 - 1),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UserError(f"{name.replace('_', '-')} {value}: expected {low:g} to {high:g}")
+        if not 0 < self.optimizer.lr < float("inf"):
+            raise UserError(f"lr {self.optimizer.lr}: expected a positive number")
+
+    def model_arguments(self, num_classes: int) -> dict[str, Any]:
+        """The arguments for ``build_model``: the class count, and what was chosen explicitly."""
+        chosen = {"widths": self.widths, "shortcut": self.shortcut}
+        return {"num_classes": num_classes} | {
+            key: value for key, value in chosen.items() if value is not None
+        }
+
+    def to_dict(self, data_name: str) -> dict[str, Any]:
+        """Plain values for the checkpoint; `data_name` stands for the data, free of this machine's paths."""
+        plain = {item.name: getattr(self, item.name) for item in fields(Recipe)}
+        plain["widths"] = list(self.widths) if self.widths else None
+        plain["data"] = data_name
+        plain["method"] = {"name": _name(self.method, METHODS), **asdict(self.method)}
+        plain["optimizer"] = {"name": _name(self.optimizer, OPTIMIZERS), **asdict(self.optimizer)}
+        return plain
+
+
+def _name(entry: object, table: Mapping[str, type]) -> str:
+    """The entry's name in its table, or its class name for one that a user brought along."""
+    names = [name for name, kind in table.items() if kind is type(entry)]
+    return names[0] if names else type(entry).__qualname__
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Each setting that differs, as ``lr 0.1, now 0.2``; nested settings by their own names."""
+    lines = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            same = before.get("name") == now.get("name")
+            lines += (
+                difference(before, now) if same else [f"{key} {before.get('name')}, now {now.get('name')}"]
+            )
+        elif before != now:
+            lines.append(f"{key} {before}, now {now}")
+    return lines

@@ -1,0 +1,184 @@
+"""Training images on the device: held-out part, augmentation and batches, without a data loader.
+
+A whole CIFAR is 180 MB as uint8, so it lives on the device; augmentation and normalization are a few tensor
+operations per batch. All randomness is drawn on the CPU from named generators, so that it's the same
+everywhere and needs no state when a run is resumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landscape.errors import UserError
+from landscape.images import STATISTICS, ImageSet, read_images
+
+
+def generator_for(seed: int, *purpose: int | str) -> torch.Generator:
+    """Return the CPU generator of one purpose, say ``generator_for(seed, "order", epoch)``.
+
+    Different purposes are independent streams (numpy's SeedSequence), so no state must be saved.
+    """
+    words = [seed & 0xFFFFFFFF, seed >> 32]
+    for part in purpose:
+        words.append(
+            part if isinstance(part, int) else int.from_bytes(hashlib.sha256(part.encode()).digest()[:4])
+        )
+    state = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+@dataclass(frozen=True)
+class Images:
+    """A set of images on a device: ``pixels`` uint8 (N, H, W, 3), ``labels`` int64 (N,); mean, std (3,)."""
+
+    pixels: Tensor
+    labels: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def normalized(self, pixels: Tensor) -> Tensor:
+        """Float images (B, 3, H, W) in channels-last memory, ``(pixel / 255 - mean) / std``."""
+        return pixels.float().div_(255).sub_(self.mean).div_(self.std).permute(0, 3, 1, 2)
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """`count` images and labels, without augmentation and without replacement."""
+        chosen = torch.randperm(len(self), generator=generator)[:count].to(self.labels.device)
+        return self.normalized(self.pixels[chosen]), self.labels[chosen]
+
+    def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images as they stand, for evaluation."""
+        for start in range(0, len(self), batch_size):
+            part = slice(start, start + batch_size)
+            yield self.normalized(self.pixels[part]), self.labels[part]
+
+    def shuffled(
+        self, batch_size: int, generator: torch.Generator, augmented: bool
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images once, in random order, for training."""
+        order = torch.randperm(len(self), generator=generator)
+        for start in range(0, len(self), batch_size):
+            index = order[start : start + batch_size].to(self.labels.device)
+            pixels = self.pixels[index]
+            if augmented:
+                pixels = augment(pixels, generator)
+            yield self.normalized(pixels), self.labels[index]
+
+
+def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Shift each image by up to an eighth of its side, black outside; mirror it half the time.
+
+    `pixels` is uint8 (B, H, W, 3); at 32 pixels this is the usual "pad 4, crop, flip" of CIFAR.
+    """
+    count, height, width, _ = pixels.shape
+    pad_y, pad_x = height // 8, width // 8
+    top = torch.randint(2 * pad_y + 1, (count, 1), generator=generator)
+    left = torch.randint(2 * pad_x + 1, (count, 1), generator=generator)
+    flip = torch.randint(2, (count, 1), generator=generator).bool()
+    columns = torch.arange(width)
+    rows = (top + torch.arange(height)).to(pixels.device)
+    columns = (left + torch.where(flip, columns.flip(0), columns)).to(pixels.device)
+    padded = F.pad(pixels, (0, 0, pad_x, pad_x, pad_y, pad_y))
+    image = torch.arange(count, device=pixels.device)
+    return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
+    """Ascending indices of the held-out images: ``round(share * n)`` of each class's n, drawn by `seed`."""
+    generator = generator_for(seed, "hold out")
+    parts = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        order = torch.randperm(len(members), generator=generator).numpy()
+        parts.append(members[order[: round(share * len(members))]])
+    return np.sort(np.concatenate(parts))
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The three parts of a run's data and what the checkpoint says about them."""
+
+    train: Images
+    validation: Images
+    test: Images
+    name: str
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    held_out: NDArray[np.int64]
+    sha256: str
+
+
+def load_data(
+    spec: str,
+    validation: float,
+    seed: int,
+    device: torch.device,
+    root: str | Path | None = None,
+    download: bool = False,
+) -> TrainingData:
+    """Read training and test split of `spec`, hold a part out, and put everything on the device.
+
+    Raises
+    ------
+    UserError
+        As :func:`landscape.images.read_images`; when the splits differ in size or classes; or when
+        nothing is left to train on.
+    """
+    train = read_images(spec, "train", root, download=download)
+    test = read_images(spec, "test", root, download=download)
+    if train.images.shape[1:] != test.images.shape[1:] or test.num_classes > train.num_classes:
+        raise UserError(
+            f"{spec}: training images {train.images.shape[1:]} in {train.num_classes} classes, "
+            f"test images {test.images.shape[1:]} in {test.num_classes}; they must be alike"
+        )
+    mean, std = STATISTICS.get(train.name) or measure(train.images)
+    held_out = hold_out(train.labels, validation, seed)
+    rest = np.setdiff1d(np.arange(len(train)), held_out)
+    if not len(rest):
+        raise UserError(f"{spec}: no training image is left beside the {len(held_out)} held out")
+    statistics = (torch.tensor(mean, device=device), torch.tensor(std, device=device))
+
+    def images(part: ImageSet, chosen: NDArray[np.int64] | slice) -> Images:
+        pixels = torch.from_numpy(np.ascontiguousarray(part.images[chosen])).to(device)
+        return Images(pixels, torch.from_numpy(part.labels[chosen]).to(device), *statistics)
+
+    return TrainingData(
+        train=images(train, rest),
+        validation=images(train, held_out),
+        test=images(test, slice(None)),
+        name=train.name,
+        num_classes=train.num_classes,
+        mean=mean,
+        std=std,
+        held_out=held_out,
+        sha256=_fingerprint(train),
+    )
+
+
+def measure(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of the pixels in 0..1; a constant channel gets 1."""
+    counts = np.stack([np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)])
+    share = counts / counts.sum(axis=1, keepdims=True)
+    levels = np.arange(256) / 255
+    mean = share @ levels
+    std = np.sqrt((share * (levels - mean[:, None]) ** 2).sum(axis=1))
+    return tuple(float(value) for value in mean), tuple(float(value) or 1.0 for value in std)
+
+
+def _fingerprint(data: ImageSet) -> str:
+    """SHA-256 of labels and pixels in their order: indices into the data mean nothing without it."""
+    digest = hashlib.sha256(np.ascontiguousarray(data.labels).data)
+    digest.update(np.ascontiguousarray(data.images).data)
+    return digest.hexdigest()

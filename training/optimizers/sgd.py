@@ -1,0 +1,41 @@
+"""Stochastic gradient descent with momentum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from training.optimizers.base import OptimizerConfig, parameter_groups
+
+
+@dataclass(frozen=True)
+class SGD(OptimizerConfig):
+    """SGD as ``torch.optim.SGD`` defines it.
+
+    Attributes
+    ----------
+    momentum
+        Share of the velocity kept from step to step.
+    nesterov
+        Look ahead along the velocity.
+    weight_decay
+        L2 coefficient, added to the gradient.
+    decay_all
+        Decay biases and normalization layers too, as the sparse-training papers do.
+    """
+
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    decay_all: bool = True
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimizer over the model's parameters."""
+        return torch.optim.SGD(
+            parameter_groups(model, self.weight_decay, self.decay_all),
+            lr=self.lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+        )

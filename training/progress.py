@@ -1,0 +1,57 @@
+"""What a training shows: a live bar with ETA on a terminal, one line per epoch everywhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class TrainingProgress:
+    """A reporter for the loop; use it as a context manager."""
+
+    def __init__(self, epochs: int, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self.epochs = epochs
+        self.saved_epochs = 0
+        self.bar = Progress(
+            TextColumn("[bold]epoch {task.fields[epoch]}/" + str(epochs)),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}, validation {task.fields[accuracy]}"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("", total=None, epoch=1, loss=float("nan"), accuracy="–")
+
+    def __enter__(self) -> TrainingProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """Move the bar."""
+        done = (epoch - 1) * steps + step
+        if self.bar.tasks[self.task].total is None:  # a resumed run must not count old steps in its speed
+            self.bar.update(self.task, total=self.epochs * steps, completed=(epoch - 1) * steps)
+        self.bar.update(self.task, completed=done, epoch=epoch, loss=loss)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Print the epoch's line."""
+        self.saved_epochs = record["epoch"]
+        accuracy = f"{100 * record['validation_accuracy']:.2f} %"
+        self.bar.update(self.task, accuracy=accuracy)
+        self.console.print(
+            f"epoch {record['epoch']}/{self.epochs}  loss {record['train_loss']:.4f}  "
+            f"validation loss {record['validation_loss']:.4f}, accuracy {accuracy}  "
+            f"sparsity {100 * record['sparsity']:.2f} %  {record['seconds']:.0f} s",
+            highlight=False,
+            soft_wrap=True,
+        )
