@@ -27,7 +27,7 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Errors in one line, like all others."""
 
     def error(self, message: str) -> NoReturn:
@@ -51,7 +51,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m analysis.roughness",
         description="Roughness of loss surfaces: Ra and its siblings (ISO 25178-2) with 95 % intervals\n"
         "over examples and direction seeds, of the loss and of log loss.",

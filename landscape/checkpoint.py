@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from landscape.checkpoint_fit import check_finite, compare, load_into
@@ -90,10 +91,6 @@ def load_checkpoint(
     UserError
         When the file can't be read, would run code, doesn't fit the model, or holds NaN weights; or when the
         model can't be told. One line that says what to do.
-
-    Examples
-    --------
-    >>> load_checkpoint("resnet18.pth", model="torchvision:resnet18")  # doctest: +SKIP
     """
     file = Path(path)
     known = architectures or {}
@@ -151,6 +148,10 @@ def _whole(file: Path, state: FoundState, form: str) -> LoadedCheckpoint:
     module = state.module
     assert module is not None
     check_finite(state.tensors, file)
+    if isinstance(module, torch.jit.ScriptModule):
+        # A copy of a scripted module would keep the autograd history of having been copied.
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
     name = getattr(module, "original_name", type(module).__name__)
     kind = "run as it is" if form == "TorchScript archive" else "a pickled module, trusted"
     return LoadedCheckpoint(

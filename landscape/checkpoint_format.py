@@ -1,8 +1,7 @@
 """The project's own checkpoint as one plain dict: a sparse model is stored sparsely.
 
 `encode` and `decode` are pure; writing is ``torch.save`` of the dict, reading
-``torch.load(weights_only=True)``, which runs no code from the file. ``docs`` of the layout:
-the key table of :func:`encode`.
+``torch.load(weights_only=True)``, which runs no code from the file. The layout stands at :func:`encode`.
 """
 
 from __future__ import annotations
@@ -58,7 +57,8 @@ def encode(checkpoint: Checkpoint) -> dict[str, Any]:
     sparse           per masked tensor ``shape``, ``values`` (kept weights in row-major order) and either
                      ``indices`` (flat, int32, ascending) or ``bits`` (packed, first weight in the highest
                      bit), whichever is smaller
-    data … environment   as in :class:`Checkpoint`
+    order            all tensor names, in the model's order
+    data, config, metrics, environment: as in :class:`Checkpoint`
     ===============  ==================================================================================
 
     Raises

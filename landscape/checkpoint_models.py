@@ -138,7 +138,7 @@ def torchvision_model(name: str) -> Callable[..., nn.Module]:
     """
     from torchvision import models
 
-    known = models.list_models(module=models)  # type: ignore[attr-defined]
+    known = models.list_models(module=models)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean torchvision:{near[0]}?" if near else ""
@@ -150,9 +150,7 @@ def torchvision_model(name: str) -> Callable[..., nn.Module]:
             warnings.filterwarnings(
                 "ignore", message=".*default weight initialization", category=FutureWarning
             )
-            model: nn.Module = models.get_model(  # type: ignore[attr-defined]
-                name, weights=None, num_classes=num_classes, **arguments
-            )
+            model: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **arguments)
             return model
 
     return factory

@@ -26,7 +26,7 @@ _PLAIN = re.compile(
 def unsafe_globals(path: Path) -> list[str] | None:
     """Classes and functions beyond plain data that a pickle file names, in order, as ``module.name``.
 
-    Returns None where the pickle breaks off before it names any. Nothing is imported or called.
+    Returns None where the pickle breaks off before it names one. Nothing is imported or called.
     """
     found: list[str] = []
     with _pickles(path) as file:
@@ -48,13 +48,17 @@ def _pickles(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _inspect(file: IO[bytes], found: list[str]) -> bool:
-    """Walk through the pickles at the head of a file; False where the first of them breaks off."""
+    """Walk through the pickles at the head of a file; False where one of them breaks off."""
     # A legacy file is a row of pickles (magic, version, machine, content); raw storage bytes follow it.
-    for number in range(4):
+    for _ in range(4):
+        start = file.tell()
+        if not file.read(1):
+            return start > 0
+        file.seek(start)
         try:
             _Inspector(file, found).load()
         except Exception:  # whatever malformed pickles raise; what they named so far is noted
-            return number > 0
+            return False
     return True
 
 

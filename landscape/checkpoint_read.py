@@ -6,7 +6,6 @@ Recognised by content, not by name: PyTorch's zip and legacy files, TorchScript 
 from __future__ import annotations
 
 import pickle
-import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -32,9 +31,6 @@ _KNOWN_MAGIC = {
 }
 _LONGEST_HEADER = 100_000_000
 """Bytes of JSON that safetensors allows; a file begins with that length and ``{``."""
-
-# What torch's and safetensors' readers raise on bytes that aren't what they should be.
-_READING = (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError)
 
 
 class FileContent(NamedTuple):
@@ -109,17 +105,16 @@ def _read_torchscript(path: Path) -> torch.nn.Module:
         warnings.filterwarnings("ignore", message=".*torch.jit.load", category=DeprecationWarning)
         try:
             return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call,no-any-return]
-        except _READING as error:
+        except Exception as error:  # malformed bytes raise almost anything, here and below
             raise _damaged(path, error) from error
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path, device="cpu")
-    except (SafetensorError, *_READING) as error:
+    except Exception as error:
         raise _damaged(path, error) from error
 
 
@@ -127,26 +122,33 @@ def _read_torch(path: Path, trust: bool) -> Any:
     try:
         with harmless_globals(), current_folder_importable():
             return torch.load(path, map_location="cpu", weights_only=not trust)
-    except pickle.UnpicklingError as error:
-        raise _refused(path, error) from error
-    except _READING as error:
-        if trust and isinstance(error, (AttributeError, ImportError)):
-            raise UserError(f"{path} needs code that isn't here ({error}); run where it is") from error
-        raise _damaged(path, error) from error
+    except Exception as error:
+        if trust:
+            raise _unpickled(path, error) from error
+        refused = isinstance(error, pickle.UnpicklingError)
+        raise (_refused(path) if refused else _damaged(path, error)) from error
 
 
-def _refused(path: Path, error: pickle.UnpicklingError) -> UserError:
+def _unpickled(path: Path, error: Exception) -> UserError:
+    """What went wrong where the file's code was allowed to run."""
+    if isinstance(error, (AttributeError, ImportError)):
+        return UserError(f"{path} needs code that isn't here ({error}); run where it can be imported")
+    if "magic number" in str(error):
+        return UserError(f"{path} is a pickle that torch.save didn't write; expected a PyTorch file")
+    return _damaged(path, error)
+
+
+def _refused(path: Path) -> UserError:
     wanted = unsafe_globals(path)
     if wanted is None:
         return _damaged(path, "its pickle breaks off")
     if not wanted:
-        reason = re.sub(r"^.*Weights only load failed\.?", "", str(error).replace("\n", " "))
         return UserError(
-            f"{path} is a pickle that torch.save didn't write ({reason.strip()[-80:]}); "
-            "save its weights with torch.save(model.state_dict(), …)"
+            f"{path} is a pickle in a form that can't be read without running it; save a state_dict with "
+            "torch.save, or pass --trust-checkpoint (trust=True) if you trust its maker"
         )
     more = f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
     return UserError(
         f"{path} is refused: its pickle would run code, it wants {wanted[0]}{more}; save a state_dict, "
-        "or pass --trust-checkpoint (trust=True) if you trust whoever made the file"
+        "or pass --trust-checkpoint (trust=True) if you trust its maker"
     )

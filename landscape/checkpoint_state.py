@@ -80,9 +80,7 @@ def find_state(content: object, source: object) -> FoundState:
         place=place,
         architecture=next((outer[key] for key in NAMES if isinstance(outer.get(key), str)), None),
         config=_config(outer),
-        metrics={key: value for key, value in outer.items() if isinstance(value, (int, float))}
-        if place
-        else {},
+        metrics=_metrics(outer) if place else {},
         notes=_notes(tensors, outer, place),
     )
 

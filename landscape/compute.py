@@ -66,8 +66,8 @@ def compute_surface(
         Tensors ``(inputs, targets)``, an iterable of batches (used as they come), an `Examples`, or a mapping
         of split names to these. The first split steers the sampling.
     loss
-        ``loss(model, batch) -> (loss, count)`` or ``(loss, count, {"metric": …})``, each of them one value per
-        example (gives standard errors) or the sum over the batch.
+        ``loss(model, batch) -> (loss, count)`` or ``(loss, count, {"metric": …})``, each of them one value
+        per example (gives standard errors) or the sum over the batch.
     plane
         `RandomPlane` (default), `BetweenPlane`, `GivenPlane` or several of them, one surface each.
     mask

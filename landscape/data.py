@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 from landscape.data_choice import FOLDERS, choose_spec, on_disk
 from landscape.data_factory import read_factory
-from landscape.data_normalization import Channels, Normalization, known_normalization, usual_normalization
+from landscape.data_normalization import (
+    Channels,
+    Normalization,
+    known_normalization,
+    per_channel,
+    usual_normalization,
+)
 from landscape.data_subset import Indices, balanced_subset
 from landscape.errors import UserError
 from landscape.images import DEFAULT_ROOT, Split, read_images
@@ -191,7 +197,8 @@ def _from_images(
     found = read_images(spec, wanted.split, wanted.root, download=wanted.download, choose=choose)
     labels, indices = every
     inputs = torch.from_numpy(np.ascontiguousarray(found.images.transpose(0, 3, 1, 2)))
-    (mean, std), source = known or usual_normalization(spec, found.name, wanted.split, wanted.root)
+    numbers, source = known or usual_normalization(spec, found.name, wanted.split, wanted.root)
+    mean, std = per_channel(numbers, inputs.shape[1])
     title = "shipped CIFAR-10 sample" if spec == "sample" else found.name
     return LoadedData(
         inputs=_evaluation_crop(inputs) if spec.startswith("imagefolder:") else inputs,
@@ -212,8 +219,9 @@ def _evaluation_crop(inputs: Tensor, short_side: int = 256, size: int = 224) -> 
         return inputs
     from torchvision.transforms.v2 import functional
 
-    scaled = functional.resize(inputs, [short_side], antialias=True)  # type: ignore[attr-defined]
-    return functional.center_crop(scaled, [size, size]).contiguous()  # type: ignore[attr-defined]
+    scaled = functional.resize(inputs, [short_side], antialias=True)
+    cropped: Tensor = functional.center_crop(scaled, [size, size])
+    return cropped.contiguous()
 
 
 def _from_factory(
@@ -228,9 +236,8 @@ def _from_factory(
     found = read_factory(spec, wanted.split, choose)
     mean, std, source = None, None, "inputs taken as they are"
     if found.inputs.dtype == torch.uint8:
-        channels = found.inputs.shape[1]
-        unit = ((0.0,) * channels, (1.0,) * channels), "none known, pixels scaled to 0..1"
-        (mean, std), source = known if known is not None and len(known[0][0]) == channels else unit
+        numbers, source = known or (((0.0,), (1.0,)), "none known, pixels scaled to 0..1")
+        mean, std = per_channel(numbers, found.inputs.shape[1])
         source = f"normalization: {source}"
     return LoadedData(
         inputs=found.inputs,

@@ -47,6 +47,21 @@ def known_normalization(
     return numbers, source
 
 
+def per_channel(normalization: Normalization, channels: int) -> Normalization:
+    """One mean and deviation for each channel; a single one counts for all.
+
+    Raises
+    ------
+    UserError
+        When there are neither one nor `channels` of them.
+    """
+    mean, std = normalization
+    if len(mean) not in (1, channels):
+        raise UserError(f"images have {channels} channels, the normalization {len(mean)}; expected as many")
+    repeat = channels // len(mean)
+    return mean * repeat, std * repeat
+
+
 def usual_normalization(spec: str, name: str, split: Split, root: Path) -> tuple[Normalization, str]:
     """What training on a set of images commonly uses, and its source.
 

@@ -105,7 +105,7 @@ def filter_norms(tensor: Tensor) -> Tensor:
     flat = (
         tensor.detach().double().reshape(tensor.shape[0], -1) if tensor.dim() else tensor.double().view(1, 1)
     )
-    return flat.norm(dim=1)
+    return torch.linalg.vector_norm(flat, dim=1)
 
 
 def _per_filter(direction: Tensor, weight: Tensor) -> Tensor:
@@ -153,7 +153,8 @@ def _check_same_parameters(ours: Mapping[str, Tensor], theirs: Mapping[str, Tens
             raise UserError(f"{what} has an extra parameter {name!r}; both must be of one architecture")
         if ours[name].shape != theirs[name].shape:
             raise UserError(
-                f"{what} has shape {tuple(theirs[name].shape)} for {name!r}, expected {tuple(ours[name].shape)}"
+                f"{what} has shape {tuple(theirs[name].shape)} for {name!r}, "
+                f"expected {tuple(ours[name].shape)}"
             )
 
 

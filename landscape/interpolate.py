@@ -180,4 +180,4 @@ def _monomials(places: FloatArray, degree: int) -> FloatArray:
 
 def _determined(nodes: FloatArray, degree: int) -> bool:
     tail = _monomials(nodes, degree)
-    return len(nodes) >= tail.shape[1] and int(np.linalg.matrix_rank(tail)) == tail.shape[1]
+    return len(nodes) >= tail.shape[1] and bool(np.linalg.matrix_rank(tail) == tail.shape[1])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 
 from landscape.errors import UserError
 
@@ -17,26 +19,45 @@ _SAMPLING = Group.create_ordered("Sampling")
 _COMPUTATION = Group.create_ordered("Computation")
 _OUTPUT = Group.create_ordered("Output")
 
+_Flag = Annotated[bool, Parameter(negative=(), show_default="off")]
+
+
+def _whole(_: Any, tokens: Sequence[Token]) -> int:
+    """An integer as it stands; the parser's own conversion would round 1.5 to 2."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"expected a whole number, got {tokens[0].value!r}") from None
+
+
+_Int = Annotated[int, Parameter(converter=_whole)]
+
+
+def _default(text: str, **more: Any) -> Parameter:
+    """What help shows as the default where the value itself doesn't say it."""
+    return Parameter(show_default=text, **more)
+
 
 @Parameter(name="*", group=_NETWORK)
 @dataclass(frozen=True)
 class NetworkOptions:
     """Which network the weights belong to."""
 
-    model: str | None = None
-    """Architecture: a name of ours (`resnet20`), `torchvision:NAME`, `timm:NAME` or `package.module:factory`.
-    By default from the checkpoint, or from the tensor shapes where exactly one known architecture fits."""
+    model: Annotated[str | None, _default("told by the checkpoint, or by its shapes")] = None
+    """Architecture: one of ours (`resnet20`), `torchvision:NAME`, `timm:NAME` or `package.module:factory`;
+    arguments go in brackets, as in `"resnet20(num_classes=100)"`."""
 
     mask: Literal["auto", "checkpoint", "zeros", "none"] = "auto"
-    """Which weights the plane leaves at zero. `auto`: the checkpoint's mask, else weights that are exactly
-    zero. `none`: dense directions, as earlier tools draw them."""
+    """Weights that the plane leaves at zero. `checkpoint`: those pruned by its mask; `zeros`: those that are
+    exactly zero; `auto`: the first of these two that is there; `none`: no weights, the plane is dense."""
 
-    batch_norm: Literal["fixed", "recalibrate"] | None = None
-    """Running statistics at each point: those of the checkpoint, or re-estimated there. By default `fixed`;
-    `recalibrate` on a plane between checkpoints."""
+    batch_norm: Annotated[
+        Literal["fixed", "recalibrate"] | None, _default("fixed; recalibrate with --between")
+    ] = None
+    """Running statistics of batch norm: the checkpoint's everywhere, or estimated anew at each point."""
 
-    trust_checkpoint: Annotated[bool, Parameter(negative=())] = False
-    """Also unpickle whole modules. This runs code from the file: only for files of your own."""
+    trust_checkpoint: _Flag = False
+    """Unpickle whole modules, too. This runs code that is in the file: only for files of your own."""
 
 
 @Parameter(name="*", group=_DATA)
@@ -44,23 +65,25 @@ class NetworkOptions:
 class DataOptions:
     """Which examples the loss is averaged over."""
 
-    data: str | None = None
-    """`cifar10`, `cifar100`, `imagefolder:PATH`, `npz:PATH`, `sample` (shipped CIFAR-10 images) or
-    `package.module:factory`. By default what the checkpoint says, else what is on disk, else the sample."""
+    data: Annotated[str | None, _default("what the checkpoint names, else what is on disk, else sample")] = (
+        None
+    )
+    """`cifar10`, `cifar100`, `imagefolder:PATH`, `npz:PATH` (`train_x`, `train_y`, `test_x`, `test_y`),
+    `sample` (CIFAR-10 images that come with this program) or `package.module:factory`."""
 
-    data_root: Path | None = None
-    """Folder with the data sets, in torchvision's layout. By default `$SHARPSCAPE_DATA` or `./data`."""
+    data_root: Annotated[Path | None, _default("$SHARPSCAPE_DATA, else ./data")] = None
+    """Folder of the data sets, in torchvision's layout."""
 
-    download: Annotated[bool, Parameter(negative=())] = False
-    """Fetch CIFAR into the data root when it isn't there."""
+    download: _Flag = False
+    """Fetch CIFAR into the data root where it isn't there."""
 
     split: Literal["train", "test", "both"] = "train"
     """Examples to use. With `both`, the training examples steer the sampling."""
 
-    examples: int = 1000
-    """Examples per split: a fixed, seeded, class-balanced subset; 0 takes all."""
+    examples: _Int = 1000
+    """Examples per split: a fixed, seeded, class-balanced subset. 0 takes all."""
 
-    example_seed: int = 0
+    example_seed: _Int = 0
     """Seed of that subset."""
 
 
@@ -69,29 +92,31 @@ class DataOptions:
 class PlaneOptions:
     """Where in weight space to look."""
 
-    points: int = 51
-    """Grid points per axis."""
+    points: _Int = 51
+    """Grid points per axis. With an odd number the checkpoint itself is one of them."""
 
     span: float = 1.0
-    """Half-width of the grid, in units of the normalized directions."""
+    """The grid reaches from -SPAN to SPAN, in lengths of the normalized directions."""
 
     dim: Literal[1, 2] = 2
-    """A line or a plane."""
+    """A line (1) or a plane (2)."""
 
-    seed: int = 0
-    """Seed of the random directions. Same seed, same directions, on every machine."""
+    seed: _Int = 0
+    """Seed of the random directions. One seed, the same directions on every machine."""
 
-    planes: int = 1
-    """How many direction seeds: SEED, SEED+1, …; their spread enters Ra's interval."""
+    planes: _Int = 1
+    """How many planes, with seeds SEED, SEED+1, and so on. Their spread enters Ra's interval."""
 
-    normalize: Literal["filter", "layer", "weight", "none"] | None = None
-    """Scale of the directions relative to the weights. By default `filter` for random ones (Li et al. 2018)
-    and `none` for given ones."""
+    normalize: Annotated[
+        Literal["filter", "layer", "weight", "none"] | None, _default("filter; none with --directions")
+    ] = None
+    """What gets the norm of the weights in a direction: each filter (Li et al. 2018), layer or weight."""
 
-    between: tuple[Path, ...] = ()
-    """One or two other checkpoints of the same architecture: α = 1 is the first, β = 1 the second."""
+    between: Annotated[tuple[Path, ...], _default("none", consume_multiple=True, negative=())] = ()
+    """One or two other checkpoints of the same architecture: α = 1 is the first of them, β = 1 the second.
+    With one, β is a random direction."""
 
-    directions: Path | None = None
+    directions: Annotated[Path | None, _default("none")] = None
     """Directions of your own: a surface file that kept its directions, or a `.pt` file with a list of dicts
     of tensors by parameter name."""
 
@@ -101,14 +126,14 @@ class PlaneOptions:
 class SamplingOptions:
     """How many grid points to evaluate."""
 
-    exact: Annotated[bool, Parameter(negative=())] = False
-    """Evaluate every grid point instead of sampling adaptively and interpolating."""
+    exact: _Flag = False
+    """Evaluate every grid point, instead of choosing points adaptively and interpolating."""
 
     tolerance: float = 0.005
-    """Adaptive sampling stops when the stated error is this share of the loss range."""
+    """Stop choosing points when the stated error is this share of the loss range."""
 
-    max_points: int | None = None
-    """Stop after this many evaluated points per plane, whatever the error."""
+    max_points: Annotated[int | None, _default("no limit", converter=_whole)] = None
+    """Stop after so many evaluated points per plane, whatever the error."""
 
 
 @Parameter(name="*", group=_COMPUTATION)
@@ -117,16 +142,18 @@ class ComputationOptions:
     """On what, and how precisely."""
 
     device: str = "auto"
-    """`auto` (CUDA when there is one), `cpu`, `cuda`, `cuda:N`."""
+    """`cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where there is a device."""
 
     dtype: Literal["float32", "tf32", "bfloat16", "float64"] = "float32"
-    """`bfloat16` is for previews: about 1 % error in the loss."""
+    """Arithmetic of the forward passes. `bfloat16` is for previews: about 1 % error in the loss."""
 
-    batch_size: int | None = None
-    """By default what suits the caches or the device."""
+    batch_size: Annotated[int | None, _default("what suits the caches or the device", converter=_whole)] = (
+        None
+    )
+    """Examples per forward pass."""
 
-    threads: int | None = None
-    """CPU threads. By default all cores."""
+    threads: Annotated[int | None, _default("all cores", converter=_whole)] = None
+    """CPU threads."""
 
 
 @Parameter(name="*", group=_OUTPUT)
@@ -134,20 +161,19 @@ class ComputationOptions:
 class OutputOptions:
     """What to write, and where."""
 
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None
-    """Surface file for one checkpoint (`NAME.surface.h5`; page and picture lie beside it), or a folder. By
-    default the folder `surfaces`."""
+    output: Annotated[Path | None, _default("the folder surfaces", name=["--output", "-o"])] = None
+    """A folder, or for one checkpoint a surface file `NAME.surface.h5`. Page and picture lie beside it."""
 
-    overwrite: Annotated[bool, Parameter(negative=())] = False
-    """Replace a surface file that was made with other settings."""
+    overwrite: _Flag = False
+    """Compute anew where a surface file is there already, with whatever settings."""
 
-    keep_directions: Annotated[bool, Parameter(negative=())] = False
+    keep_directions: _Flag = False
     """Store the directions in the surface file."""
 
-    page: bool = True
+    page: Annotated[bool, _default("on")] = True
     """Write the interactive page (HTML)."""
 
-    plot: bool = True
+    plot: Annotated[bool, _default("on")] = True
     """Write the picture (PNG)."""
 
 
@@ -171,9 +197,18 @@ class Options:
         UserError
             Naming the option, what came and what is expected.
         """
-        _at_least("--points", self.plane.points, 1)
+        self._check_numbers()
+        self._check_plane()
+        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.computation.device) is None:
+            raise UserError(f"--device {self.computation.device}: expected auto, cpu, cuda or cuda:N")
+        if self.sampling.exact and self.sampling.max_points is not None:
+            raise UserError("--exact evaluates every point; leave out --max-points, or --exact")
+
+    def _check_numbers(self) -> None:
+        _at_least("--points", self.plane.points, 2)
         _at_least("--planes", self.plane.planes, 1)
         _at_least("--examples", self.data.examples, 0)
+        _at_least("--example-seed", self.data.example_seed, 0)
         _at_least("--max-points", self.sampling.max_points, 1)
         _at_least("--batch-size", self.computation.batch_size, 1)
         _at_least("--threads", self.computation.threads, 1)
@@ -183,16 +218,26 @@ class Options:
             raise UserError(
                 f"--tolerance {self.sampling.tolerance}: expected a share of the loss range between 0 and 1"
             )
-        if len(self.plane.between) > 2:
-            raise UserError(f"--between takes one or two checkpoints, got {len(self.plane.between)}")
-        if self.plane.between and self.plane.directions:
+
+    def _check_plane(self) -> None:
+        plane = self.plane
+        others = len(plane.between)
+        if others > 2:
+            raise UserError(f"--between takes one or two checkpoints, got {others}")
+        if others == 2 and plane.dim == 1:
+            raise UserError("--dim 1 is a line to one other checkpoint; name one with --between")
+        if plane.between and plane.directions:
             raise UserError("--between and --directions exclude each other; give one of them")
-        if self.plane.planes > 1 and (self.plane.between or self.plane.directions):
+        if plane.planes > 1 and (plane.between or plane.directions):
             raise UserError(
                 "--planes is about random directions; leave it out with --between or --directions"
             )
+        if plane.normalize is not None and (others == 2 or (others and plane.dim == 1)):
+            raise UserError(
+                "--normalize is about random directions; leave it out where all lead to other checkpoints"
+            )
 
 
-def _at_least(name: str, value: Any, least: int) -> None:
+def _at_least(name: str, value: int | None, least: int) -> None:
     if value is not None and value < least:
         raise UserError(f"{name} {value}: expected at least {least}")

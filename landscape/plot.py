@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +13,10 @@ from matplotlib.figure import Figure
 
 from landscape.errors import UserError
 from landscape.files import atomic_path
-from landscape.plot_layout import Heading, draw_line_chart, draw_planes
+from landscape.plot_layout import COLUMN, Heading, Layout, draw_line_chart, draw_planes
 from landscape.plot_panels import Panel
 from landscape.plot_scale import Scale, scale_of
-from landscape.plot_text import conventions_text, roughness_text
+from landscape.plot_text import JOIN, conventions_text, roughness_text
 from landscape.store import Surface
 
 Kind = Literal["surface", "contour", "both", "line"]
@@ -50,6 +51,9 @@ def plot_surfaces(
     metrics: Sequence[Mapping[str, Any]] | None = None,
     share: bool = True,
     columns: int = 4,
+    column_width: float = COLUMN,
+    notes: Sequence[str] | None = None,
+    footer: str = "",
     style: Mapping[Any, Any] | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Figure:
@@ -72,8 +76,12 @@ def plot_surfaces(
         `landscape.summary.metrics`.
     share
         One value scale and colour bar for all, as a comparison needs; else one each.
-    columns
-        Surfaces in a row.
+    columns, column_width
+        Surfaces in a row, and the width of each in inches; planes only.
+    notes
+        Per surface the small print of its heading; default: mask, normalization, data, examples.
+    footer
+        Small print below all panels.
     style
         Matplotlib settings on top of `STYLE`.
     path
@@ -97,22 +105,22 @@ def plot_surfaces(
         metrics = [summarize(surface) for surface in surfaces]
     if len(metrics) != len(surfaces):
         raise UserError(f"{len(metrics)} rows of metrics for {len(surfaces)} surfaces; expected one each")
-    if columns < 1:
-        raise UserError(f"columns must be at least 1, got {columns}")
+    if columns < 1 or not column_width >= 1.2:
+        raise UserError(f"{columns} columns of {column_width:g} inches: expected at least 1 of at least 1.2")
     with mpl.rc_context({**STYLE, **(style or {})}):
         panels = _panels(surfaces, metric, split, plane, log=log, clip=clip, share=share or kind == "line")
-        headings = [_heading(panel, row) for panel, row in zip(panels, metrics, strict=True)]
+        notes = [_note(panel) for panel in panels] if notes is None else notes
+        headings = [
+            Heading(panel.surface.label, roughness_text(row, len(panel.surface.planes)), note)
+            for panel, row, note in zip(panels, metrics, notes, strict=True)
+        ]
         if kind == "line":
-            figure = draw_line_chart(panels, headings)
+            figure = draw_line_chart(panels, headings, footer)
         else:
-            figure = draw_planes(
-                panels,
-                headings,
-                surface=kind != "contour",
-                contour=kind != "surface",
-                share=share,
-                columns=min(columns, len(panels)),
+            layout = Layout(
+                kind != "contour", kind != "surface", share, min(columns, len(panels)), column_width
             )
+            figure = draw_planes(panels, headings, layout, footer)
     if path is not None:
         save_figure(figure, path)
     return figure
@@ -196,10 +204,8 @@ def _checked(surface: Surface, metric: str, split: str | None, plane: int) -> st
     return name
 
 
-def _heading(panel: Panel, row: Mapping[str, Any]) -> Heading:
+def _note(panel: Panel) -> str:
+    """How the surface was made and, where that matters, how it is drawn."""
     plane = panel.surface.planes[panel.plane]
-    return Heading(
-        panel.surface.label,
-        roughness_text(row, len(panel.surface.planes)),
-        conventions_text(panel.surface, plane, panel.metric, panel.split),
-    )
+    made = conventions_text(panel.surface, plane, panel.metric, panel.split)
+    return made if panel.scale.clip == inf else f"{made}{JOIN}drawn up to {panel.scale.clip:g}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -18,11 +19,9 @@ LINE_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
 
 COLUMN = 2.75  # a surface's column, without its colour bar
 SIDE = 0.5  # left of a contour plot: its axis title
-SQUARE = COLUMN - SIDE - 0.2  # a contour plot's side
-VIEW = 2.4  # height of a 3D view
 UNDER = 0.42  # below a contour plot: its axis title
 BAR = 0.78  # a colour bar with its text
-MARGIN, LEGEND = 0.1, 0.28
+MARGIN, LEGEND, FOOTER = 0.1, 0.28, 0.12
 TITLE_SIZE, NOTE_SIZE, LEADING = 8.5, 6.3, 1.32
 
 
@@ -92,64 +91,120 @@ class _Sheet:
             )  # fmt: skip
             top += size * LEADING / 72
 
-    def legend(self, entries: Sequence[Any]) -> None:
-        """One row at the bottom."""
+    def legend(self, entries: Sequence[Any], above: float) -> None:
+        """That much above the bottom, as many to a row as fit."""
         self.figure.legend(
-            handles=list(entries), loc="lower center", ncols=len(entries), frameon=False, handletextpad=0.4,
-            columnspacing=1.4, borderaxespad=0.3,
+            handles=list(entries), loc="lower center", ncols=min(len(entries), _fitting(self.width)),
+            frameon=False, handletextpad=0.4, columnspacing=1.4, borderaxespad=0.3,
+            bbox_to_anchor=(0, above / self.height, 1, 1),
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How the panels of planes are arranged.
+
+    Attributes
+    ----------
+    surface, contour
+        Which views to draw.
+    share
+        One scale and one colour bar a row.
+    columns, column
+        Surfaces in a row, and the width of each.
+    """
+
+    surface: bool = True
+    contour: bool = True
+    share: bool = True
+    columns: int = 4
+    column: float = COLUMN
+
+    @property
+    def square(self) -> float:
+        """Side of a contour plot."""
+        return self.column - SIDE - 0.2
+
+    @property
+    def view(self) -> float:
+        """Height of a 3D view; 0 without."""
+        return 0.87 * self.column if self.surface else 0.0
+
+    @property
+    def zoom(self) -> float:
+        """Of the 3D box: in a narrow column the texts beside it need a larger share."""
+        return 0.92 * (1 - 0.28 * (COLUMN / self.column - 1))
+
+    @property
+    def bar(self) -> float:
+        """Width for a colour bar. A 3D view alone needs none: its height says what its colour says."""
+        return BAR if self.contour else 0.0
+
+    @property
+    def body(self) -> float:
+        """Height of a row below its headings."""
+        return self.view + (self.square + UNDER if self.contour else 0.0) + MARGIN
+
+    @property
+    def step(self) -> float:
+        """From one column to the next."""
+        return self.column + (0.0 if self.share else self.bar)
+
+    @property
+    def width(self) -> float:
+        """Of the whole figure."""
+        return 2 * MARGIN + self.columns * self.step + (self.bar if self.share else 0.0)
+
+
 def draw_planes(
-    panels: Sequence[Panel],
-    headings: Sequence[Heading],
-    *,
-    surface: bool,
-    contour: bool,
-    share: bool,
-    columns: int,
+    panels: Sequence[Panel], headings: Sequence[Heading], layout: Layout, footer: str = ""
 ) -> Figure:
-    """Rows of columns: heading, 3D view, contours. One colour bar a row when the scale is shared."""
-    rows = [slice(start, start + columns) for start in range(0, len(panels), columns)]
-    step = COLUMN + (0 if share else BAR)
-    text = COLUMN - 2 * MARGIN
+    """Rows of columns: heading, 3D view, contours; below them legend and footer."""
+    rows = [slice(start, start + layout.columns) for start in range(0, len(panels), layout.columns)]
+    text = layout.column - 2 * MARGIN
     tops = [max(heading.height(text) for heading in headings[row]) + 0.06 for row in rows]
-    body = (VIEW if surface else 0.08) + (SQUARE + UNDER if contour else 0)
-    legend = marks(panels) if contour else []
-    height = MARGIN + sum(tops) + len(rows) * (body + MARGIN) + (LEGEND if legend else 0)
-    sheet = _Sheet.of(2 * MARGIN + columns * step + (BAR if share else 0), height)
+    legend = marks(panels) if layout.contour else []
+    closing = Heading("", "", footer)
+    below = closing.height(layout.width - 4 * MARGIN) + FOOTER if footer else 0.0
+    legend_rows = ceil(len(legend) / _fitting(layout.width))
+    height = MARGIN + sum(tops) + len(rows) * layout.body + legend_rows * LEGEND + below
+    sheet = _Sheet.of(layout.width, height)
     top = MARGIN
     for row, head in zip(rows, tops, strict=True):
-        for column, (panel, heading) in enumerate(zip(panels[row], headings[row], strict=True)):
-            left = MARGIN + column * step
-            sheet.heading(heading, left + MARGIN, top, text)
-            _draw_column(sheet, panel, left, top + head, surface=surface, contour=contour)
-            last = column == len(panels[row]) - 1
-            if not share or last:
-                _draw_bar(sheet, panel, left + COLUMN, top + head, surface=surface, contour=contour)
-        top += head + body + MARGIN
+        _draw_row(sheet, panels[row], headings[row], layout, top, head)
+        top += head + layout.body
     if legend:
-        sheet.legend(legend)
+        sheet.legend(legend, below)
+    if footer:
+        sheet.heading(closing, 2 * MARGIN, height - below, layout.width - 4 * MARGIN)
     return sheet.figure
 
 
-def _draw_column(
-    sheet: _Sheet, panel: Panel, left: float, top: float, *, surface: bool, contour: bool
+def _draw_row(
+    sheet: _Sheet,
+    panels: Sequence[Panel],
+    headings: Sequence[Heading],
+    layout: Layout,
+    top: float,
+    head: float,
 ) -> None:
-    if surface:
-        draw_surface(sheet.axes(left, top - 0.2, COLUMN, VIEW + 0.2, projection="3d"), panel)
-        top += VIEW
-    if contour:
-        draw_contour(sheet.axes(left + SIDE, top + 0.05, SQUARE, SQUARE), panel)
+    for column, (panel, heading) in enumerate(zip(panels, headings, strict=True)):
+        left = MARGIN + column * layout.step
+        sheet.heading(heading, left + MARGIN, top, layout.column - 2 * MARGIN)
+        if layout.surface:
+            # The view reaches under the heading: a 3D box leaves its upper corners empty.
+            box = (left - 0.1, top + head - 0.2, layout.column, layout.view + 0.2)
+            draw_surface(sheet.axes(*box, projection="3d"), panel, layout.zoom)
+        if layout.contour:
+            below = top + head + layout.view + 0.05
+            draw_contour(sheet.axes(left + SIDE, below, layout.square, layout.square), panel)
+            if not layout.share or column == len(panels) - 1:
+                _draw_bar(sheet.axes(left + layout.column, below, 0.11, layout.square), panel)
 
 
-def _draw_bar(sheet: _Sheet, panel: Panel, left: float, top: float, *, surface: bool, contour: bool) -> None:
-    """Beside the contours, or beside the 3D view where there are none."""
-    offset, height = (VIEW + 0.05, SQUARE) if surface and contour else (0.05, SQUARE)
-    if not contour:
-        offset, height = 0.2 * VIEW, 0.6 * VIEW
-    axes = sheet.axes(left, top + offset, 0.11, height)
-    bar = sheet.figure.colorbar(ScalarMappable(panel.norm, panel.colors), cax=axes)
+def _draw_bar(axes: Any, panel: Panel) -> None:
+    """The colour bar beside the contours."""
+    bar = axes.figure.colorbar(ScalarMappable(panel.norm, panel.colors), cax=axes)
     positions, labels = panel.scale.levels(9)
     bar.set_ticks(positions.tolist(), labels=labels)
     bar.minorticks_off()
@@ -157,12 +212,20 @@ def _draw_bar(sheet: _Sheet, panel: Panel, left: float, top: float, *, surface: 
     bar.outline.set_linewidth(0.5)
 
 
-def draw_line_chart(panels: Sequence[Panel], headings: Sequence[Heading]) -> Figure:
+def _fitting(width: float) -> int:
+    """Legend entries that stand beside each other in a figure so wide."""
+    return max(1, int(width / 1.25))
+
+
+def draw_line_chart(panels: Sequence[Panel], headings: Sequence[Heading], footer: str = "") -> Figure:
     """All lines in one chart; the words about each stand beside it in the line's colour."""
     plot, words = (3.4, 2.5), 2.9
     heights = [heading.height(words - 0.12) + 0.12 for heading in headings]
-    height = max(plot[1] + UNDER, sum(heights)) + 2 * MARGIN + 0.1
-    sheet = _Sheet.of(SIDE + 0.1 + plot[0] + 0.25 + words + MARGIN, height)
+    width = SIDE + 0.1 + plot[0] + 0.25 + words + MARGIN
+    closing = Heading("", "", footer)
+    below = closing.height(width - 4 * MARGIN) + FOOTER if footer else 0.0
+    height = max(plot[1] + UNDER, sum(heights)) + 2 * MARGIN + 0.1 + below
+    sheet = _Sheet.of(width, height)
     axes = sheet.axes(SIDE + 0.1, MARGIN + 0.1, *plot)
     colors = [LINE_COLORS[index % len(LINE_COLORS)] for index in range(len(panels))]
     draw_lines(axes, panels, colors)
@@ -175,4 +238,6 @@ def draw_line_chart(panels: Sequence[Panel], headings: Sequence[Heading]) -> Fig
             spine.set_visible(False)
         sheet.heading(heading, left + 0.12, top, words - 0.12, "left")
         top += one
+    if footer:
+        sheet.heading(closing, 2 * MARGIN, height - below, width - 4 * MARGIN)
     return sheet.figure

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from landscape.plot_scale import Scale
+from landscape.plot_scale import Scale, number
 from landscape.plot_text import axis_title, unit_of
 from landscape.store import BoolArray, FloatArray, Metric, Surface
 
@@ -87,7 +87,7 @@ class Panel:
         return int(i), int(j)
 
 
-def draw_surface(axes: Any, panel: Panel) -> None:
+def draw_surface(axes: Any, panel: Panel, zoom: float = 0.92) -> None:
     """A 3D surface over its own contours; `axes` is an Axes3D."""
     alpha, beta = np.meshgrid(panel.surface.alpha, panel.surface.beta, indexing="ij")
     z, scale = panel.positions, panel.scale
@@ -103,7 +103,7 @@ def draw_surface(axes: Any, panel: Panel) -> None:
         )
     axes.set(xlim=_ends(panel.surface.alpha), ylim=_ends(panel.surface.beta), zlim=(floor, scale.high))
     axes.view_init(**CAMERA)
-    axes.set_box_aspect((1, 1, 0.78), zoom=1.04)
+    axes.set_box_aspect((1, 1, 0.78), zoom=zoom)
     axes.patch.set_visible(False)
     _dress(axes, panel)
 
@@ -116,8 +116,10 @@ def _dress(axes: Any, panel: Panel) -> None:
     axes.set_zlabel(panel.title, labelpad=-3)
     positions, labels = panel.scale.levels(5)
     axes.set_zticks(positions, labels)
-    axes.set_xticks(_quarters(panel.surface.alpha))
-    axes.set_yticks(_quarters(panel.surface.beta))
+    axes.set_xticks(
+        *_ticks(panel.surface.alpha, (0.25, 0.5, 0.75))
+    )  # at the ends those of two axes would meet
+    axes.set_yticks(*_ticks(panel.surface.beta, (0.25, 0.5, 0.75)))
     axes.tick_params(pad=-2.5)
     axes.tick_params(axis="z", pad=0)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
@@ -134,8 +136,8 @@ def draw_contour(axes: Axes, panel: Panel) -> None:
     filled.set_edgecolor("face")  # else PDF viewers show hairlines between bands
     filled.set_rasterized(True)
     axes.set(xlabel=panel.labels[0], ylabel=panel.labels[1], xlim=_ends(alpha), ylim=_ends(beta))
-    axes.set_xticks(_three(alpha))
-    axes.set_yticks(_three(beta))
+    axes.set_xticks(*_ticks(alpha, (0, 0.5, 1)))
+    axes.set_yticks(*_ticks(beta, (0, 0.5, 1)))
     _hatch(axes, panel)
     _label_levels(axes, panel)
     if not panel.computed.all():
@@ -158,11 +160,28 @@ def _label_levels(axes: Axes, panel: Panel) -> None:
         panel.surface.alpha, panel.surface.beta, z.T, inside, colors="white", linewidths=0.6, alpha=0.75
     )
     names = dict(zip(levels.tolist(), texts, strict=True))
-    labels = axes.clabel(lines, inline=True, fontsize=6, fmt=lambda level: names.get(level, f"{level:.3g}"))
+    places = _label_places(axes, lines.allsegs)
+    if not places:
+        return
+    labels = axes.clabel(
+        lines, fontsize=6, fmt=lambda level: names.get(level, f"{level:.3g}"), manual=places, inline_spacing=3
+    )
     for label in labels:
-        if not _well_inside(axes, *label.get_position()):
-            label.set_visible(False)  # the frame would cut it
         label.set(alpha=1, path_effects=[withStroke(linewidth=1.2, foreground=(0, 0, 0, 0.55))])
+
+
+def _label_places(axes: Axes, segments: Sequence[Sequence[FloatArray]]) -> list[tuple[float, float]]:
+    """One place on each level's lines, off the frame and away from the labels before it."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    origin, size = np.array([left, bottom]), np.array([right - left, top - bottom])
+    taken = [np.array([0.5, 0.5])]  # the marks in the middle
+    for level in segments:
+        points = (np.concatenate([np.zeros((0, 2)), *level]) - origin) / size
+        points = points[((points > 0.07) & (points < 0.93)).all(axis=1)]
+        if len(points):
+            gaps = np.min([np.hypot(*(points - place).T) for place in taken], axis=0)
+            taken.append(points[np.argmax(np.minimum(gaps, 0.25))])
+    return [(float(x), float(y)) for x, y in (place * size + origin for place in taken[1:])]
 
 
 def _hatch(axes: Axes, panel: Panel) -> None:
@@ -229,19 +248,8 @@ def _ends(axis: FloatArray) -> tuple[float, float]:
     return float(axis[0]), float(axis[-1])
 
 
-def _well_inside(axes: Axes, x: float, y: float) -> bool:
-    """Whether a place is at least 6 % of the axes away from their frame."""
-    u, v = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
-    return bool(0.06 < u < 0.94 and 0.06 < v < 0.94)
-
-
-def _quarters(axis: FloatArray) -> list[float]:
-    """Ticks away from the ends, where those of two axes would meet."""
+def _ticks(axis: FloatArray, shares: Sequence[float]) -> tuple[list[float], list[str]]:
+    """Places at shares of the way along an axis, and their labels."""
     low, high = _ends(axis)
-    return [low + share * (high - low) for share in (0.25, 0.5, 0.75)]
-
-
-def _three(axis: FloatArray) -> list[float]:
-    """The ends and the middle of an axis."""
-    low, high = _ends(axis)
-    return [low, (low + high) / 2, high]
+    places = [low + share * (high - low) for share in shares]
+    return places, [number(place) for place in places]

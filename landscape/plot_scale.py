@@ -97,8 +97,6 @@ def scale_of(grids: Sequence[FloatArray], *, log: bool | None, clip: float | Non
 
 def number(value: float) -> str:
     """Short text of a round value: 0.05, 20, 3e5."""
-    text = f"{value:.3g}"
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        return f"{mantissa}e{int(exponent)}"
-    return text
+    mantissa, _, exponent = f"{float(f'{value:.3g}'):g}".partition("e")
+    text = f"{mantissa}e{int(exponent)}" if exponent else mantissa
+    return text.replace("-", "−")

@@ -13,6 +13,7 @@ from matplotlib.textpath import TextPath
 
 from landscape.store import Plane, Surface
 
+JOIN = "\u00a0· "  # no line begins with the dot
 MASKS = {"none": "no mask", "zeros": "mask from zero weights", "checkpoint": "mask from checkpoint"}
 
 
@@ -33,7 +34,7 @@ def roughness_text(row: Mapping[str, Any], planes: int) -> str:
     """Ra with its 95 % interval; empty where it isn't known."""
     if "Ra" not in row:
         return ""
-    over = f" (mean of {planes} planes)" if planes > 1 else ""
+    over = f" over\u00a0{planes}\u00a0planes" if planes > 1 else ""
     return f"Ra {interval_text(row['Ra'])}{over}"
 
 
@@ -66,9 +67,13 @@ def conventions_text(surface: Surface, plane: Plane, metric: str, split: str) ->
         error = one.metrics[metric].error
         within = f", error ≤ {error:.2g}" if isfinite(error) else ""
         parts += [f"{computed} of {total} points computed{within}"]
+    diverged = np.isinf(one.metrics[metric].values)
+    if diverged.any():
+        radius = np.hypot(surface.alpha[:, None], surface.beta)[diverged].min()
+        parts += [f"diverged from radius {radius:.2g}"]
     missing = int(np.isnan(one.metrics[metric].values).sum())
     parts += [f"unfinished: {missing} points missing"] if missing else []
-    return " · ".join(part for part in parts if part)
+    return JOIN.join(part for part in parts if part)
 
 
 def mask_text(about: Mapping[str, Any]) -> str:
@@ -98,7 +103,7 @@ def wrap(
         return not line.strip() or TextPath((0, 0), line, prop=font).get_extents().width <= 72 * inches
 
     lines = [""]
-    for word in text.split():
+    for word in text.split(" "):
         joined = f"{lines[-1]} {word}".strip()
         if fits(joined):
             lines[-1] = joined

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from landscape.options import OutputOptions
-from landscape.store import Surface
+from landscape.store import FloatArray, Surface
 from landscape.summary import metrics
 
 
@@ -63,24 +63,18 @@ def _print(surfaces: Sequence[Surface], rows: Sequence[dict[str, Any]], written:
 
 def _cells(surface: Surface, row: dict[str, Any]) -> list[tuple[str, str]]:
     """The table's column for one surface, top to bottom."""
-    computed = sum(int(plane.computed.sum()) for plane in surface.planes)
-    total = sum(plane.computed.size for plane in surface.planes)
     first = surface.planes[0]
     timing = surface.about.get("timing", {})
     examples = sum(split.examples for split in first.splits.values())
     rate = examples * timing.get("points", 0) / timing["seconds"] if timing.get("seconds") else float("nan")
-    diverged = int(
-        sum(
-            np.isinf(plane.splits[surface.splits[0]].metrics["loss"].values).sum() for plane in surface.planes
-        )
-    )
+    diverged = int(np.isinf(_losses(surface)).sum())
     return [
-        *((name, _text(name, value)) for name, value in row.items() if name not in _RANGE),
+        *((_title(name), _text(name, value)) for name, value in row.items() if name not in _RANGE),
         ("loss range", f"{_number(row.get('lowest loss'))} to {_number(row.get('highest loss'))}"),
         *([("diverged points", str(diverged))] if diverged else []),
         ("plane", _plane(first.about, len(surface.planes))),
         ("examples", " + ".join(f"{one.examples} {name}" for name, one in first.splits.items())),
-        ("points", f"{computed} computed, {total - computed} interpolated"),
+        ("points", _points(surface)),
         ("stated error", _error(surface)),
         ("time", f"{timing.get('seconds', 0.0):.1f} s, {rate:,.0f} examples/s"),
     ]
@@ -94,16 +88,36 @@ def _plane(about: dict[str, Any], planes: int) -> str:
     return f"{about.get('kind')}, normalized: {about.get('normalize')}, mask: {about.get('mask')}{seeds}"
 
 
-def _error(surface: Surface) -> str:
-    errors = [plane.splits[surface.splits[0]].metrics["loss"].error for plane in surface.planes]
-    finite = surface.loss[np.isfinite(surface.loss)]
-    width = float(np.ptp(finite)) if finite.size else float("nan")
-    worst = max(errors)
-    return (
-        "none: every point computed"
-        if worst == 0
-        else f"{_number(worst)} ({100 * worst / width:.2f} % of range)"
+def _losses(surface: Surface) -> FloatArray:
+    """The steering split's losses, shape ``[plane, alpha, beta]``."""
+    return np.array([plane.splits[surface.splits[0]].metrics["loss"].values for plane in surface.planes])
+
+
+def _points(surface: Surface) -> str:
+    computed = np.array([plane.computed for plane in surface.planes])
+    unknown = int(np.isnan(_losses(surface)[~computed]).sum())
+    filled = int((~computed).sum()) - unknown
+    return f"{int(computed.sum())} computed, {filled} interpolated" + (
+        f", {unknown} unknown" if unknown else ""
     )
+
+
+def _error(surface: Surface) -> str:
+    """The worst plane's stated error, in loss units and as a share of that plane's range."""
+    errors = [plane.splits[surface.splits[0]].metrics["loss"].error for plane in surface.planes]
+    if not any(errors):
+        return "none: every point computed"
+    if not np.isfinite(errors).all():
+        return "unknown: too few points"
+    worst = int(np.argmax(errors))
+    losses = _losses(surface)[worst]
+    width = float(np.ptp(losses[np.isfinite(losses)]))
+    share = f" ({100 * errors[worst] / width:.2f} % of range)" if width > 0 else ""
+    return f"{_number(errors[worst])}{share}"
+
+
+def _title(name: str) -> str:
+    return f"{name} at the centre" if name.startswith(("loss", "accuracy")) else name
 
 
 def _text(name: str, value: Any) -> str:

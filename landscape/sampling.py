@@ -211,7 +211,7 @@ class _Adaptive:
 def _nearby(places: FloatArray, nodes: FloatArray, values: FloatArray) -> FloatArray:
     """Inverse-distance mean of the values at the three nearest nodes, at each place."""
     distance, index = KDTree(nodes).query(places, k=3)
-    weight = 1.0 / (distance + 1e-9)
+    weight = 1.0 / (np.asarray(distance) + 1e-9)
     return np.asarray((values[index] * weight).sum(axis=1) / weight.sum(axis=1))
 
 

@@ -15,20 +15,22 @@ from landscape.store import Surface
 def metrics(surface: Surface) -> dict[str, Any]:
     """Named figures of a surface: a number, a string, or ``(value, low, high)`` with a 95 % interval.
 
-    Roughness is over the first split; centre values are given per split.
+    Roughness and range are over all planes and the first split; centre values are given per split. A surface
+    with unknown points has no roughness.
     """
     from analysis.roughness import roughness
 
     found: dict[str, Any] = {}
-    if surface.complete:
+    losses = np.array([plane.splits[surface.splits[0]].metrics["loss"].values for plane in surface.planes])
+    if surface.complete and not np.isnan(losses).any():
         on_loss = roughness(surface).estimates
-        on_log = roughness(surface, log=True).estimates if _positive(surface) else {}
+        on_log = roughness(surface, log=True).estimates if (losses > 0).all() else {}
         found["Ra"] = _interval(on_loss["ra"])
         if on_log:
             found["Ra (log loss)"] = _interval(on_log["ra"])
         found["Sq"] = _interval(on_loss["sq"])
     found |= center_values(surface)
-    finite = surface.loss[np.isfinite(surface.loss)]
+    finite = losses[np.isfinite(losses)]
     if finite.size:
         found["lowest loss"], found["highest loss"] = float(finite.min()), float(finite.max())
     density = surface.planes[0].about.get("density")
@@ -58,7 +60,3 @@ def _with_stderr(
 
 def _interval(estimate: Any) -> tuple[float, float, float]:
     return estimate.value, estimate.low, estimate.high
-
-
-def _positive(surface: Surface) -> bool:
-    return bool((surface.loss > 0).all())

@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
+import glob
+import io
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from landscape.errors import UserError, exit_with
+from landscape.files import atomic_path
 from landscape.options import Options
 from landscape.progress import Progress, terminal_bar
-from landscape.store import Surface
+from landscape.store import Surface, load_surface
+
+if TYPE_CHECKING:  # torch is imported only when there is something to compute
+    from torch import Tensor
+
+    from landscape.checkpoint import LoadedCheckpoint
+    from landscape.planes import PlaneSpec
 
 SUFFIX = ".surface.h5"
+LEFTOVER_SECONDS = 600  # no write takes as long; an older temporary file belongs to a killed run
+
+ABOUT = """Compute the loss surface around trained networks, with its roughness Ra.
+
+Each checkpoint gives a surface file; for all of them together there is a page, a picture and a table.
+"""
 
 EPILOGUE = """Examples:
 
-  python -m landscape.surface ckpt.pt
-      A 51×51 surface of the training loss, sampled adaptively, with its Ra; page and picture beside it.
+- The surface of the training loss around one network, page and picture beside it:\\
+  `python -m landscape.surface net.pt`
+- Two networks on the same examples and three planes each, train and test:\\
+  `python -m landscape.surface a.pt b.pt --planes 3 --split both`
+- Somebody else's checkpoint and images:\\
+  `python -m landscape.surface c.pt --model mine:small --data imagefolder:dogs`
+- The straight line from one network to another, every point computed:\\
+  `python -m landscape.surface a.pt --between b.pt --dim 1 --exact`
+- A quick look, and the same finer:\\
+  `python -m landscape.surface net.pt --examples 200 --points 21 -o quick`\\
+  `python -m landscape.surface net.pt --examples 0 --points 101 -o fine`
 
-  python -m landscape.surface sparse90.pt sparse98.pt --planes 3 --split both
-      Compare two networks on the same examples and the same three direction seeds, train and test.
-
-  python -m landscape.surface net.pth --model torchvision:resnet18 --data imagefolder:photos --examples 500
-      Somebody else's checkpoint and images.
-
-  python -m landscape.surface a.pt --between b.pt --dim 1 --exact
-      The straight line from one network to another.
-
-A run that was stopped goes on when the same command is given again."""
+A run that was stopped, by Ctrl-C or by force, goes on when the same command is given again.\\
+Exit codes: 0 done, 2 bad input (one line says what), 130 stopped.
+"""
 
 
 @dataclass(frozen=True)
@@ -48,9 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     app = cyclopts.App(
         name="python -m landscape.surface",
-        help="Compute the loss surface around trained networks, with its roughness Ra.",
+        help=ABOUT,
         help_epilogue=EPILOGUE,
-        help_format="plaintext",
+        help_format="markdown",
         version_flags=(),
         result_action="return_value",
     )
@@ -58,20 +76,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     @app.default
     def command(checkpoints: list[Path], /, *, options: Options = Options()) -> None:  # noqa: B008
-        """Compute the loss surface around trained networks, with its roughness Ra.
+        """Compute surfaces.
 
         Parameters
         ----------
         checkpoints
-            Checkpoint files: ours, a state_dict (bare or wrapped), safetensors or TorchScript.
+            Ours, a state_dict (bare or wrapped), safetensors or TorchScript. Several are compared.
         """
         run(checkpoints, options)
 
+    _print_any_text()
     with terminating_signals():
         try:
             app(arguments, exit_on_error=False, print_error=False)
         except cyclopts.CycloptsError as error:
-            exit_with(f"{error} (--help shows every option)".replace("\n", " "))
+            exit_with(UserError(f"{error} (--help shows every option)"))
         except UserError as error:
             exit_with(error)
 
@@ -83,16 +102,19 @@ def run(checkpoints: Sequence[Path], options: Options) -> list[Result]:
     ------
     UserError
         For any bad input.
-    KeyboardInterrupt
-        When stopped; what was computed is in the surface file and a line says how to go on.
+    SystemExit
+        With code 130 when stopped while computing; what was computed is in the surface file, and a line says
+        how to go on.
     """
     options.check()
+    names = _distinct_names(checkpoints)
     targets = output_paths(checkpoints, options.output.output)
-    if options.computation.threads is not None:
-        import torch
-
-        torch.set_num_threads(options.computation.threads)
-    results = [_one(path, target, options) for path, target in zip(checkpoints, targets, strict=True)]
+    with _threads(options.computation.threads):
+        networks = [_load(path, options) for path in checkpoints]  # all, before hours go into the first
+        results = [
+            Result(_compute(loaded, name, target, options), target)
+            for loaded, name, target in zip(networks, names, targets, strict=True)
+        ]
     from landscape.report import report
 
     report([one.surface for one in results], [one.path for one in results], options.output)
@@ -108,7 +130,8 @@ def output_paths(checkpoints: Sequence[Path], output: Path | None) -> list[Path]
         When one file is named for several checkpoints, or two checkpoints would share a file.
     """
     folder = Path("surfaces") if output is None else output
-    if output is not None and (output.name.endswith(".h5") or output.is_file()):
+    is_folder = output is None or output.is_dir()
+    if output is not None and not is_folder and (output.name.endswith(".h5") or output.is_file()):
         if len(checkpoints) > 1:
             raise UserError(
                 f"--output {output} is one file for {len(checkpoints)} checkpoints; name a folder"
@@ -116,8 +139,7 @@ def output_paths(checkpoints: Sequence[Path], output: Path | None) -> list[Path]
         if not output.name.endswith(".h5"):
             raise UserError(f"--output {output} is a file; name a folder or a file NAME{SUFFIX}")
         return [output]
-    names = _distinct_names(checkpoints)
-    return [folder / f"{name}{SUFFIX}" for name in names]
+    return [folder / f"{name}{SUFFIX}" for name in _distinct_names(checkpoints)]
 
 
 def _distinct_names(checkpoints: Sequence[Path]) -> list[str]:
@@ -130,24 +152,31 @@ def _distinct_names(checkpoints: Sequence[Path]) -> list[str]:
     return stems
 
 
-def _one(path: Path, target: Path, options: Options) -> Result:
-    import torch
-
+def _load(path: Path, options: Options) -> LoadedCheckpoint:
     from landscape.checkpoint import load_checkpoint
-    from landscape.compute import compute_surface
-    from landscape.masks import resolve_mask
     from training.models import ARCHITECTURES
 
+    network = options.network
     loaded = load_checkpoint(
-        path, model=options.network.model, trust=options.network.trust_checkpoint, architectures=ARCHITECTURES
+        path, model=network.model, trust=network.trust_checkpoint, architectures=ARCHITECTURES
     )
     _say(f"{path}: {loaded.how}")
-    params = {name: value.detach() for name, value in loaded.model.named_parameters()}
+    return loaded
+
+
+def _compute(loaded: LoadedCheckpoint, name: str, target: Path, options: Options) -> Surface:
+    import torch
+
+    from landscape.compute import compute_surface
+    from landscape.masks import resolve_mask
+
+    params = {key: value.detach() for key, value in loaded.model.named_parameters()}
     mask, source = resolve_mask(options.network.mask, loaded.mask, params)
     data, about = _examples(loaded, options)
-    _check_writable(target)
-    with _stop_message(target) as listener, terminal_bar(loaded.name) as bar, torch.no_grad():
-        surface = compute_surface(
+    _prepare_folder(target)
+    _say_what_is_there(target, options.output.overwrite)
+    with _stop_message(target, options) as listener, terminal_bar(name) as bar, torch.no_grad():
+        return compute_surface(
             loaded.model,
             data,
             plane=_planes(options, params),
@@ -166,16 +195,15 @@ def _one(path: Path, target: Path, options: Options) -> Result:
             path=target,
             overwrite=options.output.overwrite,
             keep_directions=options.output.keep_directions,
-            label=loaded.name,
+            label=name,
             about=about,
             progress=_both(listener, bar),
         )
-    return Result(surface, target)
 
 
-def _examples(loaded: Any, options: Options) -> tuple[dict[str, Any], dict[str, Any]]:
+def _examples(loaded: LoadedCheckpoint, options: Options) -> tuple[dict[str, Any], dict[str, Any]]:
     """The examples by split, and what the surface file says about checkpoint and data."""
-    from landscape.data import load_data
+    from landscape.data import check_model_takes, load_data
     from landscape.examples import Examples
 
     names = ("train", "test") if options.data.split == "both" else (options.data.split,)
@@ -194,6 +222,8 @@ def _examples(loaded: Any, options: Options) -> tuple[dict[str, Any], dict[str, 
     }
     first = next(iter(sets.values()))
     _say(first.how)
+    for one in sets.values():
+        check_model_takes(loaded.model, one)
     about = {
         "checkpoint": {"file": f"{loaded.name}", "sha256": loaded.sha256, "metrics": loaded.metrics},
         "architecture": loaded.architecture,
@@ -210,23 +240,13 @@ def _examples(loaded: Any, options: Options) -> tuple[dict[str, Any], dict[str, 
     }, about
 
 
-def _planes(options: Options, params: dict[str, Any]) -> list[Any]:
-    from landscape.checkpoint import load_checkpoint
+def _planes(options: Options, params: Mapping[str, Tensor]) -> list[PlaneSpec]:
     from landscape.planes import BetweenPlane, RandomPlane
-    from training.models import ARCHITECTURES
 
     plane = options.plane
     if plane.between:
-        others = [
-            load_checkpoint(
-                path,
-                model=options.network.model,
-                trust=options.network.trust_checkpoint,
-                architectures=ARCHITECTURES,
-            )
-            for path in plane.between
-        ]
-        weights = [dict(one.model.named_parameters()) for one in others]
+        others = [_load(path, options) for path in plane.between]
+        weights = [{key: value.detach() for key, value in one.model.named_parameters()} for one in others]
         names = tuple(one.name for one in others)
         third = weights[1] if len(weights) > 1 else None
         return [BetweenPlane(weights[0], third, names, plane.seed, plane.normalize or "filter")]
@@ -238,14 +258,29 @@ def _planes(options: Options, params: dict[str, Any]) -> list[Any]:
     return [replace(first, seed=plane.seed + number) for number in range(plane.planes)]
 
 
-def _check_writable(target: Path) -> None:
-    """Fail before computing, not after."""
-    from landscape.files import atomic_path
-
+def _prepare_folder(target: Path) -> None:
+    """Fail before computing, not after; sweep up what killed runs left."""
     probe = target.with_name(f".{target.name[:60]}.probe")
     with atomic_path(probe) as temporary:
         temporary.write_bytes(b"")
-    probe.unlink()
+    probe.unlink(missing_ok=True)
+    stem = glob.escape(f".{target.name[:60].removesuffix(SUFFIX)}")
+    for leftover in target.parent.glob(f"{stem}*.tmp"):
+        with suppress(OSError):  # another run may sweep at the same time
+            if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
+                leftover.unlink()
+
+
+def _say_what_is_there(target: Path, overwrite: bool) -> None:
+    if overwrite or not target.exists():
+        return
+    earlier = load_surface(target)
+    points = sum(int(plane.computed.sum()) for plane in earlier.planes)
+    _say(
+        f"{target} is there and finished; --overwrite would compute it anew"
+        if earlier.complete
+        else f"{target} is there, with {points} computed points"
+    )
 
 
 def _both(
@@ -259,7 +294,7 @@ def _both(
 
 
 @contextmanager
-def _stop_message(target: Path) -> Iterator[Callable[[Progress], None]]:
+def _stop_message(target: Path, options: Options) -> Iterator[Callable[[Progress], None]]:
     """Remember how far the run came, and say so when it is interrupted."""
     last: Progress | None = None
 
@@ -270,10 +305,30 @@ def _stop_message(target: Path) -> Iterator[Callable[[Progress], None]]:
     try:
         yield remember
     except KeyboardInterrupt:
-        where = f"after {last.done} of about {last.expected} points" if last else "before the first point"
-        kept = f"{target} keeps them; give the same command again to go on" if last else "nothing was written"
-        _say(f"stopped {where}; {kept}")
+        where = (
+            f"after {last.done} of about {last.expected} points"
+            if last
+            else "before a new point was computed"
+        )
+        again = "the same command without --overwrite" if options.output.overwrite else "the same command"
+        kept = f"{target} keeps what was computed; " if target.exists() else ""
+        _say(f"stopped {where}; {kept}give {again} to go on")
         raise SystemExit(130) from None
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    if number is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager
@@ -287,6 +342,7 @@ def terminating_signals() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        _say("stopped; give the same command to go on")
         raise SystemExit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -294,6 +350,12 @@ def terminating_signals() -> Iterator[None]:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+def _print_any_text() -> None:
+    """Where the output's encoding lacks a sign (β, ±), print a question mark instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -17,47 +17,23 @@ import json
 import re
 import sys
 import webbrowser
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from numbers import Real
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
-from landscape.store import Metric, Plane, Split, Surface, load_surface
-
-Json = dict[str, Any]
+from landscape.page_data import Json, generator, payload
+from landscape.store import Surface, load_surface
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = (
-    "data",
-    "format",
-    "state",
-    "scales",
-    "figures",
-    "dom",
-    "panels",
-    "export",
-    "controls",
-    "table",
-    "main",
-)
-DIGITS = 6  # of every value on the page; the surface file has them all
-MASKS = {"checkpoint": "mask from the checkpoint", "zeros": "mask from exact zeros", "none": "no mask"}
-NORMALIZATIONS = {
-    "filter": "filter-normalized",
-    "layer": "layer-normalized",
-    "weight": "weight-normalized",
-    "none": "not normalized",
-}
+# Joined in this order: each uses what stands before it.
+DRAWING = ("data", "format", "state", "scales", "figures")
+SCRIPTS = (*DRAWING, "dom", "panels", "export", "controls", "table", "main")
 
 
 @dataclass(frozen=True)
@@ -133,164 +109,9 @@ def view(
     return Page(_render(title, payload(surfaces, metrics)), title)
 
 
-def payload(surfaces: Sequence[Surface], metrics: Sequence[Mapping[str, Any]]) -> Json:
-    """What the page's scripts read, as JSON types; numbers have `DIGITS` significant digits."""
-    return {
-        "format": "sharpscape.page",
-        "version": 1,
-        "generator": _generator(),
-        "columns": list(dict.fromkeys(str(name) for row in metrics for name in row)),
-        "surfaces": [_surface(surface, row) for surface, row in zip(surfaces, metrics, strict=True)],
-    }
-
-
-def _surface(surface: Surface, row: Mapping[str, Any]) -> Json:
-    return {
-        "label": surface.label,
-        "dim": surface.dim,
-        "complete": surface.complete,
-        "alpha": _rounded(surface.alpha, 10),
-        "beta": _rounded(surface.beta, 10),
-        "center": surface.center,
-        "planes": [
-            _plane(plane, name, surface)
-            for plane, name in zip(surface.planes, _plane_names(surface), strict=True)
-        ],
-        "metrics": [{"name": str(name), **_cell(value)} for name, value in row.items()],
-        "facts": list(_facts({**surface.about, "settings": surface.settings})),
-    }
-
-
-def _plane(plane: Plane, name: str, surface: Surface) -> Json:
-    units = surface.about.get("units")
-    return {
-        "name": name,
-        "notes": [*_notes(plane.about), name],
-        "axes": [_axis_title("α", "alpha_to", plane.about), _axis_title("β", "beta_to", plane.about)],
-        "computed": "".join(np.where(plane.computed.ravel(), "1", "0")),
-        "splits": [
-            _split(split_name, split, units if isinstance(units, Mapping) else {})
-            for split_name, split in plane.splits.items()
-        ],
-    }
-
-
-def _split(name: str, split: Split, units: Mapping[str, Any]) -> Json:
-    # A classifier's loss is a cross-entropy; the unit of any other is the caller's to say.
-    known = {"accuracy": "fraction"} | ({"loss": "nats"} if "accuracy" in split.metrics else {})
-    return {
-        "name": name,
-        "examples": split.examples,
-        "metrics": [
-            {
-                "name": metric_name,
-                "unit": str(units.get(metric_name, known.get(metric_name, ""))),
-                **_metric(metric),
-            }
-            for metric_name, metric in split.metrics.items()
-        ],
-    }
-
-
-def _metric(metric: Metric) -> Json:
-    """Values with null where there is none; `diverged` lists the flat indices of the infinite ones."""
-    return {
-        "values": _rounded(metric.values, DIGITS),
-        "diverged": np.flatnonzero(np.isinf(metric.values)).tolist(),
-        "stderr": _rounded(metric.stderr, 3) if np.isfinite(metric.stderr).any() else None,
-        "error": _number(metric.error, 3),
-    }
-
-
-def _rounded(values: npt.NDArray[np.float64], digits: int) -> list[float | None]:
-    return [_number(value, digits) for value in values.ravel().tolist()]
-
-
-def _number(value: float, digits: int) -> float | None:
-    return float(f"{value:.{digits}g}") if np.isfinite(value) else None
-
-
-def _cell(value: Any) -> Json:
-    """A table cell: ``{"value"}``, ``{"value", "low", "high"}`` or ``{"text"}``."""
-    if isinstance(value, tuple | list) and len(value) == 3 and all(_is_finite(part) for part in value):
-        return dict(
-            zip(("value", "low", "high"), (_number(float(part), DIGITS) for part in value), strict=True)
-        )
-    if isinstance(value, tuple | list) and len(value) == 3:
-        return _cell(value[0])
-    if _is_finite(value):
-        return {"value": _number(float(value), DIGITS)}
-    if isinstance(value, bool | np.bool_):
-        return {"text": "yes" if value else "no"}
-    if isinstance(value, Real):
-        return {"text": "—" if np.isnan(float(value)) else "not finite"}
-    return {"text": "—" if value is None else str(value)}
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and bool(np.isfinite(float(value)))
-
-
-def _notes(about: Mapping[str, Any]) -> list[str]:
-    """Mask and normalization in words: without them two surfaces can't be compared."""
-    mask = str(about.get("mask", "mask unknown"))
-    density = about.get("density")
-    sparse = f", {100 * (1 - density):.4g} % sparse" if _is_finite(density) and density < 1 else ""
-    return [
-        MASKS.get(mask, mask) + sparse,
-        _normalization(str(about.get("normalize", "normalization unknown"))),
-    ]
-
-
-def _normalization(name: str) -> str:
-    return NORMALIZATIONS.get(name, name)
-
-
-def _axis_title(symbol: str, end: str, about: Mapping[str, Any]) -> str:
-    """Such as "α (filter-normalized)", or "β (1 = NAME)" where the axis leads to another network."""
-    if about.get(end):
-        return f"{symbol} (1 = {about[end]})"
-    normalize = str(about.get("normalize", ""))
-    own = re.search(rf"{symbol}: (\w+)", normalize)  # "none (β: filter)": axes that differ
-    name = own[1] if own else normalize
-    return f"{symbol} ({_normalization(name)})" if name else symbol
-
-
-def _plane_names(surface: Surface) -> list[str]:
-    """A short, distinct name for each plane of a surface."""
-    names = [_plane_name(plane.about) for plane in surface.planes]
-    return [f"{name} ({index + 1})" if names.count(name) > 1 else name for index, name in enumerate(names)]
-
-
-def _plane_name(about: Mapping[str, Any]) -> str:
-    if about.get("alpha_to"):
-        return f"towards {about['alpha_to']}"
-    if about.get("kind") == "given":
-        return str(about.get("label", "given directions"))
-    return f"direction seed {about['seed']}" if "seed" in about else str(about.get("kind", "plane"))
-
-
-def _facts(about: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Nested provenance as (name, text) lines."""
-    for key, value in about.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _facts(value, f"{name} · ")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, default=str)
-            yield name, text if len(text) <= 400 else f"{text[:399]}…"
-
-
 def _title(surfaces: Sequence[Surface]) -> str:
     labels = " · ".join(surface.label for surface in surfaces)
     return labels if len(surfaces) == 1 or len(labels) <= 72 else "Loss landscapes"
-
-
-def _generator() -> str:
-    try:
-        return f"sharpscape {version('sharpscape')}"
-    except PackageNotFoundError:
-        return "sharpscape"
 
 
 def _render(title: str, data: Json) -> str:
@@ -355,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from cyclopts import App, CycloptsError, Parameter
 
     app = App(
-        name="python -m landscape.viewer", version=_generator, help_epilogue=EXAMPLES, help_format="plaintext"
+        name="python -m landscape.viewer", version=generator, help_epilogue=EXAMPLES, help_format="plaintext"
     )
 
     @app.default

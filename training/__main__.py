@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _app(tokens)(tokens, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        exit_with(UserError(str(error)))
+        exit_with(UserError(f"{error} See python -m training --method NAME --help"))
     except UserError as error:
         exit_with(error)
 
@@ -107,6 +107,7 @@ def _app(tokens: Sequence[str]) -> App:
         help_epilogue=EXAMPLES,
         version_flags=[],
         default_parameter=_NO_EMPTY,
+        result_action="return_value",
     )
     app.default(command)
     return app

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -77,11 +77,11 @@ def train(
     UserError
         When the folder holds another run, or the loss stops being finite.
     """
+    run = _start(config, data, folder, device)  # first, so that bad settings don't claim the folder
     folder.claim()
     finished = folder.load_final()
     if finished is not None:
         return finished
-    run = _start(config, data, folder, device)
     _resume(run)
     while run.epoch < config.epochs:
         record = _train_epoch(run, reporter)
@@ -265,18 +265,15 @@ def _final(run: Run) -> Checkpoint:
 class _Timed:
     """Passes batches on and adds up the seconds spent on making them."""
 
-    def __init__(
-        self, batches: Iterator[tuple[Tensor, Tensor]], clock: Callable[[], float] = time.perf_counter
-    ):
+    def __init__(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
         self.batches = batches
-        self.clock = clock
         self.seconds = 0.0
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
-            started = self.clock()
+            started = time.perf_counter()
             batch = next(self.batches, None)
-            self.seconds += self.clock() - started
+            self.seconds += time.perf_counter() - started
             if batch is None:
                 return
             yield batch

@@ -8,7 +8,6 @@ async function savePicture(panel, format) {
   const title = { text: `<b>${plain(shorten(panel.label, 90))}</b><br><span style="font-size:13px">${plain(panel.subtitle.textContent)}</span>`,
     x: 0.03, xanchor: "left", y: 0.97, yanchor: "top", font: { size: 18 } };
   const margin = { ...layout.margin, t: layout.margin.t + 90 };
-  if (panel.gl) layout.scene.camera = panel.plot.layout.scene.camera;
   await Plotly.downloadImage({ data, layout: { ...layout, ...size, title, margin, paper_bgcolor: colors.card } },
     { format, ...size, scale: format === "png" ? 2 : 1, filename: `${fileName(panel.label)}_${fileName(state.metric)}` });
 }

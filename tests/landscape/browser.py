@@ -24,6 +24,7 @@ ARGUMENTS = [
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # The software renderer's own remark about its speed; pages can't avoid it.
 DRIVER_REMARK = "GL Driver Message"
+PATIENCE = 240_000  # milliseconds; a machine whose cores are busy draws slowly without a GPU
 
 FIGURE = """index => {
   const plot = document.querySelectorAll(".plot")[index];
@@ -50,6 +51,7 @@ class Tab:
 
     def __init__(self, browser: Any, path: Path, fragment: str = "", **options: Any) -> None:
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        self.context.set_default_timeout(PATIENCE)
         self.page = self.context.new_page()
         self.problems: list[str] = []
         self.page.on("console", self._console)
@@ -69,8 +71,14 @@ class Tab:
 
     def settle(self) -> None:
         """Wait until everything in sight is drawn."""
-        self.page.wait_for_selector("#status[hidden]", state="attached", timeout=60_000)
-        self.page.wait_for_selector('html[data-busy="0"]', timeout=60_000)
+        self.page.wait_for_selector("#status[hidden]", state="attached", timeout=PATIENCE)
+        self.page.wait_for_selector('html[data-busy="0"]', timeout=PATIENCE)
+
+    def visit(self, fragment: str) -> None:
+        """Start from another view; what the fragment doesn't name goes back to its default."""
+        self.page.evaluate("fragment => { location.hash = fragment; }", fragment)
+        self.page.wait_for_timeout(50)
+        self.settle()
 
     def click(self, selector: str) -> None:
         """Use a control as a mouse does, and wait for the drawing."""
@@ -120,10 +128,16 @@ class Tab:
         self.page.mouse.down()
         self.page.mouse.move(x + by[0], y + by[1], steps=3)
         self.page.mouse.up()
-        self.page.wait_for_timeout(150)
+        self.page.wait_for_timeout(100)
         self.settle()
 
-    def close(self) -> None:
-        """Fail if anything went wrong on the page."""
-        self.context.close()
-        assert self.problems == []
+    def eye(self, index: int = 0) -> list[float]:
+        """Where the camera of a 3D figure stands."""
+        found: list[float] = self.page.evaluate(
+            """index => {
+              const { eye } = document.querySelectorAll(".plot")[index]._fullLayout.scene._scene.getCamera();
+              return [eye.x, eye.y, eye.z];
+            }""",
+            index,
+        )
+        return found

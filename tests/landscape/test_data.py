@@ -184,6 +184,8 @@ def test_given_normalization_wins() -> None:
     given = ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     data = load_data("sample", examples=2, stored={"mean": [0.5], "std": [0.5]}, normalization=given)
     assert (data.mean, data.std) == given
+    gray = load_data("sample", examples=2, stored={"mean": [0.5], "std": [0.25]})
+    assert (gray.mean, gray.std) == ((0.5,) * 3, (0.25,) * 3)
 
 
 @given(st.integers(0, 100))
@@ -288,6 +290,9 @@ def test_factory_of_batches_and_pixels(factory: Factory) -> None:
     assert plain.mean == (0.0, 0.0, 0.0)
     stored = load_data(spec, stored={"mean": [0.5] * 3, "std": [0.5] * 3})
     assert stored.mean == (0.5, 0.5, 0.5)
+    gray = factory(lambda split: (pixels[:, :1], torch.arange(10) % 2))
+    with pytest.raises(UserError, match="images have 1 channels, the normalization 3"):
+        load_data(gray, stored={"mean": [0.5] * 3, "std": [0.5] * 3})
 
 
 @pytest.mark.parametrize(

@@ -192,24 +192,70 @@ def test_damaged_or_foreign_state_is_refused(data: TrainingData, tmp_path: Path)
         fit(SMALL, dataclasses.replace(data, sha256="0"), tmp_path)
 
 
-def test_pruned_weights_stay_zero_at_every_step(
-    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@dataclasses.dataclass(frozen=True)
+class Shuffling(SparsityMethod):
+    """A dynamic method for the test: a new random mask after every fourth step."""
+
+    def init_mask(self, model: nn.Module, draw: Draw, generator: torch.Generator) -> masks.Mask:
+        images, labels = draw(8, generator)
+        assert images.shape == (8, 3, 8, 8)
+        assert labels.shape == (8,)
+        return Random(0.5).init_mask(model, draw, generator)
+
+    def update_mask(
+        self, model: nn.Module, mask: masks.Mask, moment: Moment, draw: Draw, generator: torch.Generator
+    ) -> masks.Mask | None:
+        assert moment.steps == 15
+        assert moment.steps_per_epoch == 5
+        return self.init_mask(model, draw, generator) if moment.step % 4 == 0 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Drifting(SGD):
+    """An optimizer for the test that moves every weight, pruned ones too, whatever its gradient is."""
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        class Drift(torch.optim.SGD):
+            @torch.no_grad()
+            def step(self, closure: Any = None) -> Any:
+                loss = super().step(closure)
+                for group in self.param_groups:
+                    for parameter in group["params"]:
+                        parameter += 1e-3
+                return loss
+
+        return Drift(model.parameters(), lr=self.lr, momentum=self.momentum)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        dataclasses.replace(SMALL, epochs=2),
+        dataclasses.replace(SMALL, epochs=1, optimizer=Drifting()),
+        dataclasses.replace(SMALL, method=Shuffling()),
+    ],
+    ids=["static", "drifting", "dynamic"],
+)
+def test_pruned_weights_are_zero_after_every_step(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: RunConfig
 ) -> None:
-    """Weights, gradients and momentum outside the mask are exactly zero after each step."""
+    """Exactly, and without momentum; while the mask stays, the gradient is zero there too."""
     seen = []
     original = loop._train_step
 
     def watched(run: loop.Run, *rest: Any) -> None:
+        before = run.mask
         original(run, *rest)
         for name, mask in run.mask.items():
             parameter = run.model.get_parameter(name)
-            momentum = run.optimizer.state[parameter]["momentum_buffer"]
             assert parameter.grad is not None
-            seen.append(all(not value[~mask].any() for value in (parameter.data, parameter.grad, momentum)))
+            seen.append(not parameter[~mask].any())
+            seen.append(not run.optimizer.state[parameter]["momentum_buffer"][~mask].any())
+            seen.append(not parameter.grad[~before[name]].any())
 
     monkeypatch.setattr(loop, "_train_step", watched)
-    fit(dataclasses.replace(SMALL, epochs=2), data, tmp_path)
-    assert len(seen) == 2 * 5 * 20
+    fit(config, data, tmp_path)
+    assert len(seen) == 3 * 5 * 20 * config.epochs
     assert all(seen)
 
 
@@ -256,24 +302,6 @@ def test_schedule() -> None:
     no_warmup = [loop.lr_factor(dataclasses.replace(config, warmup=0), step, 10) for step in range(100)]
     assert no_warmup[0] == 1
     assert no_warmup[50] == pytest.approx(0.5)
-
-
-@dataclasses.dataclass(frozen=True)
-class Shuffling(SparsityMethod):
-    """A dynamic method for the test: a new random mask after every fourth step."""
-
-    def init_mask(self, model: nn.Module, draw: Draw, generator: torch.Generator) -> masks.Mask:
-        images, labels = draw(8, generator)
-        assert images.shape == (8, 3, 8, 8)
-        assert labels.shape == (8,)
-        return Random(0.5).init_mask(model, draw, generator)
-
-    def update_mask(
-        self, model: nn.Module, mask: masks.Mask, moment: Moment, draw: Draw, generator: torch.Generator
-    ) -> masks.Mask | None:
-        assert moment.steps == 15
-        assert moment.steps_per_epoch == 5
-        return self.init_mask(model, draw, generator) if moment.step % 4 == 0 else None
 
 
 def test_dynamic_masks_and_their_resumption(data: TrainingData, tmp_path: Path) -> None:

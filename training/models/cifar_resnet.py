@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+from training.models.initial import initialise
 
 Shortcut = Literal["A", "B"]
 
@@ -68,7 +69,7 @@ class CifarResNet(nn.Module):
         self.layer2 = _stage(first, second, blocks, 2, shortcut)
         self.layer3 = _stage(second, third, blocks, 2, shortcut)
         self.linear = nn.Linear(third, num_classes)
-        _initialise(self)
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, H, W) to logits (N, num_classes)."""
@@ -84,17 +85,6 @@ def _stage(
     return nn.Sequential(
         first, *(BasicBlock(channels_out, channels_out, 1, shortcut) for _ in range(blocks - 1))
     )
-
-
-def _initialise(model: nn.Module) -> None:
-    """He et al. 2015, fan-out, for convolutions; N(0, 0.01²) for the classifier."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.01)
-            with torch.no_grad():
-                module.bias.zero_()
 
 
 def _resnet(

@@ -6,9 +6,10 @@ convolutions, here without bias and with batch norm, four max-pools, a 2×2 aver
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+from training.models.initial import initialise
 
 STAGES = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 
@@ -29,22 +30,12 @@ class Vgg(nn.Module):
                 channels = width
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, num_classes)
-        _initialise(self)
+        initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, 32, 32) to logits (N, num_classes)."""
         x = F.avg_pool2d(self.features(x), 2)
         return self.classifier(x.flatten(1))  # type: ignore[no-any-return]
-
-
-def _initialise(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.01)
-            with torch.no_grad():
-                module.bias.zero_()
 
 
 def vgg19(num_classes: int = 10) -> Vgg:

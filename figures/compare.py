@@ -1,0 +1,162 @@
+"""A panel figure of several surfaces on one loss scale, from one camera, with Ra and its interval.
+
+``python -m figures.compare a.surface.h5 b.surface.h5 -o compare.pdf``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from analysis.command import Parser
+from analysis.conventions import conventions, differences
+from analysis.roughness import Roughness, roughness
+from figures.style import DOUBLE, PAPER
+from landscape.errors import UserError, exit_with
+from landscape.plot import Kind, plot_surfaces, save_figure
+from landscape.plot_layout import Layout
+from landscape.plot_text import interval_text
+from landscape.store import Surface, load_surface
+
+SHOWN = ("mask", "normalization", "directions", "data", "examples", "span", "grid", "batch norm")
+EXAMPLES = """\
+examples:
+  python -m figures.compare dense.surface.h5 sparse.surface.h5 -o compare.pdf
+  python -m figures.compare *.surface.h5 -o surfaces.png --kind surface --columns 3
+"""
+
+
+def draw(
+    surfaces: Sequence[Surface],
+    *,
+    kind: Kind | None = None,
+    metric: str = "loss",
+    split: str | None = None,
+    log: bool | None = None,
+    clip: float | None = None,
+    columns: int = 3,
+    width: float = DOUBLE,
+) -> Figure:
+    """One panel per surface, `width` inches in all; what they have in common stands once, below.
+
+    Raises
+    ------
+    UserError
+        As `landscape.plot.plot_surfaces`, and for an unfinished surface: it has no Ra.
+    """
+    found = [roughness(surface, split=split) for surface in surfaces]
+    made = _made(surfaces, split)
+    different = differences(made)
+    columns = max(1, min(columns, len(surfaces)))
+    fixed = Layout(contour=kind != "surface", columns=columns, column=0).width
+    return plot_surfaces(
+        surfaces,
+        kind=kind,
+        metric=metric,
+        split=split,
+        log=log,
+        clip=clip,
+        metrics=[{"Ra": _ra(one)} for one in found],
+        columns=columns,
+        column_width=(width - fixed) / columns,
+        notes=["\u00a0· ".join(_fact(name, one) for name in SHOWN if name in different) for one in made],
+        footer=_footer(made, clip),
+        style=PAPER,
+    )
+
+
+def _made(surfaces: Sequence[Surface], split: str | None) -> list[dict[str, str]]:
+    return [conventions(surface, split or surface.splits[0]) for surface in surfaces]
+
+
+def _footer(made: Sequence[dict[str, str]], clip: float | None) -> str:
+    """What all panels share, and that the intervals are 95 % ones."""
+    different = differences(made)
+    parts = [_fact(name, made[0]) for name in SHOWN if name in made[0] and name not in different]
+    parts += [f"drawn up to {clip:g}"] if clip is not None else []
+    return f"All panels: {', '.join(parts)}. Ra with 95 % intervals."
+
+
+def _fact(name: str, made: dict[str, str]) -> str:
+    return f"{name} {made.get(name, 'unknown')}".replace("seed ", "seed\u00a0")
+
+
+def _ra(found: Roughness) -> tuple[float, float, float] | str:
+    """Ra with its interval; where the network diverged, at which radius, and Ra inside of it."""
+    if found.diverged_radius is None:
+        return found.ra.value, found.ra.low, found.ra.high
+    text = f"not finite: diverged from radius {found.diverged_radius:.2g}"
+    if found.finite is None:
+        return text
+    inside = found.finite.ra
+    return f"{text}; {interval_text((inside.value, inside.low, inside.high))} within ±{found.finite_span:g}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command; see ``--help``."""
+    options = _parser().parse_args(arguments)
+    try:
+        surfaces = [load_surface(path) for path in options.surfaces]
+        figure = draw(
+            surfaces,
+            kind=options.kind,
+            metric=options.metric,
+            split=options.split,
+            log={"auto": None, "log": True, "linear": False}[options.scale],
+            clip=options.clip,
+            columns=options.columns,
+            width=options.width,
+        )
+        save_figure(figure, options.output)
+    except UserError as error:
+        exit_with(error)
+    _warn(_made(surfaces, options.split))
+    print(options.output)
+
+
+def _warn(made: Sequence[dict[str, str]]) -> None:
+    """The paper compares Ra only between surfaces that were made alike."""
+    different = differences([{name: text for name, text in one.items() if name != "mask"} for one in made])
+    if different:
+        print(f"warning: the panels weren't made alike: {', '.join(different)} differ", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m figures.compare",
+        description="A panel figure of loss surfaces: one loss scale, one camera, Ra with interval.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("surfaces", nargs="+", metavar="FILE", help="surface files (.surface.h5)")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="figure to write: .pdf, .png or .svg"
+    )
+    panels = parser.add_argument_group("panels")
+    panels.add_argument(
+        "--kind",
+        choices=("surface", "contour", "both", "line"),
+        help="3D views, contours or both (default: both, or lines for one-dimensional surfaces)",
+    )
+    panels.add_argument("--metric", default="loss", help="what to draw (default: %(default)s)")
+    panels.add_argument("--split", help="which examples (default: each file's first split)")
+    panels.add_argument(
+        "--scale",
+        choices=("auto", "log", "linear"),
+        default="auto",
+        help="of the values; auto takes logarithms where they span more than a factor of 30 (default: auto)",
+    )
+    panels.add_argument("--clip", type=float, help="draw larger values as this one (default: none)")
+    panels.add_argument("--columns", type=int, default=3, help="panels in a row (default: %(default)s)")
+    panels.add_argument(
+        "--width", type=float, default=DOUBLE, help="of the figure in inches (default: %(default)s)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()

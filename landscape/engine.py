@@ -1,0 +1,223 @@
+"""Mean loss and metrics of a network at many points ``w(c) = w* + Σ c[k]·d[k]``, fast."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from landscape.batch_norm import BATCH_SIZE as RECALIBRATION_BATCH_SIZE
+from landscape.batch_norm import Recalibration
+from landscape.cost import choose_batch_size
+from landscape.cuda_graph import CapturedRun, numerics
+from landscape.errors import UserError
+from landscape.examples import Examples
+from landscape.losses import Loss
+from landscape.network import Case, Network, choose_network
+from landscape.probe import Probe, probe
+from landscape.streams import Streams, one_thread
+from landscape.totals import BatchValues, Totals, batch_values, total
+from landscape.weights import Weights
+
+__all__ = ["BatchNorm", "Engine", "Totals"]
+
+BatchNorm: TypeAlias = Literal["fixed", "recalibrate"]
+DTYPES = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
+_PROBED = 16  # examples that decide how the network is run
+_GRAPH_BATCHES = 256  # more batches than this don't need a graph to keep a device busy
+
+_Values: TypeAlias = dict[str, list[BatchValues]]
+
+
+class Engine:
+    """Evaluates one network on fixed examples at any point of a line, plane or larger space.
+
+    The caller's model is never touched: the engine works on its own copy, in evaluation mode. The same point
+    gives the same bits, whatever was evaluated before.
+
+    Parameters
+    ----------
+    model
+        Any module; its parameters are w*.
+    data
+        Examples by split.
+    loss
+        See `landscape.losses.Loss`.
+    directions
+        One mapping per coordinate, tensors by parameter name; what isn't named stays where it is.
+    device, dtype
+        ``torch.float32``, ``bfloat16`` or ``float64``, or their names, or "tf32" (CUDA only). The weights are
+        moved and batch norm is folded in float32 at least; bfloat16 is for previews.
+    batch_norm
+        "fixed": the model's running statistics; "recalibrate": re-estimated at every point.
+    batch_size
+        By default chosen from the size of the activations; `about` has it. Given batches stay as they are.
+    blocks
+        How many blocks of examples are summed apart.
+    recalibration
+        Examples for `batch_norm="recalibrate"`; those of the first split by default.
+
+    Attributes
+    ----------
+    about
+        JSON types: device, dtype, batch_norm, batch_size, threads, streams, folded, fused (number of
+        convolutions), unfolded_because, cuda_graph, flops_per_example.
+
+    Raises
+    ------
+    UserError
+        For a dtype or batch size that can't be used, a model that can't be copied, directions that don't fit
+        the parameters, or a loss that doesn't keep to its contract.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Mapping[str, Examples],
+        loss: Loss,
+        directions: Sequence[Mapping[str, Tensor]],
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | str = torch.float32,
+        batch_norm: BatchNorm = "fixed",
+        batch_size: int | None = None,
+        blocks: int = 20,
+        recalibration: Examples | None = None,
+    ) -> None:
+        _check(data, batch_norm, batch_size, blocks)
+        self._device, self._loss, self._blocks = torch.device(device), loss, blocks
+        self._tf32 = dtype == "tf32"
+        run_in = _dtype(dtype, self._device)
+        exact = torch.promote_types(run_in, torch.float32)
+        first = next(iter(data.values()))
+        master = _own_copy(model).to(self._device, exact).eval()
+        self._weights = Weights(master, directions)
+        module = master if run_in == exact else copy.deepcopy(master).to(run_in)
+        self._recalibration = _recalibration(batch_norm, master, loss, recalibration or first, exact)
+        with one_thread(), numerics(self._device, self._tf32):
+            batch = first.head(_PROBED).to(self._device, run_in).batches(_PROBED)[0]
+            seen = probe(module, loss, batch)
+            size = batch_size or choose_batch_size(seen.cost, self._device)
+            case = Case(master, module, self._weights, loss, batch, seen, size, self._tf32)
+            self._network = choose_network(case)
+        self._mode = seen.mode
+        self._batches = {
+            name: one.to(self._device, run_in, channels_last=self._network.traced).batches(size)
+            for name, one in data.items()
+        }
+        self._streams = Streams() if self._device.type == "cpu" and self._network.traced else None
+        self._run, graph = self._captured()
+        self.about: dict[str, Any] = {
+            "device": str(self._device),
+            "dtype": "tf32" if self._tf32 else str(run_in).removeprefix("torch."),
+            "batch_norm": batch_norm,
+            "batch_size": size if any(one.rebatchable for one in data.values()) else None,
+            **_describe(self._network, seen),
+            "threads": torch.get_num_threads(),
+            "streams": self._streams.count if self._streams else 1,
+            "cuda_graph": graph,
+        }
+
+    def evaluate(self, coordinates: Sequence[float]) -> dict[str, Totals]:
+        """Sums of the loss and of the metrics at one point, by split.
+
+        Parameters
+        ----------
+        coordinates
+            One number per direction.
+
+        Raises
+        ------
+        UserError
+            When the number of coordinates isn't that of the directions.
+        """
+        self._weights.aim(coordinates)
+        with numerics(self._device, self._tf32):
+            values = self._run()
+        return {name: total(batches, self._blocks) for name, batches in values.items()}
+
+    def _point(self) -> _Values:
+        """Everything that is computed for a point whose coordinates are set."""
+        self._weights.write()
+        if self._recalibration is not None:
+            self._recalibration.run()
+        self._network.refresh()
+        return {name: self._split(batches) for name, batches in self._batches.items()}
+
+    def _split(self, batches: list[Any]) -> list[BatchValues]:
+        if self._streams is not None:
+            return self._streams.map(self._batch, batches)
+        return [self._batch(batch) for batch in batches]
+
+    def _batch(self, batch: Any) -> BatchValues:
+        with self._mode():
+            return batch_values(self._loss(self._network.call, batch))
+
+    def _captured(self) -> tuple[Callable[[], _Values], bool | str]:
+        """The run of a point, as one CUDA graph where that is possible; and whether, or why not."""
+        if self._device.type != "cuda":
+            return self._point, False
+        if self._recalibration is not None or not self._network.traced:
+            return self._point, "no: the network isn't one fixed sequence of operations"
+        if sum(map(len, self._batches.values())) > _GRAPH_BATCHES:
+            return self._point, "no: enough work per point without it"
+        try:
+            with numerics(self._device, self._tf32):
+                return CapturedRun(self._point, self._device), True
+        except RuntimeError as error:
+            torch.cuda.synchronize(self._device)
+            return self._point, f"no: {str(error).strip().splitlines()[0][:200]}"
+
+
+def _check(data: Mapping[str, Examples], batch_norm: str, batch_size: int | None, blocks: int) -> None:
+    if not data:
+        raise UserError("no examples: no split is given; expected at least one")
+    if batch_norm not in ("fixed", "recalibrate"):
+        raise UserError(f"unknown batch norm {batch_norm!r}; expected fixed or recalibrate")
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"batch size must be at least 1, got {batch_size}")
+    if blocks < 1:
+        raise UserError(f"blocks must be at least 1, got {blocks}")
+
+
+def _dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype:
+    found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if found not in DTYPES.values():
+        raise UserError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
+    if dtype == "tf32" and device.type != "cuda":
+        raise UserError(f"dtype tf32 needs a CUDA device, not {device}; use float32")
+    assert found is not None
+    return found
+
+
+def _own_copy(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise UserError(f"the model can't be copied ({error}); pass one that copy.deepcopy takes") from error
+
+
+def _recalibration(
+    batch_norm: str, module: nn.Module, loss: Loss, examples: Examples, dtype: torch.dtype
+) -> Recalibration | None:
+    if batch_norm == "fixed":
+        return None
+    device = next(module.parameters()).device
+    return Recalibration(module, loss, examples.to(device, dtype).batches(RECALIBRATION_BATCH_SIZE))
+
+
+def _describe(network: Network, seen: Probe) -> dict[str, Any]:
+    return {
+        "folded": network.folded > 0,
+        "fused": network.fused,
+        "unfolded_because": network.reason,
+        "flops_per_example": round(seen.cost.flops),
+    }

@@ -1,0 +1,189 @@
+"""How the engine runs the network: folded and fused where that gives the same numbers, else as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from landscape.fold import CannotFold, FoldedNet, fold
+from landscape.fuse_cpu import available, fuse
+from landscape.losses import Loss
+from landscape.probe import Probe
+from landscape.totals import batch_values
+from landscape.weights import Weights
+
+TOLERANCE: Mapping[torch.dtype, float] = {
+    torch.float64: 1e-10,
+    torch.float32: 1e-5,
+    torch.bfloat16: 5e-2,
+}
+"""Largest relative difference between the folded and the plain network, in the loss and in the outputs."""
+_CUDA_SLACK = 10.0  # cuDNN may take another algorithm for the folded convolution
+_TF32_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Network:
+    """What the loss is given, and what must be done before, once the weights have moved.
+
+    Attributes
+    ----------
+    call
+        The module, or a function ``x -> output`` with the same result.
+    refresh
+        To be called after the weights have moved.
+    folded, fused
+        Number of batch norms folded and of convolutions fused with what follows.
+    reason
+        Why it isn't folded, or None.
+    """
+
+    call: Callable[..., Any]
+    refresh: Callable[[], None]
+    folded: int = 0
+    fused: int = 0
+    reason: str | None = None
+
+    @property
+    def traced(self) -> bool:
+        """Whether `call` is a pure function that several threads may call."""
+        return isinstance(self.call, FoldedNet)
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that is needed to build a network and to compare two.
+
+    `master` holds the exact parameters that `weights` moves; `module` is the same, or its copy in low
+    precision. `batch` is what `probe` was made with.
+    """
+
+    master: nn.Module
+    module: nn.Module
+    weights: Weights
+    loss: Loss
+    batch: Any
+    probe: Probe
+    batch_size: int
+    tf32: bool
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the network runs."""
+        return next(one.dtype for one in self.module.parameters() if one.is_floating_point())
+
+    @property
+    def tolerance(self) -> float:
+        """Largest relative difference that passes as the same result."""
+        if self.tf32:
+            return _TF32_TOLERANCE
+        return TOLERANCE[self.dtype] * (_CUDA_SLACK if self.weights.start.is_cuda else 1.0)
+
+
+def choose_network(case: Case) -> Network:
+    """The fastest way to run the network that agrees with the plain one at the centre and beside it."""
+    plain = Network(case.module, _copying(case.master, case.module))
+    if case.probe.obstacle is not None:
+        return _because(plain, case.probe.obstacle)
+    fusing = [True, False] if case.weights.start.device.type == "cpu" and available(case.dtype) else [False]
+    reason = ""
+    for fused in fusing:
+        try:
+            candidate = _folded(case, fused)
+            difference = _difference(case, plain, candidate)
+        except CannotFold as error:
+            return _because(plain, str(error))
+        except Exception as error:
+            reason = f"the folded network fails: {str(error).strip().splitlines()[:1]}"
+            continue
+        if difference <= case.tolerance:
+            return candidate
+        reason = f"the folded network differs by {difference:.1e}"
+    return _because(plain, reason)
+
+
+def _because(network: Network, reason: str) -> Network:
+    return Network(network.call, network.refresh, reason=reason)
+
+
+def _copying(master: nn.Module, module: nn.Module) -> Callable[[], None]:
+    """Brings a low-precision copy up to date."""
+    if master is module:
+        return lambda: None
+    pairs = list(
+        zip(
+            [*module.parameters(), *module.buffers()],
+            [*master.parameters(), *master.buffers()],
+            strict=True,
+        )
+    )
+
+    def copy() -> None:
+        for low, exact in pairs:
+            low.detach().copy_(exact.detach())
+
+    return copy
+
+
+def _folded(case: Case, fused: bool) -> Network:
+    net = fold(case.module, case.master)
+    copy = _copying(case.master, case.module)
+
+    def refresh() -> None:
+        copy()
+        net.refresh()
+
+    count = 0
+    if fused:
+        refresh()
+        example = case.probe.inputs[0]
+        if example.dim() == 4:
+            count = fuse(net, example.contiguous(memory_format=torch.channels_last), case.batch_size)
+    reason = None if net.norms else "no batch norm follows a convolution"
+    return Network(net, refresh, net.norms, count, reason)
+
+
+def _difference(case: Case, plain: Network, candidate: Network) -> float:
+    """Largest relative difference in loss and outputs, at the centre and at one point off it."""
+    axes = len(case.weights.directions)
+    off = [0.1 * (-1) ** axis / (axis + 1) for axis in range(axes)]
+    worst = 0.0
+    for coordinates in ([0.0] * axes, off):
+        case.weights.aim(coordinates)
+        case.weights.write()
+        one, two = (_outputs(case, network) for network in (plain, candidate))
+        pairs = zip(one, two, strict=True)
+        worst = max([worst, *(_relative(expected, got) for expected, got in pairs)])
+    return worst
+
+
+def _outputs(case: Case, network: Network) -> list[Tensor]:
+    network.refresh()
+    with case.probe.mode():
+        values = batch_values(case.loss(network.call, case.batch)).values["loss"]
+        outputs = [network.call(_layout(x, network)) for x in case.probe.inputs]
+    return [values.sum(), *(leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor))]
+
+
+def _layout(x: Tensor, network: Network) -> Tensor:
+    channels_last = network.traced and x.dim() == 4
+    return x.contiguous(memory_format=torch.channels_last) if channels_last else x
+
+
+def _relative(expected: Tensor, got: Tensor) -> float:
+    """Largest difference relative to the largest value; entries that are equally not finite agree."""
+    if expected.shape != got.shape:
+        return float("inf")
+    expected, got = expected.double(), got.double()
+    finite = expected.isfinite()
+    if not torch.equal(finite, got.isfinite()):
+        return float("inf")
+    if not bool(finite.any()):
+        return 0.0
+    scale = expected[finite].abs().max().clamp_min(torch.finfo(torch.float64).tiny)
+    return float((expected - got)[finite].abs().max() / scale)

@@ -1,0 +1,98 @@
+"""A first look at how a loss uses the network, which decides how fast it can be evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape.cost import Cost, measure
+from landscape.losses import Loss
+from landscape.totals import BatchValues, batch_values
+
+Mode = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass
+class Probe:
+    """What one call of the loss showed.
+
+    Attributes
+    ----------
+    values
+        What the loss returned.
+    inputs
+        The network's input at each call.
+    obstacle
+        Why the loss needs the module itself, or None where it only calls ``model(x)`` with one tensor.
+    mode
+        The gradient mode in which it runs: inference, or enabled where it differentiates by its inputs.
+    cost
+        Per example.
+    """
+
+    values: BatchValues
+    inputs: list[Tensor]
+    obstacle: str | None
+    mode: Mode
+    cost: Cost
+
+
+def probe(module: nn.Module, loss: Loss, batch: Any) -> Probe:
+    """Call the loss on a batch, as strictly as it can stand.
+
+    Raises
+    ------
+    Exception
+        Whatever the loss raises, if it can't be called at all.
+    """
+    recorder = _Recorder(module)
+    mode: Mode = torch.inference_mode
+    try:
+        values = _call(loss, recorder, batch, mode)
+        obstacle: str | None = recorder.obstacle
+    except Exception:
+        values, mode, obstacle = _unrestricted(module, loss, batch)
+    with torch.no_grad() if mode is torch.inference_mode else mode():
+        cost = measure(lambda: loss(module, batch), max(values.count, 1))
+    return Probe(values, recorder.inputs, obstacle, mode, cost)
+
+
+def _unrestricted(module: nn.Module, loss: Loss, batch: Any) -> tuple[BatchValues, Mode, str]:
+    try:
+        return (
+            _call(loss, module, batch, torch.inference_mode),
+            torch.inference_mode,
+            "the loss needs the module itself",
+        )
+    except Exception:
+        return _call(loss, module, batch, torch.enable_grad), torch.enable_grad, "the loss needs gradients"
+
+
+def _call(loss: Loss, model: Callable[..., Any], batch: Any, mode: Mode) -> BatchValues:
+    with mode():
+        return batch_values(loss(model, batch))
+
+
+@dataclass
+class _Recorder:
+    """Stands for the module and notes what is done with it."""
+
+    module: nn.Module
+    inputs: list[Tensor] = field(default_factory=list)
+    obstacle: str | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs or len(args) != 1 or not isinstance(args[0], Tensor):
+            self.obstacle = "the network is called with more than one tensor"
+        else:
+            self.inputs.append(args[0])
+        return self.module(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        self.obstacle = f"the loss uses the module's {name!r}"
+        return getattr(self.module, name)

@@ -1,0 +1,123 @@
+"""Per-example values of one split at one point, summed over blocks of examples in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from landscape.errors import UserError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over K contiguous, near-equal blocks of the examples, in their fixed order.
+
+    Attributes
+    ----------
+    counts
+        int64 ``[K]``, examples per block.
+    sums
+        Per metric ("loss" and the loss function's others), float64 ``[K]``: sums over each block.
+    squares
+        Per metric, the sum of squares of the per-example values; NaN where only sums were given.
+    """
+
+    counts: npt.NDArray[np.int64]
+    sums: Mapping[str, FloatArray]
+    squares: Mapping[str, float]
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        return int(self.counts.sum())
+
+    def mean(self, name: str) -> float:
+        """Mean over all examples."""
+        return float(self.sums[name].sum() / self.counts.sum())
+
+    def block_means(self, name: str) -> FloatArray:
+        """Mean over each block, ``[K]``."""
+        return self.sums[name] / self.counts
+
+    def stderr(self, name: str) -> float:
+        """Standard error of the mean over examples that were drawn independently.
+
+        NaN for a single example, where only sums are known, and where the values aren't finite.
+        """
+        count = self.examples
+        if count < 2:
+            return float("nan")
+        with np.errstate(invalid="ignore", over="ignore"):
+            scatter = self.squares[name] - count * np.float64(self.mean(name)) ** 2
+            return float(np.sqrt(np.maximum(scatter, 0.0) / (count * (count - 1))))
+
+
+@dataclass(frozen=True)
+class BatchValues:
+    """What the loss gave for one batch: values per example ``[count]`` or sums ``[]``, by metric."""
+
+    count: int
+    values: Mapping[str, Tensor]
+
+
+def batch_values(result: Any) -> BatchValues:
+    """Check what a loss returned.
+
+    Raises
+    ------
+    UserError
+        When it isn't ``(loss, count)`` or ``(loss, count, metrics)`` of fitting shapes.
+    """
+    if not (isinstance(result, tuple) and len(result) in (2, 3)):
+        raise UserError(
+            f"the loss returned {type(result).__name__}; expected (loss, count) or (loss, count, metrics)"
+        )
+    loss, count, *rest = result
+    values: dict[str, Tensor] = {"loss": loss, **(rest[0] if rest else {})}
+    for name, value in values.items():
+        if not isinstance(value, Tensor) or (value.dim() and value.shape != (count,)):
+            what = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise UserError(
+                f"the loss returned {what} as {name!r} for {count} examples; "
+                f"expected a tensor of shape [{count}] (one value per example) or [] (their sum)"
+            )
+    return BatchValues(int(count), {name: value.detach() for name, value in values.items()})
+
+
+def total(batches: Sequence[BatchValues], blocks: int) -> Totals:
+    """Sum over `blocks` blocks; fewer where there are fewer examples, or fewer batches with only a sum."""
+    sizes = np.array([batch.count for batch in batches], dtype=np.int64)
+    names = list(batches[0].values)
+    whole = {name: bool(batches[0].values[name].dim()) for name in names}
+    if all(whole.values()):
+        edges = _edges(int(sizes.sum()), blocks)
+    else:
+        ends = np.concatenate([[0], np.cumsum(sizes)])
+        edges = ends[_edges(len(batches), blocks)]
+    sums, squares = {}, {}
+    for name in names:
+        values = _gather([batch.values[name] for batch in batches])
+        starts = edges[:-1] if whole[name] else _edges(len(batches), blocks)[:-1]
+        with np.errstate(invalid="ignore", over="ignore"):
+            sums[name] = np.add.reduceat(values, starts)
+            squares[name] = float(np.square(values).sum()) if whole[name] else float("nan")
+    return Totals(np.diff(edges), sums, squares)
+
+
+def _edges(count: int, blocks: int) -> npt.NDArray[np.int64]:
+    """Borders of near-equal contiguous parts of ``range(count)``, ``[parts + 1]``."""
+    parts = max(1, min(blocks, count))
+    return np.arange(parts + 1, dtype=np.int64) * count // parts
+
+
+def _gather(values: Sequence[Tensor]) -> FloatArray:
+    joined = torch.cat([value.reshape(-1) for value in values])
+    return np.asarray(joined.to("cpu", torch.float64).numpy(), dtype=np.float64)
