@@ -19,7 +19,7 @@ def trained(images: Tensor, labels: Tensor) -> nn.Module:
     model = nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     for _ in range(5):
-        for chosen in torch.randperm(len(labels)).split(50):
+        for chosen in torch.randperm(len(labels)).chunk(10):
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(images[chosen]), labels[chosen]).backward()
             optimizer.step()

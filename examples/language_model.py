@@ -16,14 +16,16 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int = 32, length: int = 32) -> None:
         super().__init__()
-        self.embed = nn.Embedding(128, width)
+        self.embed, self.predict = nn.Embedding(128, width), nn.Linear(width, 128)
         self.position = nn.Parameter(0.1 * torch.randn(length, width))
         self.block = nn.TransformerEncoderLayer(width, 4, 4 * width, dropout=0.0, batch_first=True)
 
     def forward(self, characters: Tensor) -> Tensor:
         causal = nn.Transformer.generate_square_subsequent_mask(len(self.position), characters.device)
-        hidden: Tensor = self.block(self.embed(characters) + self.position, causal, is_causal=True)
-        return hidden @ self.embed.weight.T
+        scores: Tensor = self.predict(
+            self.block(self.embed(characters) + self.position, causal, is_causal=True)
+        )
+        return scores
 
 
 def text_loss(model: Callable[..., Tensor], batch: dict[str, Tensor]) -> tuple[Tensor, int]:
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     text = "".join(topics.values()).encode("ascii", "ignore")[: 256 * 33]
-    batches = [{"text": part} for part in torch.tensor(list(text)).view(-1, 33).split(32)]
+    batches = [{"text": part} for part in torch.tensor(list(text)).view(-1, 33).chunk(8)]
     path = options.output / "language-model.surface.h5"  # an interrupted run goes on from this file
     surface = landscape.compute_surface(
         trained(batches), batches, loss=text_loss, points=options.points, path=path, label="transformer"

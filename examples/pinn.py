@@ -32,8 +32,8 @@ def trained(times: Tensor) -> nn.Module:
     """A network after a few seconds of training; yours comes from your own."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(1000):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(400):
         optimizer.zero_grad()
         physics_loss(model, (times,))[0].mean().backward()
         optimizer.step()

@@ -48,9 +48,7 @@ def _fill(
     values = interpolate_grid(alpha, beta, computed, metric.values, transform=transform)
     if name == "accuracy":
         values = np.clip(values, 0.0, 1.0)
-    stderr = metric.stderr
-    if np.isfinite(stderr[computed]).all():
-        stderr = np.maximum(interpolate_grid(alpha, beta, computed, stderr, transform="none"), 0.0)
+    stderr = np.maximum(interpolate_grid(alpha, beta, computed, metric.stderr, transform="none"), 0.0)
     if computed.all():
         error = 0.0
     elif stated is not None:

@@ -109,7 +109,7 @@ def compute_surface(
     _check(planes, shape, span, tolerance, max_points)
     params = _finite_params(model)
     splits = {name: _examples(one) for name, one in _splits(data).items()}
-    kept, source = resolve_mask(mask, None, params) if isinstance(mask, str) else (mask, mask_source)
+    kept, source = _mask(mask, mask_source, params)
     alpha = planes[0].axis(0, shape[0], span)
     beta = planes[0].axis(1, shape[1], span) if dim == 2 else np.zeros(1)
     device = _device(device)
@@ -132,7 +132,7 @@ def compute_surface(
         "network": digest({**params, **dict(model.named_buffers())}),
         "examples": {name: one.digest() for name, one in splits.items()},
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
-        "planes": [spec.about() for spec in planes],
+        "planes": [spec.about() | {"digest": _digest(spec.directions(params, kept, dim))} for spec in planes],
         "mask": {"source": source, "digest": digest(kept or {})},
         "alpha": [float(alpha[0]), float(alpha[-1]), len(alpha)],
         "beta": [float(beta[0]), float(beta[-1]), len(beta)],
@@ -208,6 +208,20 @@ def _examples(data: Data) -> Examples:
     if isinstance(data, tuple) and data and all(isinstance(one, Tensor) for one in data):
         return Examples.from_tensors(*data)
     return Examples.from_batches(data)
+
+
+def _mask(
+    mask: Mapping[str, Tensor] | str, source: str, params: Params
+) -> tuple[Mapping[str, Tensor] | None, str]:
+    if isinstance(mask, str):
+        return resolve_mask(mask, None, params)
+    return (resolve_mask("checkpoint", mask, params)[0] if mask else None), source
+
+
+def _digest(directions: Sequence[Params]) -> str:
+    return digest(
+        {f"{axis}/{name}": value for axis, one in enumerate(directions) for name, value in one.items()}
+    )
 
 
 def _device(device: str) -> str:

@@ -28,7 +28,8 @@ def read_directions(path: Path, normalize: Normalization) -> GivenPlane:
         When the file is missing, isn't one of these, or holds no directions.
     """
     given = _from_surface(path) if path.suffix == ".h5" else _from_torch(path)
-    return GivenPlane(given, normalize, label=path.name.removesuffix(".h5").removesuffix(".surface"))
+    label = path.name.removesuffix(".pt").removesuffix(".h5").removesuffix(".surface")
+    return GivenPlane(given, normalize, label)
 
 
 def _from_surface(path: Path) -> list[dict[str, Tensor]]:

@@ -22,9 +22,13 @@ def random_direction(params: Mapping[str, Tensor], seed: int, axis: int) -> Para
     """Standard Gaussian direction for one axis of a plane.
 
     Each (seed, axis) pair has its own generator, so an axis doesn't depend on how many others are drawn.
+    Drawn in float64 and rounded: float32 draws differ in the last bits between vectorized and plain kernels.
     """
     generator = torch.Generator(device="cpu").manual_seed(_mix(seed, axis))
-    return {name: torch.randn(value.shape, generator=generator) for name, value in params.items()}
+    return {
+        name: torch.randn(value.shape, generator=generator, dtype=torch.float64).float()
+        for name, value in params.items()
+    }
 
 
 def direction_between(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> Params:
@@ -36,7 +40,7 @@ def direction_between(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) ->
         When the two networks don't have the same parameters and shapes.
     """
     _check_same_parameters(start, end, "the other checkpoint")
-    return {name: end[name].detach().cpu() - value.detach().cpu() for name, value in start.items()}
+    return {name: _precise(end[name]) - _precise(value) for name, value in start.items()}
 
 
 def given_direction(params: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> Params:
@@ -55,9 +59,14 @@ def given_direction(params: Mapping[str, Tensor], direction: Mapping[str, Tensor
     if bad:
         raise UserError(f"the direction isn't finite in {bad[0]!r}; expected finite numbers")
     return {
-        name: direction[name].detach().cpu().float() if name in direction else torch.zeros(value.shape)
+        name: _precise(direction[name]) if name in direction else torch.zeros(value.shape)
         for name, value in params.items()
     }
+
+
+def _precise(value: Tensor) -> Tensor:
+    """On the CPU, in float32 at least."""
+    return value.detach().cpu().to(torch.promote_types(value.dtype, torch.float32))
 
 
 def apply_mask(direction: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None) -> Params:

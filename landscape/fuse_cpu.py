@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from landscape.fold import FoldedConv, FoldedNet
 
@@ -61,7 +60,7 @@ def fuse(net: FoldedNet, example: Tensor, batch_size: int) -> int:
         The usual one, for which the weights' layout is chosen.
     """
     with torch.no_grad():
-        ShapeProp(net.module).propagate(example)
+        _Forms(net.module).run(example)
     fused = sum(_fuse(net.module, conv, example.dtype, batch_size) for conv in net.convolutions)
     net.module.graph.lint()
     net.module.recompile()
@@ -75,7 +74,7 @@ def _fuse(module: fx.GraphModule, conv: FoldedConv, dtype: torch.dtype, batch_si
     addition, other = _addition_after(first)
     relu = _relu_after(module, addition or first)
     end = relu or addition or first
-    conv.pack = _packing(conv, dtype, [batch_size, *_shape(first.args[0])[1:]])
+    conv.pack = _packing(conv, dtype, [batch_size, *_input_shape(first)])
     with module.graph.inserting_before(end):
         conv.node = _call(module.graph, first, other, end, relu is not None)
     conv.node.meta = dict(end.meta)
@@ -148,14 +147,25 @@ def _may_overwrite(other: fx.Node, first: fx.Node, end: fx.Node) -> bool:
     return all(user.target in convolutions and place[user] < place[end] for user in others)
 
 
+def _input_shape(conv: fx.Node) -> tuple[int, ...]:
+    x = conv.args[0]
+    assert isinstance(x, fx.Node)
+    return tuple(x.meta["form"][0][1:])
+
+
 def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
 def _same(a: fx.Node, b: fx.Node) -> bool:
-    one, two = a.meta.get("tensor_meta"), b.meta.get("tensor_meta")
-    return one is not None and two is not None and one.shape == two.shape and one.dtype == two.dtype
+    return "form" in a.meta and a.meta["form"] == b.meta.get("form")
 
 
-def _shape(node: Any) -> list[int]:
-    return list(node.meta["tensor_meta"].shape)
+class _Forms(fx.Interpreter):
+    """Notes the shape and type of every tensor; PyTorch's ShapeProp does so too, but imports sympy."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            n.meta["form"] = (tuple(result.shape), result.dtype)
+        return result

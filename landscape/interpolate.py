@@ -116,15 +116,16 @@ def interpolate_grid(
     computed
         Shape ``[A, B]``: where `values` are given.
     values
-        Shape ``[A, B]`` or ``[A, B, K]``; inf marks divergence.
+        Shape ``[A, B]`` or ``[A, B, K]``; inf marks divergence, NaN what isn't known even there.
     transform
         A key of `TRANSFORMS`, or "auto": the one that predicts left-out points best.
 
     Returns
     -------
     ndarray
-        Shape of `values`. Computed entries are unchanged. A point whose nearest computed neighbour diverged is
-        inf; where fewer than three finite points are known, what is missing stays NaN.
+        Shape of `values`. Computed entries are unchanged. A point whose nearest computed neighbour
+        diverged is inf, or NaN where that is; with fewer than three finite points known, what is missing
+        stays NaN.
     """
     layers = values.reshape(*computed.shape, -1)
     filled = np.where(computed[..., None], layers, np.nan)
@@ -144,7 +145,9 @@ def interpolate_grid(
     diverged = known & ~finite
     if diverged.any():
         nearest = KDTree(places[known]).query(places[missing])[1]
-        flat[np.flatnonzero(missing)[~finite[known][nearest]]] = np.inf
+        lost = ~finite[known][nearest]
+        like = flat[known][nearest[lost]]
+        flat[np.flatnonzero(missing)[lost]] = np.where(np.isnan(like), np.nan, np.inf)
     return filled.reshape(values.shape)
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 from landscape.store import Plane, Surface
 
 JOIN = "\u00a0· "  # no line begins with the dot
+SLACK = 0.92  # at screen resolution letters stand a little wider than on paper
 MASKS = {"none": "no mask", "zeros": "mask from zero weights", "checkpoint": "mask from checkpoint"}
 
 
@@ -100,7 +101,8 @@ def wrap(
     font = FontProperties(family=family, weight=weight, size=size)
 
     def fits(line: str) -> bool:
-        return not line.strip() or TextPath((0, 0), line, prop=font).get_extents().width <= 72 * inches
+        width = text_to_path.get_text_width_height_descent(line, font, ismath=False)[0]
+        return bool(width <= 72 * SLACK * inches)
 
     lines = [""]
     for word in text.split(" "):

@@ -57,8 +57,8 @@ def probe(module: nn.Module, loss: Loss, batch: Any) -> Probe:
         obstacle: str | None = recorder.obstacle
     except Exception:
         values, mode, obstacle = _unrestricted(module, loss, batch)
-    with torch.no_grad() if mode is torch.inference_mode else mode():
-        cost = measure(lambda: loss(module, batch), max(values.count, 1))
+    with mode():
+        cost = measure(lambda: loss(module, batch), module, max(values.count, 1))
     return Probe(values, recorder.inputs, obstacle, mode, cost)
 
 

@@ -60,7 +60,7 @@ def _bar(console: object, title: str) -> Iterator[Listener]:
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
@@ -89,7 +89,8 @@ def _lines(console: object, title: str) -> Iterator[Listener]:
             last = monotonic()
             left = (state.expected - state.done) * state.seconds_per_point
             console.print(  # type: ignore[attr-defined]
-                f"{title}: {state.done}/{state.expected} points{_note(state)}, ETA {left:.0f} s"
+                f"{title}: {state.done}/{state.expected} points{_note(state)}, ETA {left:.0f} s",
+                markup=False,
             )
 
     yield show

@@ -33,7 +33,7 @@ def describe_run(params: Mapping[str, Tensor], engine: Mapping[str, Any]) -> dic
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
             "sharpscape": _version("sharpscape"),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "numpy": np.__version__,
             "python": platform.python_version(),
         },

@@ -47,18 +47,19 @@ def _base(paths: Sequence[Path]) -> Path:
 def _print(surfaces: Sequence[Surface], rows: Sequence[dict[str, Any]], written: Sequence[Path]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(show_edge=False, pad_edge=False)
+    table = Table(show_edge=False, pad_edge=False, caption="[…] 95 % interval, ± standard error")
     table.add_column("")
     for surface in surfaces:
-        table.add_column(surface.label, justify="right", overflow="fold")
+        table.add_column(Text(surface.label), justify="right", overflow="fold")
     cells = [dict(_cells(surface, row)) for surface, row in zip(surfaces, rows, strict=True)]
     for name in dict.fromkeys(key for one in cells for key in one):
-        table.add_row(name, *(one.get(name, "–") for one in cells))
+        table.add_row(name, *(Text(one.get(name, "–")) for one in cells))  # not str: brackets are markup
     console = Console()
     console.print(table)
     for path in written:
-        console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+        console.print(Text(f"wrote {path}"), soft_wrap=True)
 
 
 def _cells(surface: Surface, row: dict[str, Any]) -> list[tuple[str, str]]:
@@ -126,7 +127,7 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, tuple):
         middle, low, high = (scale * one for one in value)
         if name.startswith(("loss", "accuracy")):
-            return f"{_number(middle)}{unit} ± {_number((high - low) / 3.92)}"
+            return f"{_number(middle)} ± {_number((high - low) / 3.92)}{unit}"
         return f"{_number(middle)} [{_number(low)}, {_number(high)}]"
     return f"{_number(scale * value)}{unit}" if isinstance(value, float) else str(value)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from landscape.sampling import Sampler
 from landscape.store import Json, Plane, Surface
 
 SAVE_EVERY_SECONDS = 2.0
+SAVE_SHARE = 0.05  # of the time that saving may take, on machines where it is slow
 
 
 class Run:
@@ -53,7 +54,7 @@ class Run:
         self._finished: list[Plane] = []
         self._seconds = 0.0
         self._evaluated = 0
-        self._saved = time.monotonic()
+        self._save_at = time.monotonic() + SAVE_EVERY_SECONDS
 
     def plane(self, engine: Engine, sampler: Sampler, about: Json, directions: Sequence[Params]) -> None:
         """Evaluate one plane until its sampler is content; whatever stops it, the file gets what is there."""
@@ -71,11 +72,11 @@ class Run:
                         continue
                     self._evaluate(engine, record, index)
                     self._tell(sampler, record)
-                    if time.monotonic() - self._saved > SAVE_EVERY_SECONDS:
-                        self._save(assembled())
+                    if time.monotonic() > self._save_at:
+                        self._save(assembled)
         except BaseException:
             if record.computed.any():
-                self._save(assembled())
+                self._save(assembled)
             raise
         self._finished.append(assembled())
         if len(self._finished) < self.planes:
@@ -118,10 +119,12 @@ class Run:
             )
         )
 
-    def _save(self, *current: Plane) -> None:
+    def _save(self, *current: Callable[[], Plane]) -> None:
+        began = time.monotonic()
         if self.path is not None:
-            self._surface(*current).save(self.path)
-        self._saved = time.monotonic()
+            self._surface(*(plane() for plane in current)).save(self.path)
+        now = time.monotonic()
+        self._save_at = now + max(SAVE_EVERY_SECONDS, (now - began) / SAVE_SHARE)
 
     def _surface(self, *current: Plane) -> Surface:
         timing = {

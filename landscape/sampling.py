@@ -23,6 +23,7 @@ IntArray = npt.NDArray[np.int64]
 
 START_PER_AXIS = 5
 BATCH = 5
+BATCH_SHARE = 1 / 40  # of the points known: solving for the spline grows as their cube
 SMALL_GRID = 64  # fewer grid points than this aren't worth interpolating
 HELD_OUT = 20  # newest predictions behind the stated error
 LEFT_OUT_QUANTILE = 0.99
@@ -155,7 +156,8 @@ class _Adaptive:
         """The best-scored points, each damping the score of its surroundings."""
         score = np.where(distance > 0, score + 1e-300, -1.0)
         chosen: list[int] = []
-        for _ in range(min(BATCH, self.limit - len(known), len(self.places) - len(known))):
+        batch = max(BATCH, int(BATCH_SHARE * len(known)))
+        for _ in range(min(batch, self.limit - len(known), len(self.places) - len(known))):
             best = int(np.argmax(score))
             chosen.append(best)
             reach = 0.7 * max(float(distance[best]), self.cell)

@@ -206,7 +206,8 @@ def load_surface(path: str | os.PathLike[str]) -> Surface:
                     f"{path}: format version {version}, this program reads up to {FORMAT_VERSION}"
                 )
             return _read(file)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        # h5py has no exception of its own: damaged metadata shows as any of these.
         raise UserError(f"{path}: not a readable surface file ({error})") from error
 
 
@@ -244,7 +245,9 @@ def _write_plane(group: h5py.Group, plane: Plane) -> None:
             _write_metric(part, metric_name, metric)
     for axis, tensors in enumerate(plane.directions):
         for name, tensor in tensors.items():
-            group.create_dataset(f"directions/{axis}/{name}", data=tensor, compression="gzip", shuffle=True)
+            # HDF5 compresses no scalars.
+            packed = {"compression": "gzip", "shuffle": True} if tensor.ndim else {}
+            group.create_dataset(f"directions/{axis}/{name}", data=tensor, **packed)
 
 
 def _write_metric(group: h5py.Group, name: str, metric: Metric) -> None:
@@ -281,7 +284,14 @@ def _read_plane(group: h5py.Group) -> Plane:
 
 
 def _read_tensors(group: h5py.Group) -> dict[str, npt.NDArray[Any]]:
-    return {name: dataset[()] for name, dataset in group.items()}
+    found: dict[str, npt.NDArray[Any]] = {}
+
+    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):  # a group, where a parameter's name holds a slash
+            found[name] = np.asarray(item[()])
+
+    group.visititems(add)
+    return found
 
 
 def _read_split(group: h5py.Group) -> Split:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
+import os
 import signal
 import sys
 import time
@@ -146,7 +147,7 @@ def _distinct_names(checkpoints: Sequence[Path]) -> list[str]:
     """File stems, with the folder's name in front where they repeat (``a/final.pt``, ``b/final.pt``)."""
     stems = [path.stem for path in checkpoints]
     if len(set(stems)) < len(stems):
-        stems = [f"{path.resolve().parent.name}-{path.stem}" for path in checkpoints]
+        stems = [f"{Path(os.path.abspath(path)).parent.name}-{path.stem}" for path in checkpoints]
     if len(set(stems)) < len(stems):
         raise UserError("two checkpoints have the same name and folder name; compute them one by one")
     return stems
@@ -305,11 +306,7 @@ def _stop_message(target: Path, options: Options) -> Iterator[Callable[[Progress
     try:
         yield remember
     except KeyboardInterrupt:
-        where = (
-            f"after {last.done} of about {last.expected} points"
-            if last
-            else "before a new point was computed"
-        )
+        where = f"after {last.done} of about {last.expected} points" if last else "before the first new point"
         again = "the same command without --overwrite" if options.output.overwrite else "the same command"
         kept = f"{target} keeps what was computed; " if target.exists() else ""
         _say(f"stopped {where}; {kept}give {again} to go on")

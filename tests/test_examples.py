@@ -122,7 +122,7 @@ def test_language_model(run: Run, tmp_path: Path) -> None:
     assert surface.planes[0].splits["data"].examples == 256
     check_values(surface, network, mean_loss, rtol=1e-5)
     check_minimum(surface)
-    assert surface.loss[2, 2] < 0.6 * np.log(128)  # it has learned something
+    assert surface.loss[2, 2] < 0.5 * np.log(128)  # it has learned something
     assert (tmp_path / "language-model.png").read_bytes().startswith(b"\x89PNG")
     with torch.no_grad():
         one, other = (network.eval()(torch.tensor([[1] * 16 + [last] * 16])) for last in (2, 3))

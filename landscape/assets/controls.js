@@ -12,7 +12,8 @@ function segments(key, legend, options) {
   const inputs = options.map(([value]) => element("input", { type: "radio", name: key, value, id: `${key}-${value}`,
     onchange: () => update({ [key]: value }) }));
   syncs.push(() => inputs.forEach((input) => { input.checked = input.value === state[key]; }));
-  const labels = options.map(([, text], index) => element("label", {}, inputs[index], element("span", { textContent: text })));
+  const labels = options.map(([, text], index) =>
+    element("label", {}, inputs[index], element("span", { textContent: text })));
   return element("fieldset", { className: "control", id: `control-${key}` },
     element("legend", { textContent: legend }), element("div", { className: "segments" }, ...labels));
 }
@@ -26,7 +27,8 @@ function menu(key, legend, options) {
 }
 
 function toggle(key, text) {
-  const input = element("input", { type: "checkbox", id: key, name: key, onchange: () => update({ [key]: input.checked }) });
+  const onchange = () => update({ [key]: input.checked });
+  const input = element("input", { type: "checkbox", id: key, name: key, onchange });
   syncs.push(() => { input.checked = state[key]; });
   return element("label", { className: "toggle", id: `control-${key}` }, input, element("span", { textContent: text }));
 }
@@ -43,7 +45,8 @@ function clipControl() {
     output.textContent = text;
     input.setAttribute("aria-valuetext", text);
   });
-  return element("div", { className: "control clip" }, element("label", { for: "clip", className: "legend", textContent: "Clip " }, output), input);
+  const label = element("label", { for: "clip", className: "legend", textContent: "Clip " }, output);
+  return element("div", { className: "control clip" }, label, input);
 }
 
 /** Coordinates by keyboard: the same read-out as a click. */
@@ -52,7 +55,8 @@ function pickControl() {
   const steps = page.surfaces[0];
   const step = Number((span(steps.alpha) / Math.max(1, steps.alpha.length - 1)).toPrecision(3));
   const inputs = (both ? ["α", "β"] : ["α"]).map((name, axis) => {
-    const input = element("input", { type: "number", step, placeholder: name, id: `pick-${axis}`, "aria-label": `${name} to read out` });
+    const input = element("input", { type: "number", step, placeholder: name, id: `pick-${axis}` });
+    input.setAttribute("aria-label", `${name} to read out`);
     input.onchange = () => {
       const pick = [0, 1].map((one) => Number(inputs[one]?.value || 0));
       update({ pick: inputs.every((one) => one.value === "") ? null : pick });
@@ -82,13 +86,14 @@ const named = (names) => names.map((name) => [name, name]);
 function startControls() {
   const flat = page.surfaces.filter((surface) => surface.dim === 2).length;
   const several = flat > 1 || (flat === 1 && page.surfaces.length > 1); // panels: all lines share one
+  const planes = page.surfaces.some((surface) => surface.planes.length > 1);
   const interpolated = page.surfaces.some((surface) => surface.planes.some((plane) => plane.computed.includes("0")));
   const shown = [
     flat ? choiceControl("view", "View", [["3d", "3D"], ["contour", "Contour"], ["heatmap", "Heat map"]]) : null,
     allMetrics.length > 1 ? choiceControl("metric", "Quantity", named(allMetrics)) : null,
     choiceControl("scale", "Scale", [["linear", "Linear"], ["log", "Log"]]),
     allSplits.length > 1 ? choiceControl("split", "Examples", named(allSplits)) : null,
-    allPlanes.length > 1 && page.surfaces.some((surface) => surface.planes.length > 1) ? choiceControl("plane", "Plane", named(allPlanes)) : null,
+    planes ? choiceControl("plane", "Plane", named(allPlanes)) : null,
     several ? choiceControl("limits", "Value range", [["shared", "Shared"], ["own", "Own"]]) : null,
     clipControl(),
     pickControl(),
@@ -98,7 +103,8 @@ function startControls() {
   const form = document.getElementById("controls");
   form.onsubmit = (event) => event.preventDefault();
   form.append(...shown.filter(Boolean));
-  document.getElementById("page-controls").append(button("Reset view", "Camera, zoom, clip and read-out as at first", resetView),
+  document.getElementById("page-controls").append(
+    button("Reset view", "Camera, zoom, clip and read-out as at first", resetView),
     choiceControl("theme", "Theme", [["auto", "Auto"], ["light", "Light"], ["dark", "Dark"]]));
   listeners.push(syncControls);
   syncControls();

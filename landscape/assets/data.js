@@ -37,6 +37,9 @@ function select(surface, state) {
   return { surface, plane, split, metric, values: valuesOf(metric) };
 }
 
+const gridOf = ({ dim, alpha, beta }) =>
+  (dim === 2 ? `${alpha.length} × ${beta.length} points` : count(alpha.length, "point"));
+
 /** Index of the coordinate nearest to `value`. */
 function nearest(coordinates, value) {
   let best = 0;
@@ -45,6 +48,10 @@ function nearest(coordinates, value) {
   });
   return best;
 }
+
+/** Flat index of the grid point nearest to a place. */
+const indexAt = (surface, [alpha, beta]) =>
+  nearest(surface.alpha, alpha) * surface.beta.length + nearest(surface.beta, beta);
 
 const isComputed = (plane, index) => plane.computed[index] === "1";
 

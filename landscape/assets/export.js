@@ -5,11 +5,13 @@ async function savePicture(panel, format) {
   const size = { width: 1000, height: panel.lines ? 640 : 820 };
   const colors = themeColors();
   const { data, layout } = panel.figure(colors, { width: size.width, height: size.height - 90 });
-  const title = { text: `<b>${plain(shorten(panel.label, 90))}</b><br><span style="font-size:13px">${plain(panel.subtitle.textContent)}</span>`,
+  const [name, conditions] = [plain(shorten(panel.label, 90)), plain(panel.subtitle.textContent)];
+  const title = { text: `<b>${name}</b><br><span style="font-size:13px">${conditions}</span>`,
     x: 0.03, xanchor: "left", y: 0.97, yanchor: "top", font: { size: 18 } };
   const margin = { ...layout.margin, t: layout.margin.t + 90 };
+  const filename = `${fileName(panel.label)}_${fileName(state.metric)}`;
   await Plotly.downloadImage({ data, layout: { ...layout, ...size, title, margin, paper_bgcolor: colors.card } },
-    { format, ...size, scale: format === "png" ? 2 : 1, filename: `${fileName(panel.label)}_${fileName(state.metric)}` });
+    { format, ...size, scale: format === "png" ? 2 : 1, filename });
 }
 
 /** A CSV field; text that a spreadsheet would run as a formula is defused. */
@@ -27,7 +29,8 @@ const csvNumber = (value) => {
 function csvOf(panel) {
   const choices = panel.choices().filter((choice) => choice.split);
   const metrics = [...new Set(choices.flatMap((choice) => choice.split.metrics.map((metric) => metric.name)))];
-  const head = ["surface", "plane", "split", "alpha", "beta", ...metrics.flatMap((name) => [name, `${name}_stderr`]), "computed"];
+  const columns = metrics.flatMap((name) => [name, `${name}_stderr`]);
+  const head = ["surface", "plane", "split", "alpha", "beta", ...columns, "computed"];
   const lines = choices.flatMap(({ surface, plane, split }) => {
     const found = metrics.map((name) => split.metrics.find((metric) => metric.name === name));
     return Array.from({ length: plane.computed.length }, (_, index) => {

@@ -19,8 +19,9 @@ const MARKS = {
 function themeColors() {
   const style = getComputedStyle(document.documentElement);
   const read = (name) => style.getPropertyValue(`--${name}`).trim();
-  return { name: document.documentElement.dataset.theme, ink: read("ink"), muted: read("muted"), grid: read("grid"), card: read("card"), wall: read("wall"),
-    diverged: read("diverged"), unknown: read("unknown") };
+  const names = ["ink", "muted", "grid", "card", "wall", "diverged", "unknown"];
+  const colors = Object.fromEntries(names.map((name) => [name, read(name)]));
+  return { ...colors, name: document.documentElement.dataset.theme };
 }
 
 /** Rows over beta of something per grid point, as Plotly wants a matrix. */
@@ -64,12 +65,9 @@ function marked(choice) {
   const { surface } = choice;
   const marks = [["best", extremum(choice)]];
   if (surface.center) marks.push(["centre", surface.center[0] * surface.beta.length + surface.center[1]]);
-  if (state.pick) marks.push(["pick", pickIndex(surface)]);
+  if (state.pick) marks.push(["pick", indexAt(surface, state.pick)]);
   return marks.filter(([, index]) => index >= 0);
 }
-
-const pickIndex = (surface) =>
-  nearest(surface.alpha, state.pick[0]) * surface.beta.length + nearest(surface.beta, state.pick[1]);
 
 /** The computed points among interpolated ones; none where no point was interpolated. */
 function computedIndices(choice) {
@@ -245,8 +243,10 @@ function figureLines(choices, colors, size, zoomed) {
   if (limits.log) ticks.tickvals = ticks.tickvals.map((value) => 10 ** value);
   const layout = { ...baseLayout(colors), hovermode: "closest", dragmode: "zoom",
     margin: { l: 70, r: 16, t: 12, b: choices.length > 1 ? 96 : 50 }, showlegend: choices.length > 1,
-    legend: { orientation: "h", traceorder: "normal", y: -64 / Math.max(200, size.height - 108), yanchor: "top", font: { size: 12 } },
-    xaxis: { ...axis, title: { text: plain(choices[0].plane.axes[0]), standoff: 8 }, range: zoomed ?? lineEnds(choices) },
+    legend: { orientation: "h", traceorder: "normal", font: { size: 12 }, yanchor: "top",
+      y: -64 / Math.max(200, size.height - 108) },
+    xaxis: { ...axis, title: { text: plain(choices[0].plane.axes[0]), standoff: 8 },
+      range: zoomed ?? lineEnds(choices) },
     yaxis: { ...axis, fixedrange: true, title: { text: plain(title) }, type: limits.log ? "log" : "linear", ...ticks,
       range: [onScale(limits, limits.low) - pad, onScale(limits, limits.high) + pad] } };
   return { data, layout };
@@ -254,7 +254,8 @@ function figureLines(choices, colors, size, zoomed) {
 
 /** The limits with room below for the bands of standard errors; a log scale has none below zero. */
 function withBands(limits, choices) {
-  const lower = choices.flatMap(({ values, metric }) => [...values].map((value, i) => value - (metric.stderr?.[i] ?? 0)));
+  const lower = choices.flatMap(({ values, metric }) =>
+    [...values].map((value, i) => value - (metric.stderr?.[i] ?? 0)));
   const low = Math.min(limits.low, ...lower.filter((value) => Number.isFinite(value) && (value > 0 || !limits.log)));
   return { ...limits, low: limits.log ? Math.max(low, limits.low / 2) : low };
 }
@@ -278,10 +279,11 @@ function lineTraces(choice, order, limits, palette) {
     traces.push({ ...edge, name: "band", y: bound(-1) },
       { ...edge, name: "band", y: bound(1), fill: "tonexty", fillcolor: `${color}2b` });
   }
-  traces.push({ ...common, mode: state.computed ? "lines+markers" : "lines", name: plain(shorten(surface.label, 40)), y: finite, cliponaxis: true,
+  traces.push({ ...common, name: plain(shorten(surface.label, 40)), y: finite, cliponaxis: true, showlegend: true,
+    mode: state.computed ? "lines+markers" : "lines", meta: page.surfaces.indexOf(surface),
     line: { color, width: 2.2, dash: LINE_DASHES[Math.floor(order / palette.length) % LINE_DASHES.length] },
     marker: { size: finite.map((_, i) => (isComputed(choice.plane, i) ? 5 : 0)) },
-    hoverinfo: "text", hovertext: finite.map((_, i) => hoverText(choice, i)), showlegend: true, meta: page.surfaces.indexOf(surface) });
+    hoverinfo: "text", hovertext: finite.map((_, i) => hoverText(choice, i)) });
   const diverged = [...values.keys()].filter((index) => values[index] === Infinity);
   if (diverged.length) {
     traces.push({ ...common, mode: "markers", name: "diverged", x: diverged.map((index) => surface.alpha[index]),
@@ -290,8 +292,9 @@ function lineTraces(choice, order, limits, palette) {
   for (const [kind, index] of marked(choice)) {
     if (kind === "centre" || finite[index] === null) continue;
     const { symbol, size } = MARKS[kind];
+    const look = kind === "pick" ? { color: MARKS.pick.color, line: { width: 3 } } : { color, line: { width: 1 } };
     traces.push({ ...common, mode: "markers", name: kind, x: [surface.alpha[index]], y: [finite[index]],
-      marker: { symbol, size, color: kind === "pick" ? MARKS.pick.color : color, line: { width: kind === "pick" ? 3 : 1 } } });
+      marker: { symbol, size, ...look } });
   }
   return traces;
 }

@@ -25,8 +25,8 @@ function applyTheme() {
 }
 
 function summarize() {
-  const shapes = new Set(page.surfaces.map((one) => (one.dim === 2 ? `${one.alpha.length} × ${one.beta.length}` : one.alpha.length)));
-  const grid = shapes.size === 1 ? `${[...shapes][0]} points` : "different grids";
+  const grids = new Set(page.surfaces.map(gridOf));
+  const grid = grids.size === 1 ? [...grids][0] : "different grids";
   const waiting = page.surfaces.filter((surface) => !surface.complete).length;
   document.getElementById("summary").textContent = [count(page.surfaces.length, "surface"), grid,
     waiting ? `${waiting} incomplete` : "", `made with ${page.generator}`].filter(Boolean).join(" · ");

@@ -25,7 +25,8 @@ class Panel {
     this.key = element("p", { className: "key" });
     this.readout = element("div", { className: "readout", "aria-live": "polite" });
     this.label = label;
-    this.downloads = element("div", { className: "downloads", role: "group", "aria-label": `Download ${shorten(label, 60)}` },
+    const downloads = `Download ${shorten(label, 60)}`;
+    this.downloads = element("div", { className: "downloads", role: "group", "aria-label": downloads },
       button("PNG", "Download this figure as PNG", () => savePicture(this, "png")),
       button("SVG", "Download this figure as SVG", () => savePicture(this, "svg")),
       button("CSV", "Download these values as CSV", () => saveValues(this)));
@@ -65,7 +66,7 @@ class Panel {
     const listening = this.drawn !== null;
     this.drawn = this.size;
     await Plotly.react(this.plot, data, { ...layout, ...this.size }, { displayModeBar: false, scrollZoom: "gl3d",
-      doubleClick: false, typesetMath: false, displaylogo: false });
+      doubleClick: false, typesetMath: false });
     if (!listening) this.listen();
   }
 
@@ -161,37 +162,37 @@ class Panel {
     if (best >= 0) add("best", `${name} ${formatValue(metric, values[best], metric.stderr?.[best])} at ${at(best)}`);
     if (found.diverged) add("diverged", `${count(found.diverged, "point")} diverged`);
     if (found.unknown) add("unknown", `${count(found.unknown, "point")} not computed yet`);
-    if (found.computed + found.unknown < found.all) add("computed", `${found.computed} of ${found.all} points computed, the rest interpolated`);
-    if (state.view === "3d" && !this.gl && !this.lines) add("", webgl ? "shown flat: too many 3D views at once" : "shown flat: no WebGL here");
+    if (found.computed + found.unknown < found.all) {
+      add("computed", `${found.computed} of ${found.all} points computed, the rest interpolated`);
+    }
+    if (state.view === "3d" && !this.gl && !this.lines) {
+      add("", webgl ? "shown flat: too many 3D views at once" : "shown flat: no WebGL here");
+    }
   }
 
   describeReadout() {
-    this.readout.replaceChildren();
     const choices = this.choices().filter((choice) => !choice.missing);
-    for (const choice of choices) {
-      const hovered = this.hovered?.[0] === choice.surface ? this.hovered[1] : null;
-      const index = hovered ?? (state.pick && !this.hovered ? pickIndex(choice.surface) : null);
-      if (index !== null) this.readout.append(readoutLine(choice, index, choices.length > 1));
-    }
-    if (!this.readout.childElementCount && choices.length) {
-      this.readout.append(element("p", { className: "muted", textContent: "Point at the figure to read a value; click to keep it." }));
-    }
+    const at = this.hovered ? place(...this.hovered) : state.pick; // in a chart of lines: of all of them
+    const several = choices.length > 1;
+    const lines = at ? choices.map((choice) => readoutLine(choice, indexAt(choice.surface, at), several)) : [];
+    const hint = "Point at the figure to read a value; click to keep it.";
+    this.readout.replaceChildren(...(at ? lines : [element("p", { className: "muted", textContent: hint })]));
   }
 }
 
 /** Mask, normalization, plane, examples and grid of a surface: what a reader must know to compare. */
 function conditionsOf({ surface, plane, split }) {
   const examples = split ? `${split.name}, ${count(split.examples, "example")}` : "";
-  const grid = surface.dim === 2 ? `${surface.alpha.length} × ${surface.beta.length}` : count(surface.alpha.length, "point");
-  return [...plane.notes, examples, grid, surface.complete ? "" : "incomplete"].filter(Boolean).join(" · ");
+  return [...plane.notes, examples, gridOf(surface), surface.complete ? "" : "incomplete"].filter(Boolean).join(" · ");
 }
 
 /** The conditions, once where all lines share them. */
 function subtitleOf(choices) {
   const conditions = choices.map(conditionsOf);
   const shared = new Set(conditions).size === 1;
-  const text = shared ? conditions[0] : choices.map(({ surface }, index) => `${surface.label}: ${conditions[index]}`).join("; ");
-  return choices.some(({ surface, metric }) => surface.dim === 1 && metric?.stderr) ? `${text} · band: one standard error` : text;
+  const each = choices.map(({ surface }, index) => `${surface.label}: ${conditions[index]}`);
+  const bands = choices.some(({ surface, metric }) => surface.dim === 1 && metric?.stderr);
+  return `${shared ? conditions[0] : each.join("; ")}${bands ? " · band: one standard error" : ""}`;
 }
 
 function readoutLine(choice, index, named) {
@@ -200,8 +201,10 @@ function readoutLine(choice, index, named) {
   const field = (name, text) => element("span", {}, element("b", { textContent: name }), ` ${text}`);
   const coordinates = choice.surface.dim === 2
     ? [field("α", formatNumber(alpha, 4)), field("β", formatNumber(beta, 4))] : [field("α", formatNumber(alpha, 4))];
-  return element("p", {}, named ? element("span", { className: "name", textContent: choice.surface.label }) : null,
-    ...coordinates, ...parts.map((part) => field(part.name, part.text)), element("span", { className: "muted", textContent: origin }));
+  const name = named ? element("span", { className: "name", textContent: choice.surface.label }) : null;
+  const values = parts.map((part) => field(part.name, part.text));
+  const source = element("span", { className: "muted", textContent: origin });
+  return element("p", {}, name, ...coordinates, ...values, source);
 }
 
 /** Let the wheel scroll the page until the user has pressed the figure: then it zooms, until the pointer leaves. */
@@ -209,7 +212,8 @@ function keepWheelForPage(plot) {
   let held = false;
   plot.addEventListener("pointerdown", () => { held = true; });
   plot.addEventListener("pointerleave", () => { held = false; });
-  plot.addEventListener("wheel", (event) => { if (!held && !event.ctrlKey) event.stopPropagation(); }, { capture: true });
+  const keep = (event) => { if (!held && !event.ctrlKey) event.stopPropagation(); };
+  plot.addEventListener("wheel", keep, { capture: true });
 }
 
 /** Whether one more WebGL context may be made; gives back one that is out of sight if need be. */

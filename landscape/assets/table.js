@@ -73,13 +73,20 @@ function startTable() {
   const copy = button("Copy table", "Copy the table as tab-separated text", () => copyTable(table, copy));
   const section = document.getElementById("metrics");
   section.hidden = false;
-  section.append(element("div", { className: "section-head" }, element("h2", { id: "metrics-title", textContent: "Metrics" }), copy),
-    element("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Metrics of all surfaces" }, table));
+  const heading = element("h2", { id: "metrics-title", textContent: "Metrics" });
+  const scroll = element("div", { className: "scroll", tabIndex: 0, role: "region" }, table);
+  scroll.setAttribute("aria-label", "Metrics of all surfaces");
+  section.append(element("div", { className: "section-head" }, heading, copy), scroll);
 }
 
 function startProvenance() {
   const details = document.getElementById("provenance");
   details.hidden = page.surfaces.every((surface) => !surface.facts.length);
-  details.append(...page.surfaces.map((surface) => element("section", {}, element("h3", { textContent: surface.label }),
-    element("dl", {}, ...surface.facts.flatMap(([key, text]) => [element("dt", { textContent: key }), element("dd", { textContent: text })])))));
+  for (const surface of page.surfaces) {
+    const list = element("dl");
+    for (const [key, text] of surface.facts) {
+      list.append(element("dt", { textContent: key }), element("dd", { textContent: text }));
+    }
+    details.append(element("section", {}, element("h3", { textContent: surface.label }), list));
+  }
 }

@@ -35,7 +35,7 @@ def wide_resnet32(folder: Path) -> Path:
     if not target.exists():
         command = (
             "-m training --model resnet32_wide --data sample --method random --sparsity 0.9 "
-            f"--epochs 8 --batch-size 50 --lr 0.1 --seed 0 --output {target.parent}"
+            f"--epochs 8 --batch-size 50 --lr 0.05 --warmup 1 --seed 0 --output {target.parent}"
         )
         subprocess.run([sys.executable, *command.split()], check=True)
     return target

@@ -126,7 +126,7 @@ class Tab:
         x, y = box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.5
         self.page.mouse.move(x, y)
         self.page.mouse.down()
-        self.page.mouse.move(x + by[0], y + by[1], steps=3)
+        self.page.mouse.move(x + by[0], y + by[1])
         self.page.mouse.up()
         self.page.wait_for_timeout(100)
         self.settle()

@@ -141,7 +141,7 @@ def test_logarithms_where_the_values_span_magnitudes() -> None:
     steep = surface_of(BOWL**8)
     by_itself = views(plot_surfaces([steep], metrics=[RA]))[0]
     assert by_itself.get_zlim()[1] == pytest.approx(np.log10(BOWL.max() ** 8))
-    assert {"0.1", "1", "10"} <= {label.get_text() for label in by_itself.get_zticklabels()}
+    assert {"0.1", "10", "1000"} == {label.get_text() for label in by_itself.get_zticklabels()}
     linear = views(plot_surfaces([steep], metrics=[RA], log=False))[0]
     assert linear.get_zlim()[1] == pytest.approx(BOWL.max() ** 8)
 
@@ -175,8 +175,7 @@ def test_planes_between_networks_name_them_on_the_axis() -> None:
     assert maps(plot_surfaces([surface], metrics=[RA]))[0].get_xlabel() == "α (1 = epoch 10)"
 
 
-@pytest.mark.parametrize("kind", ["surface", "contour", "both"])
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("kind", "count"), [("surface", 1), ("contour", 1), ("both", 3)])
 def test_nothing_overlaps_or_leaves_the_sheet(kind: Any, count: int) -> None:
     name = "a_name_without_any_space_" * 4 + "then some words"
     surfaces = [surface_of((k + 1) ** 4 * BOWL, name) for k in range(count)]
@@ -184,16 +183,15 @@ def test_nothing_overlaps_or_leaves_the_sheet(kind: Any, count: int) -> None:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
-    boxes = [text.get_window_extent(renderer) for text in figure.texts]
-    boxes += [axes.get_tightbbox(renderer) for axes in figure.axes]
-    boxes += [legend.get_window_extent(renderer) for legend in figure.legends]
-    for box in boxes:
+    flat = [text.get_window_extent(renderer) for text in figure.texts]
+    flat += [axes.get_tightbbox(renderer) for axes in figure.axes if axes.name != "3d"]
+    flat += [legend.get_window_extent(renderer) for legend in figure.legends]
+    for box in [*flat, *(axes.get_tightbbox(renderer) for axes in views(figure))]:
         assert box.x0 >= 0
         assert box.y0 >= 0
         assert box.x1 <= figure.bbox.width
         assert box.y1 <= figure.bbox.height
     # A 3D view's box has empty corners, reaching under the heading; all others keep apart.
-    flat = [box for box in boxes if box not in [axes.get_tightbbox(renderer) for axes in views(figure)]]
     for index, box in enumerate(flat):
         assert not any(_overlap(box, other) for other in flat[index + 1 :])
 

@@ -53,9 +53,7 @@ def computed(place: Path, output: Path, *arguments: object) -> Surface:
     return load_surface(output / "x.surface.h5")
 
 
-def expected_center(
-    model: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor
-) -> tuple[float, float]:
+def center(model: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor) -> tuple[float, float]:
     """Loss and accuracy as anyone computes them."""
     with torch.inference_mode():
         scores = model(inputs)
@@ -112,8 +110,8 @@ def test_others_checkpoints(form: str, place: Path, tmp_path: Path) -> None:
         torch.manual_seed(0)
         model = make().eval()
     save(model, tmp_path / "theirs.bin")
-    found = computed(place, tmp_path, tmp_path / "theirs.bin", *LINE, "--examples=0", *arguments)
-    loss, accuracy = expected_center(model, *npz_examples(place))
+    found = computed(place, tmp_path, tmp_path / "theirs.bin", *LINE[:-1], "0", *arguments)
+    loss, accuracy = center(model, *npz_examples(place))
     assert found.loss[1, 0] == pytest.approx(loss, rel=1e-5)
     assert found.accuracy[1, 0] == pytest.approx(accuracy)
     assert np.isfinite(found.loss).all()
@@ -135,31 +133,32 @@ def test_torchvision_resnet18_on_an_image_folder(tmp_path: Path) -> None:
     found = computed(tmp_path, tmp_path, "net.pth", *choice)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET_STATISTICS)
     inputs = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255 - mean) / std
-    loss, _ = expected_center(model, inputs, torch.tensor([1, 0]))  # classes in alphabetical order
+    loss, _ = center(model, inputs, torch.tensor([1, 0]))  # classes in alphabetical order
     assert found.loss[1, 0] == pytest.approx(loss, rel=1e-4)
     assert found.about["architecture"] == "torchvision:resnet18"
 
 
 def test_two_checkpoints_are_compared(place: Path, tmp_path: Path) -> None:
-    for name, file in (("x", "net.pt"), ("y", "twin.pt")):
+    for name, file in (("x", "net.pt"), ("y[red]", "twin.pt")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "final.pt").symlink_to(place / file)
     small = ["--data", f"npz:{place / 'images.npz'}", "--points", "3", "--examples", "10", "--threads", "1"]
-    outcome = surface("x/final.pt", "y/final.pt", *small, folder=tmp_path)
+    outcome = surface("x/final.pt", "y[red]/final.pt", *small, folder=tmp_path)
     assert outcome.code == 0, outcome.err
-    written = ["x-final.surface.h5", "y-final.surface.h5", "comparison.html", "comparison.png"]
+    written = ["x-final.surface.h5", "y[red]-final.surface.h5", "comparison.html", "comparison.png"]
     assert {path.name for path in (tmp_path / "surfaces").iterdir()} == set(written)
     assert outcome.out.splitlines()[-4:] == [f"wrote surfaces/{name}" for name in written]
     table = outcome.out.split("wrote")[0]
     assert "x-final" in table
-    assert "y-final" in table
+    assert "y[red]-final" in table
     for row in ("Ra ", "loss at the centre", "accuracy at the centre", "loss range", "points", "examples/s"):
         assert row in table
     assert "±" in table
+    assert re.search(r"Ra .*\[.*\].*\[.*\]", table)
     assert "x-final" in (tmp_path / "surfaces" / "comparison.html").read_text()
     with Image.open(tmp_path / "surfaces" / "comparison.png") as picture:
         assert picture.width > 400
-    again = surface("x/final.pt", "y/final.pt", *small, "--no-page", "--no-plot", folder=tmp_path)
+    again = surface("x/final.pt", "y[red]/final.pt", *small, "--no-page", "--no-plot", folder=tmp_path)
     assert again.err.count("is there and finished; --overwrite would compute it anew") == 2
 
 
@@ -168,7 +167,7 @@ def test_train_and_test_examples(place: Path, tmp_path: Path) -> None:
     assert found.splits == ("train", "test")
     assert found.about["data"]["examples"] == {"train": 30, "test": 20}
     model = network().eval()
-    loss, accuracy = expected_center(model, *npz_examples(place, "test"))
+    loss, accuracy = center(model, *npz_examples(place, "test"))
     assert found.metric("loss", split="test").values[1, 0] == pytest.approx(loss, rel=1e-5)
     assert found.metric("accuracy", split="test").values[1, 0] == pytest.approx(accuracy)
 

@@ -185,6 +185,7 @@ def test_click_reads_a_point_out_everywhere(pair: Tab) -> None:
 
 
 def test_three_dimensions_and_linked_cameras(pair: Tab) -> None:
+    pair.page.set_viewport_size({"width": 1120, "height": 560})  # fewer pixels to draw without a GPU
     pair.choose("view", "3d")
     assert pair.trace()["type"] == "surface"
     np.testing.assert_allclose(grid(pair.trace()), PAIR[0].loss, rtol=1e-5)

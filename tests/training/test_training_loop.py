@@ -259,6 +259,25 @@ def test_pruned_weights_are_zero_after_every_step(
     assert all(seen)
 
 
+def test_each_epoch_has_its_own_order(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = []
+    original = loop._train_step
+
+    def watched(
+        run: loop.Run, step: int, images: torch.Tensor, batch: torch.Tensor, out: torch.Tensor
+    ) -> None:
+        labels.extend(batch.tolist())
+        original(run, step, images, batch, out)
+
+    monkeypatch.setattr(loop, "_train_step", watched)
+    fit(SMALL, data, tmp_path)
+    epochs = [labels[72 * epoch : 72 * epoch + 72] for epoch in range(3)]
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(data.train.labels.tolist())
+
+
 def test_against_a_plain_loop(data: TrainingData, tmp_path: Path) -> None:
     """One epoch of dense SGD without augmentation, against torch.optim.SGD in a few plain lines."""
     config = dataclasses.replace(

@@ -1,0 +1,197 @@
+"""Losses of every kind: sums, dict batches, other attributes of the model, gradients by the inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from engine_cases import directions, examples, images, moved, network, plain_values
+from torch import Tensor, nn
+
+from landscape.engine import Engine
+from landscape.errors import UserError
+from landscape.examples import Examples
+from landscape.losses import LossResult, classification, regression
+
+POINT = (0.4, -0.3)
+
+
+def summed(model: Any, batch: Any) -> LossResult:
+    scores = model(batch["image"])
+    right = (scores.argmax(1) == batch["label"]).sum()
+    return F.cross_entropy(scores, batch["label"], reduction="sum"), len(scores), {"accuracy": right}
+
+
+def dict_batches() -> list[dict[str, Tensor]]:
+    inputs, labels = images()
+    return [{"image": a, "label": b} for a, b in zip(inputs.split(8), labels.split(8), strict=True)]
+
+
+def test_sums_over_given_batches_of_any_structure() -> None:
+    model = network("vgg")
+    data = {"test": Examples.from_batches(iter(dict_batches()))}
+    engine = Engine(model, data, summed, directions(model), blocks=3)
+    totals = engine.evaluate(POINT)["test"]
+    losses, correct = plain_values(model, directions(model), POINT)
+    assert engine.about["folded"]
+    assert engine.about["batch_size"] is None
+    assert totals.counts.tolist() == [16, 16, 18]  # 2, 2 and 3 batches of 8, the last one of 2
+    blocks = [float(part.sum()) for part in losses.split([16, 16, 18])]
+    np.testing.assert_allclose(totals.sums["loss"], blocks, rtol=1e-5)
+    assert totals.mean("accuracy") == pytest.approx(float(correct.mean()))
+    assert np.isnan(totals.stderr("loss"))
+
+
+def test_values_and_sums_may_be_mixed() -> None:
+    def loss(model: Any, batch: Any) -> LossResult:
+        values, count, _ = classification(model, batch)  # type: ignore[misc]
+        return values, count, {"total": values.sum()}
+
+    model = network("vgg")
+    totals = Engine(model, examples(), loss, directions(model), batch_size=10).evaluate(POINT)["test"]
+    assert totals.counts.tolist() == [10] * 5
+    np.testing.assert_allclose(totals.sums["loss"], totals.sums["total"], rtol=1e-6)
+    assert np.isfinite(totals.stderr("loss"))
+    assert np.isnan(totals.stderr("total"))
+
+
+def test_loss_that_uses_the_module_itself() -> None:
+    def decayed(model: Any, batch: Any) -> LossResult:
+        loss, count, *_ = classification(model, batch)
+        return loss + 1e-2 * sum(one.square().sum() for one in model.parameters()), count
+
+    model = network("resnet option A")
+    engine = Engine(model, examples(), decayed, directions(model))
+    assert not engine.about["folded"]
+    assert "'parameters'" in engine.about["unfolded_because"]
+    losses, _ = plain_values(model, directions(model), POINT)
+    weights = list(moved(model, directions(model), POINT).parameters())
+    expected = float(losses.mean()) + 1e-2 * sum(float(one.detach().square().sum()) for one in weights)
+    assert engine.evaluate(POINT)["test"].mean("loss") == pytest.approx(expected, rel=1e-5)
+
+
+def test_loss_that_needs_a_module() -> None:
+    def strict(model: Any, batch: Any) -> LossResult:
+        if not isinstance(model, nn.Module):
+            raise TypeError("a module, please")
+        return classification(model, batch)
+
+    model = network("vgg")
+    engine = Engine(model, examples(), strict, directions(model))
+    assert engine.about["unfolded_because"] == "the loss needs the module itself"
+    losses, _ = plain_values(model, directions(model), POINT)
+    assert engine.evaluate(POINT)["test"].mean("loss") == pytest.approx(float(losses.mean()), rel=1e-5)
+
+
+def test_loss_that_differentiates_by_the_inputs() -> None:
+    """As for physics-informed networks: u' = u, residual squared."""
+
+    def residual(model: Any, batch: Any) -> LossResult:
+        (x,) = batch
+        x = x.detach().requires_grad_()
+        u = model(x)
+        (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+        return (slope - u).square().flatten(), len(x)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+    x = torch.linspace(0, 1, 30)[:, None]
+    along = directions(model)
+    engine = Engine(model, {"points": Examples.from_tensors(x)}, residual, along, dtype="float64")
+    other = moved(model.double(), along, POINT)
+    step = 1e-5
+    with torch.no_grad():
+        slope = (other(x.double() + step) - other(x.double() - step)) / (2 * step)
+        expected = float((slope - other(x.double())).square().mean())
+    assert engine.evaluate(POINT)["points"].mean("loss") == pytest.approx(expected, rel=1e-7)
+    assert engine.about["unfolded_because"] == "the loss needs gradients"
+
+
+def test_network_with_two_inputs_and_keywords() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 5, 3)
+
+        def forward(self, x: Tensor, *, scale: Tensor) -> Tensor:
+            return self.conv(x).mean((2, 3)) * scale[:, None]
+
+    def loss(model: Any, batch: Any) -> LossResult:
+        inputs, labels, scale = batch
+        return F.cross_entropy(model(inputs, scale=scale), labels, reduction="none"), len(labels)
+
+    model = Two()
+    inputs, labels = images()
+    data = {"test": Examples.from_tensors(inputs, labels, torch.linspace(0, 1, 50))}
+    engine = Engine(model, data, loss, directions(model))
+    assert "more than one" in engine.about["unfolded_because"]
+    with torch.no_grad():
+        expected, _ = loss(moved(model, directions(model), POINT), data["test"].tensors)  # type: ignore[misc]
+    assert engine.evaluate(POINT)["test"].mean("loss") == pytest.approx(float(expected.mean()), rel=1e-5)
+
+
+def test_regression() -> None:
+    model = nn.Sequential(nn.Linear(4, 3))
+    x, y = torch.randn(20, 4), torch.randn(20, 3)
+    engine = Engine(model, {"d": Examples.from_tensors(x, y)}, regression, [])
+    with torch.no_grad():
+        expected = F.mse_loss(model(x), y)
+    assert engine.evaluate([])["d"].mean("loss") == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_tokens() -> None:
+    """A language model's scores ``[N, T, vocabulary]`` with a loss of one's own."""
+    model = nn.Sequential(nn.Embedding(11, 6), nn.Linear(6, 11))
+    tokens = torch.randint(0, 11, (9, 5))
+
+    def loss(model: Any, batch: Any) -> LossResult:
+        scores = model(batch["tokens"])
+        return F.cross_entropy(scores.transpose(1, 2), batch["next"], reduction="none").mean(1), len(scores)
+
+    data = {
+        "text": Examples.from_batches(
+            [{"tokens": tokens[:6], "next": tokens[:6]}, {"tokens": tokens[6:], "next": tokens[6:]}]
+        )
+    }
+    totals = Engine(model, data, loss, directions(model)).evaluate(POINT)["text"]
+    with torch.no_grad():
+        scores = moved(model, directions(model), POINT)(tokens)
+    expected = F.cross_entropy(scores.transpose(1, 2), tokens)
+    assert totals.mean("loss") == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_values_that_are_not_finite_flow_through() -> None:
+    def broken(model: Any, batch: Any) -> LossResult:
+        loss, count, *_ = classification(model, batch)
+        return torch.where(batch[1] == 0, torch.inf, loss), count
+
+    model = network("vgg")
+    totals = Engine(model, examples(), broken, directions(model)).evaluate(POINT)["test"]
+    assert totals.mean("loss") == np.inf
+    assert not np.isfinite(totals.stderr("loss"))
+
+
+def test_weights_that_overflow() -> None:
+    model = network("vgg")
+    totals = Engine(model, examples(), classification, directions(model)).evaluate((1e30, 0.0))["test"]
+    assert not np.isfinite(totals.mean("loss"))
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda values: values, "returned Tensor"),
+        (lambda values: (values[:, None], 50), "shape"),
+        (lambda values: (values[:-1], len(values)), "one value per example"),
+        (lambda values: (3.0, len(values)), "returned float as 'loss'"),
+    ],
+)
+def test_losses_that_break_the_contract(result: Any, message: str) -> None:
+    def loss(model: Any, batch: Any) -> Any:
+        return result(classification(model, batch)[0])
+
+    with pytest.raises(UserError, match=message):
+        Engine(network("vgg"), examples(), loss, [])

@@ -1,0 +1,143 @@
+"""The pages for readers: every command and Python block of the README runs, every link leads somewhere."""
+
+from __future__ import annotations
+
+import functools
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import landscape
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    "README.md",
+    "CHANGELOG.md",
+    "examples/README.md",
+    *(f"docs/{one.name}" for one in ROOT.glob("docs/*.md")),
+]
+
+SMALLER: dict[str, dict[str, str]] = {
+    "landscape.surface": {"--points": "5", "--examples": "20", "--data": "sample"},
+    "training": {"--widths": "2 2 2"},
+    "analysis.roughness": {},
+    "landscape.viewer": {},
+}
+"""Options that a command gets, unless it has them, so that it takes a second."""
+
+MODELS = """
+from torch import nn
+
+def small(num_classes=10):
+    return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, num_classes))
+"""
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of the README in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    """Every ``python -m …`` of the README, as words after ``python -m``."""
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line[2:] for line in words if line[:2] == ["python", "-m"]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the shipped examples, and the files that a user of the README would have."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "mynets.py").write_text(MODELS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with torch.random.fork_rng(devices=[]):
+        torch.save(__import__("mynets").small().state_dict(), "net.pth")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(40) % 10
+    np.savez("images.npz", train_x=pixels, train_y=labels, test_x=pixels, test_y=labels)
+    return tmp_path
+
+
+def exit_code(module: str) -> int | str | None:
+    """Run ``python -m module`` in this process, with the present sys.argv."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+def test_every_number_is_filled_in() -> None:
+    assert not [line for line in README.splitlines() if "TBD" in line or "MACHINE" in line]
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens:UserWarning")
+def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, *arguments in commands():
+        extra = [f"{name} {value}" for name, value in SMALLER[module].items() if name not in arguments]
+        monkeypatch.setattr(sys, "argv", [module, *arguments, *" ".join(extra).split()])
+        assert not exit_code(module), f"python -m {shlex.join([module, *arguments])}"
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.h5")} == {
+        "surfaces/resnet20-cifar10-erk90.surface.h5",
+        "mine/net.surface.h5",
+        "three/resnet20-cifar10-erk90.surface.h5",
+    }
+    for name in ("surfaces/resnet20-cifar10-erk90.html", "mine/net.png", "page.html", "runs/trial/final.pt"):
+        assert (folder / name).is_file()
+
+
+def test_every_make_target_exists() -> None:
+    targets = re.findall(r"\bmake (\w+)", " ".join(blocks("sh")))
+    assert {"demo", "test"} <= set(targets)
+    dry = subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert dry.returncode == 0, dry.stderr
+
+
+def test_the_python_blocks_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landscape, "compute_surface", functools.partial(landscape.compute_surface, points=5))
+    names: dict[str, object] = {}
+    with torch.random.fork_rng(devices=[]):
+        for block in blocks("python"):
+            exec(block, names)
+    assert (folder / "mine.surface.h5").is_file()
+    assert (folder / "mine.png").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_and_picture_exists(page: str) -> None:
+    text = re.sub(
+        r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+    missing = [
+        target
+        for target in targets
+        if not target.startswith(("http://", "https://")) and not ((ROOT / page).parent / target).exists()
+    ]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_named_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = set(
+        re.findall(r"`((?:landscape|analysis|training|figures|tests|docs|examples)/[\w./-]+\.\w+)`", text)
+    )
+    assert not [name for name in named if "NAME" not in name and not (ROOT / name).exists()]
+
+
+def test_the_tables_of_the_readme_exist() -> None:
+    for table, path in re.findall(r"`([A-Z_]+)` in `([\w./]+)`", README):
+        assert re.search(rf"^{table}\b", (ROOT / path).read_text(encoding="utf-8"), flags=re.MULTILINE)
