@@ -99,7 +99,8 @@ def _rows(options: argparse.Namespace) -> list[Row]:
         for split in [options.split] if options.split else surface.splits:
             loss = roughness(surface, split=split, reference=options.reference, span=options.span)
             log_loss = _log_roughness(surface, split, options)
-            rows.append(Row(name, path, loss, log_loss, conventions(surface, split)))
+            made = conventions(surface, split)
+            rows.append(Row(name, path, loss, log_loss, made, surface.complete))
     return rows
 
 
@@ -111,7 +112,10 @@ def _log_roughness(surface: Surface, split: str, options: argparse.Namespace) ->
 
 
 def _warn(rows: Sequence[Row]) -> None:
-    """One line for what keeps the numbers from being compared, over surfaces but not over their splits."""
+    """A line for what keeps the numbers from being trusted, and one for what keeps them from comparison."""
+    unfinished = list(dict.fromkeys(row.name for row in rows if not row.complete))
+    if unfinished:
+        print(f"warning: unfinished, interpolated so far: {', '.join(unfinished)}", file=sys.stderr)
     found: dict[str, list[str]] = {}
     for split in dict.fromkeys(row.loss.split for row in rows):
         found |= differences([row.made for row in rows if row.loss.split == split])

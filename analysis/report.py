@@ -36,6 +36,8 @@ class Row:
         Roughness of both; the second is None where a loss isn't positive.
     made
         How the surface was made (`analysis.conventions.conventions`).
+    complete
+        False while the surface is being computed.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Row:
     loss: Roughness
     log_loss: Roughness | None
     made: Mapping[str, str]
+    complete: bool = True
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -67,6 +70,7 @@ def interval(estimate: Estimate) -> str:
 def table(rows: Sequence[Row], *, log: bool = False, brief: bool = False) -> Table:
     """One line per surface and split; every metric, or for narrow terminals those of `BRIEF`."""
     from rich.table import Table
+    from rich.text import Text
 
     splits = len({row.loss.split for row in rows}) > 1
     result = Table(title="Roughness of " + ("log loss" if log else "loss"), title_justify="left")
@@ -81,20 +85,21 @@ def table(rows: Sequence[Row], *, log: bool = False, brief: bool = False) -> Tab
         result.add_column("Ra of log loss", no_wrap=not brief)
     for row in rows:
         for cells in _table_rows(row, siblings, log=log, split=splits):
-            result.add_row(*cells)
+            result.add_row(*map(Text, cells))  # not str: brackets are markup
     return result
 
 
 def differences_table(rows: Sequence[Row]) -> Table | None:
     """In what the surfaces weren't made alike; None where they were."""
     from rich.table import Table
+    from rich.text import Text
 
     differing = [name for name in SETTINGS if name in differences([row.made for row in rows])]
     if not differing:
         return None
     result = Table("surface", *differing, title="Made differently", title_justify="left")
     for row in rows:
-        result.add_row(row.name, *(row.made.get(name, "unknown") for name in differing))
+        result.add_row(Text(row.name), *(Text(row.made.get(name, "unknown")) for name in differing))
     return result
 
 
@@ -158,6 +163,7 @@ def _object(row: Row, measured: Roughness) -> dict[str, Any]:
         "surface": row.name,
         "file": row.file,
         **facts,
+        "complete": row.complete,
         "confidence": CONFIDENCE,
         "made": dict(row.made),
         "finite": None if finite is None else _plain(asdict(finite)),

@@ -22,9 +22,8 @@ class Transformer(nn.Module):
 
     def forward(self, characters: Tensor) -> Tensor:
         causal = nn.Transformer.generate_square_subsequent_mask(len(self.position), characters.device)
-        scores: Tensor = self.predict(
-            self.block(self.embed(characters) + self.position, causal, is_causal=True)
-        )
+        hidden = self.embed(characters) + self.position
+        scores: Tensor = self.predict(self.block(hidden, causal, is_causal=True))
         return scores
 
 

@@ -51,7 +51,9 @@ def draw(
     found = [roughness(surface, split=split) for surface in surfaces]
     made = _made(surfaces, split)
     different = differences(made)
-    columns = max(1, min(columns, len(surfaces)))
+    if columns < 1:
+        raise UserError(f"columns must be at least 1, got {columns}")
+    columns = min(columns, len(surfaces))
     fixed = Layout(contour=kind != "surface", columns=columns, column=0).width
     return plot_surfaces(
         surfaces,
@@ -122,7 +124,9 @@ def _warn(made: Sequence[dict[str, str]]) -> None:
     """The paper compares Ra only between surfaces that were made alike."""
     different = differences([{name: text for name, text in one.items() if name != "mask"} for one in made])
     if different:
-        print(f"warning: the panels weren't made alike: {', '.join(different)} differ", file=sys.stderr)
+        print(
+            f"warning: the panels weren't made alike; they differ in {', '.join(different)}", file=sys.stderr
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

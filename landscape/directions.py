@@ -111,10 +111,9 @@ def normalize(
 
 def filter_norms(tensor: Tensor) -> Tensor:
     """Euclidean norm of each slice along dimension 0, shape ``[tensor.shape[0]]``, in float64."""
-    flat = (
-        tensor.detach().double().reshape(tensor.shape[0], -1) if tensor.dim() else tensor.double().view(1, 1)
-    )
-    return torch.linalg.vector_norm(flat, dim=1)
+    value = tensor.detach().double()
+    norms: Tensor = value.reshape(value.shape[0] if value.dim() else 1, -1).norm(dim=1)
+    return norms
 
 
 def _per_filter(direction: Tensor, weight: Tensor) -> Tensor:

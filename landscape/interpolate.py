@@ -144,7 +144,7 @@ def interpolate_grid(
     flat[missing] = TRANSFORMS[name].inverse(spline(places[missing], TRANSFORMS[name].forward(given)))
     diverged = known & ~finite
     if diverged.any():
-        nearest = KDTree(places[known]).query(places[missing])[1]
+        nearest = np.asarray(KDTree(places[known]).query(places[missing])[1])
         lost = ~finite[known][nearest]
         like = flat[known][nearest[lost]]
         flat[np.flatnonzero(missing)[lost]] = np.where(np.isnan(like), np.nan, np.inf)

@@ -19,7 +19,7 @@ LINE_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
 
 COLUMN = 2.75  # a surface's column, without its colour bar
 SIDE = 0.5  # left of a contour plot: its axis title
-UNDER = 0.42  # below a contour plot: its axis title
+UNDER = 0.36  # below a contour plot: its axis title
 BAR = 0.78  # a colour bar with its text
 MARGIN, LEGEND, FOOTER = 0.1, 0.28, 0.12
 TITLE_SIZE, NOTE_SIZE, LEADING = 8.5, 6.3, 1.32
@@ -214,7 +214,7 @@ def _draw_bar(axes: Any, panel: Panel) -> None:
 
 def _fitting(width: float) -> int:
     """Legend entries that stand beside each other in a figure so wide."""
-    return max(1, int(width / 1.25))
+    return max(1, int(width / 1.22))
 
 
 def draw_line_chart(panels: Sequence[Panel], headings: Sequence[Heading], footer: str = "") -> Figure:

@@ -73,7 +73,8 @@ def conventions_text(surface: Surface, plane: Plane, metric: str, split: str) ->
         radius = np.hypot(surface.alpha[:, None], surface.beta)[diverged].min()
         parts += [f"diverged from radius {radius:.2g}"]
     missing = int(np.isnan(one.metrics[metric].values).sum())
-    parts += [f"unfinished: {missing} points missing"] if missing else []
+    if missing or not surface.complete:
+        parts += [f"unfinished: {missing} points missing" if missing else "unfinished"]
     return JOIN.join(part for part in parts if part)
 
 

@@ -14,7 +14,7 @@ from landscape.summary import metrics
 
 
 def report(surfaces: Sequence[Surface], paths: Sequence[Path], output: OutputOptions) -> list[Path]:
-    """Write page and picture beside the surface files, print the table, and name every file.
+    """Print the table, write page and picture beside the surface files, and name every file.
 
     Returns
     -------
@@ -22,18 +22,24 @@ def report(surfaces: Sequence[Surface], paths: Sequence[Path], output: OutputOpt
         All files, the surfaces first.
     """
     rows = [metrics(surface) for surface in surfaces]
+    _print_table(surfaces, rows)
+    for path in paths:
+        print(f"wrote {path}")
     base = _base(paths)
-    written = list(paths)
+    more = []
     if output.page:
         from landscape.viewer import view
 
-        written.append(view(surfaces, metrics=rows).save(base.with_name(base.name + ".html")))
-    if output.plot:
+        more.append(view(surfaces, metrics=rows).save(base.with_name(base.name + ".html")))
+        print(f"wrote {more[-1]}")
+    if output.plot and not any(np.isfinite(_losses(one)).any() for one in surfaces):
+        print("no picture: the loss isn't finite at any point")
+    elif output.plot:
         from landscape.plot import plot_surfaces, save_figure
 
-        written.append(save_figure(plot_surfaces(surfaces, metrics=rows), base.with_name(base.name + ".png")))
-    _print(surfaces, rows, written)
-    return written
+        more.append(save_figure(plot_surfaces(surfaces, metrics=rows), base.with_name(base.name + ".png")))
+        print(f"wrote {more[-1]}")
+    return [*paths, *more]
 
 
 def _base(paths: Sequence[Path]) -> Path:
@@ -44,7 +50,7 @@ def _base(paths: Sequence[Path]) -> Path:
     return paths[0].with_name(name.removesuffix(".h5").removesuffix(".surface"))
 
 
-def _print(surfaces: Sequence[Surface], rows: Sequence[dict[str, Any]], written: Sequence[Path]) -> None:
+def _print_table(surfaces: Sequence[Surface], rows: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -56,10 +62,7 @@ def _print(surfaces: Sequence[Surface], rows: Sequence[dict[str, Any]], written:
     cells = [dict(_cells(surface, row)) for surface, row in zip(surfaces, rows, strict=True)]
     for name in dict.fromkeys(key for one in cells for key in one):
         table.add_row(name, *(Text(one.get(name, "–")) for one in cells))  # not str: brackets are markup
-    console = Console()
-    console.print(table)
-    for path in written:
-        console.print(Text(f"wrote {path}"), soft_wrap=True)
+    Console().print(table)
 
 
 def _cells(surface: Surface, row: dict[str, Any]) -> list[tuple[str, str]]:

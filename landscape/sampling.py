@@ -25,7 +25,7 @@ START_PER_AXIS = 5
 BATCH = 5
 BATCH_SHARE = 1 / 40  # of the points known: solving for the spline grows as their cube
 SMALL_GRID = 64  # fewer grid points than this aren't worth interpolating
-HELD_OUT = 20  # newest predictions behind the stated error
+HELD_OUT = 20  # newest predictions behind the stated error, and the fewest to stop on
 LEFT_OUT_QUANTILE = 0.99
 
 
@@ -116,6 +116,7 @@ class _Adaptive:
         yield self._grid_indices(known)
         values = losses(self._grid_indices(known))
         residuals: list[float] = []
+        enough = len(known) + HELD_OUT
         while len(known) < min(self.limit, len(self.places)):
             new, predicted = self._next(np.array(known), values)
             yield self._grid_indices(new)
@@ -124,7 +125,7 @@ class _Adaptive:
             residuals += list(np.abs(found - predicted)[both])
             known, values = known + new, np.append(values, found)
             self._state_error(residuals, np.array(known), values)
-            if self._content(np.array(known), values):
+            if len(known) >= enough and self._content(np.array(known), values):
                 break
         if len(known) == len(self.places):
             self.error = self.relative_error = 0.0

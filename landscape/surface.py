@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help_format="markdown",
         version_flags=(),
         result_action="return_value",
+        suppress_keyboard_interrupt=False,  # it would exit without a word
     )
     app["--help"].group = "Help"
 

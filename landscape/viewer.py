@@ -85,7 +85,7 @@ def view(
         In the order shown. Their grids, planes and splits may differ; lines share one chart.
     metrics
         Rows of the table, one mapping per surface: column name to a number, a text, or
-        ``(value, low, high)``. Default: `landscape.summary.metrics` of each.
+        ``(value, low, high)`` with a 95 % interval. Default: `landscape.summary.metrics` of each.
     title
         Heading of the page; default made from the labels.
 

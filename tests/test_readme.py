@@ -18,18 +18,18 @@ import landscape
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [
-    "README.md",
-    "CHANGELOG.md",
-    "examples/README.md",
-    *(f"docs/{one.name}" for one in ROOT.glob("docs/*.md")),
-]
+PAGES = sorted(
+    page.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md")
+    for page in ROOT.glob(pattern)
+)
 
 SMALLER: dict[str, dict[str, str]] = {
     "landscape.surface": {"--points": "5", "--examples": "20", "--data": "sample"},
     "training": {"--widths": "2 2 2"},
     "analysis.roughness": {},
     "landscape.viewer": {},
+    "figures.compare": {},
 }
 """Options that a command gets, unless it has them, so that it takes a second."""
 
@@ -94,8 +94,9 @@ def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "mine/net.surface.h5",
         "three/resnet20-cifar10-erk90.surface.h5",
     }
-    for name in ("surfaces/resnet20-cifar10-erk90.html", "mine/net.png", "page.html", "runs/trial/final.pt"):
-        assert (folder / name).is_file()
+    written = ("surfaces/resnet20-cifar10-erk90.html", "mine/net.png", "page.html", "compare.pdf")
+    for name in (*written, "runs/trial/final.pt"):
+        assert (folder / name).is_file(), name
 
 
 def test_every_make_target_exists() -> None:

@@ -63,7 +63,7 @@ function logTicks({ low, high }) {
 
 /** Four to eight round, evenly spaced values. */
 function evenTicks(low, high) {
-  const rough = (high - low) / 7;
+  const rough = (high - low) / 8;
   const unit = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * unit).find((one) => one >= rough);
   const ticks = [];

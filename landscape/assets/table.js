@@ -76,7 +76,9 @@ function startTable() {
   const heading = element("h2", { id: "metrics-title", textContent: "Metrics" });
   const scroll = element("div", { className: "scroll", tabIndex: 0, role: "region" }, table);
   scroll.setAttribute("aria-label", "Metrics of all surfaces");
-  section.append(element("div", { className: "section-head" }, heading, copy), scroll);
+  const intervals = body.querySelector("small") ? "Below a value: its 95 % interval." : "";
+  section.append(element("div", { className: "section-head" }, heading, copy), scroll,
+    element("p", { className: "note", textContent: intervals }));
 }
 
 function startProvenance() {

@@ -150,6 +150,22 @@ def test_warns_in_one_line_when_surfaces_were_made_differently(
     assert "Made differently" in output.out
 
 
+def test_warns_of_unfinished_surfaces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    computed = np.zeros(BOWL.shape, bool)
+    computed[::2, ::2] = True
+    preview = replace(surface_of(BOWL, computed=computed, error=nan, label="preview"), complete=False)
+    run([str(preview.save(tmp_path / "preview.surface.h5")), "--json"])
+    output = capsys.readouterr()
+    assert output.err == "warning: unfinished, interpolated so far: preview\n"
+    assert json.loads(output.out)[0]["complete"] is False
+    assert json.loads(output.out)[0]["estimates"]["ra"]["error_interpolation"] is None
+
+
+def test_names_are_not_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run([str(surface_of(BOWL, label="net [bold]").save(tmp_path / "x.surface.h5"))])
+    assert "net [bold]" in capsys.readouterr().out
+
+
 def test_warns_of_other_direction_seeds(
     bowl: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

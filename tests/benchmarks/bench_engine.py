@@ -1,7 +1,7 @@
 """The engine against the plain loop that a competent user writes, and against a matrix product.
 
-Both evaluate the same points on the same examples, in turn, in one process: tensors in memory, evaluation and
-inference mode, batches of 256 and weights copied in for the loop; the engine as it sets itself up. Beside them,
+Both evaluate the same points on the same examples in turn, in one process: tensors in memory, evaluation and
+inference mode, batches of 256, weights copied in for the loop; the engine as it sets itself up. Beside them,
 in the same turns, a 1024 × 1024 × 1024 float32 matrix product. The rate of the engine counts two operations
 per multiply-add of convolutions and linear layers.
 

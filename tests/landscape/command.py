@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,15 +59,19 @@ def surface(*arguments: object, folder: Path) -> Outcome:
 def start(*arguments: object, folder: Path) -> subprocess.Popen[str]:
     """The command itself, running."""
     paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        [sys.executable, "-m", "landscape.surface", *map(str, arguments)],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": paths},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's & would have it ignored
-    )
+    # Where the tests run in a shell's background, Ctrl-C is ignored, which children inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "landscape.surface", *map(str, arguments)],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": paths},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def command(*arguments: object, folder: Path) -> Outcome:
@@ -137,11 +142,11 @@ def save_network(path: Path, seed: int = 0) -> Path:
 def save_images(path: Path, train: int = 40, test: int = 20, classes: int = 10) -> Path:
     """Random images as .npz, classes in turn."""
     draw = np.random.default_rng(0)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split, count in (("train", train), ("test", test)):
         arrays[f"{split}_x"] = draw.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
         arrays[f"{split}_y"] = np.arange(count) % classes
-    np.savez(path, **arrays)  # type: ignore[arg-type]
+    np.savez(path, **arrays)
     return path
 
 

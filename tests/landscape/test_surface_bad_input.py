@@ -152,7 +152,7 @@ CHECKPOINTS = {
         "'conv1.weight' is [2, 3, 3, 3] in the file, [3, 3, 3, 3] in the model",
     ],
     "net.pt --model vgg19": ["doesn't fit vgg19", "missing '", "unexpected '"],
-    "net.pt --model resnet-2O": ["unknown model 'resnet-2O' (did you mean resnet20?)"],
+    "net.pt --model resnet20x": ["unknown model 'resnet20x' (did you mean resnet20?)"],
     "net.pt --model torchvision:resnet81": ["no image classifier 'resnet81'; did you mean"],
     "net.pt --model nowhere:net": ["nowhere:net: no module 'nowhere' is installed or in the current folder"],
     "net.pt --model command:slow_liner": ["command has no 'slow_liner'; did you mean 'slow_linear'?"],
@@ -348,3 +348,5 @@ def test_a_network_that_diverges_everywhere_still_gives_a_surface(folder: Path, 
     assert outcome.code == 0, outcome.err
     assert "diverged points" in outcome.out
     assert "Ra " not in outcome.out or "inf" in outcome.out
+    assert "no picture: the loss isn't finite at any point" in outcome.out
+    assert (tmp_path / "n.html").is_file()

@@ -171,7 +171,7 @@ def test_a_batch_systems_sigterm_is_like_ctrl_c(place: Path) -> None:
 
 
 def test_stopped_before_the_first_point(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Engine, "evaluate", stop)
