@@ -41,7 +41,7 @@ class FoldedConv:
     node
         The call in the graph.
     pack
-        What is done to the weight before it is stored, where a backend wants its own layout; and the bias.
+        What is done to weight and bias before they are stored, where a backend wants its own layout.
     """
 
     conv: nn.Conv2d
@@ -49,7 +49,7 @@ class FoldedConv:
     weight: str
     bias: str | None
     node: fx.Node
-    pack: Callable[[Tensor], Tensor] | None = None
+    pack: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]] | None = None
 
     def parameters(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of the one convolution that does the work of both."""
@@ -97,12 +97,14 @@ class FoldedNet:
         """Recompute the convolutions from the parameters that the network has now."""
         for conv in self.convolutions:
             weight, bias = conv.parameters()
-            if conv.pack is None:
-                self._tensor(conv.weight).copy_(weight)
-            else:
-                setattr(self.module, conv.weight, conv.pack(weight))
-            if conv.bias is not None and bias is not None:
-                self._tensor(conv.bias).copy_(bias)
+            packed = (weight, bias) if conv.pack is None else conv.pack(weight, bias)
+            for name, value in zip((conv.weight, conv.bias), packed, strict=True):
+                if name is None or value is None:
+                    continue
+                if conv.pack is None:
+                    self._tensor(name).copy_(value)
+                else:
+                    setattr(self.module, name, value)
 
     def _tensor(self, name: str) -> Tensor:
         tensor = getattr(self.module, name)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 
+from landscape import narrow_cpu
 from landscape.fold import FoldedConv, FoldedNet
 
 _ADD = (operator.add, operator.iadd, torch.add)
@@ -74,9 +75,11 @@ def _fuse(module: fx.GraphModule, conv: FoldedConv, dtype: torch.dtype, batch_si
     addition, other = _addition_after(first)
     relu = _relu_after(module, addition or first)
     end = relu or addition or first
-    conv.pack = _packing(conv, dtype, [batch_size, *_input_shape(first)])
+    shape = _input_shape(first)
+    narrow = narrow_cpu.applies(conv.conv, shape, dtype)
+    conv.pack = _packing(conv, dtype, [batch_size, *shape], narrow)
     with module.graph.inserting_before(end):
-        conv.node = _call(module.graph, first, other, end, relu is not None)
+        conv.node = _call(module.graph, first, other, end, relu is not None, narrow)
     conv.node.meta = dict(end.meta)
     end.replace_all_uses_with(conv.node)
     for node in (relu, addition, first):
@@ -85,26 +88,46 @@ def _fuse(module: fx.GraphModule, conv: FoldedConv, dtype: torch.dtype, batch_si
     return True
 
 
-def _call(graph: fx.Graph, first: fx.Node, other: fx.Node | None, end: fx.Node, relu: bool) -> fx.Node:
-    plain, added, in_place, _ = _operations()
+def _call(
+    graph: fx.Graph, first: fx.Node, other: fx.Node | None, end: fx.Node, relu: bool, narrow: bool
+) -> fx.Node:
     x, weight, bias, stride, padding, dilation, groups = first.args
-    settings = (padding, stride, dilation, groups)
+    settings = (weight, bias, padding, (1, 2) if narrow else stride, dilation, groups)
+    plain, added, added_in_place = _steps(narrow)
     if other is None:
-        return graph.call_function(plain, (x, weight, bias, *settings, "relu" if relu else "none", [], ""))
-    tail: tuple[Any, ...] = (weight, bias, *settings, "add", None, "relu" if relu else None, [], None)
+        return graph.call_function(plain, (x, *settings, "relu" if relu else "none", [], ""))
+    tail: tuple[Any, ...] = (*settings, "add", None, "relu" if relu else None, [], None)
     if _may_overwrite(other, first, end):
-        return graph.call_function(in_place, (other, x, *tail))
+        return graph.call_function(added_in_place, (other, x, *tail))
     return graph.call_function(added, (x, other, *tail))
 
 
-def _packing(conv: FoldedConv, dtype: torch.dtype, input_size: list[int]) -> Any:
-    one, reorder = conv.conv, _operations()[3]
+def _steps(narrow: bool) -> tuple[Any, Any, Any]:
+    return (_narrow, _narrow_added, _narrow_added_in_place) if narrow else _operations()[:3]
 
-    def pack(weight: Tensor) -> Tensor:
+
+def _narrow(x: Tensor, *settings: Any) -> Tensor:
+    return narrow_cpu.apart(_operations()[0](x, *settings))
+
+
+def _narrow_added(x: Tensor, other: Tensor, *settings: Any) -> Tensor:
+    return narrow_cpu.apart(_operations()[1](x, narrow_cpu.in_pairs(other), *settings))
+
+
+def _narrow_added_in_place(other: Tensor, x: Tensor, *settings: Any) -> Tensor:
+    return narrow_cpu.apart(_operations()[2](narrow_cpu.in_pairs(other), x, *settings))
+
+
+def _packing(conv: FoldedConv, dtype: torch.dtype, input_size: list[int], narrow: bool) -> Any:
+    one, reorder = conv.conv, _operations()[3]
+    stride = (1, 2) if narrow else one.stride
+
+    def pack(weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if narrow:
+            weight, bias = narrow_cpu.widened(weight, bias)
         weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
-        packed = reorder(weight, one.padding, one.stride, one.dilation, one.groups, input_size)
-        assert isinstance(packed, Tensor)
-        return packed
+        packed = reorder(weight, one.padding, stride, one.dilation, one.groups, input_size)
+        return packed, None if bias is None else bias.to(dtype)
 
     return pack
 
@@ -138,8 +161,7 @@ def _may_overwrite(other: fx.Node, first: fx.Node, end: fx.Node) -> bool:
     That memory must have been made by an operation of ours or by padding (never an input, never a view), and
     all its other readers must be convolutions, which keep no view of it, that ran before.
     """
-    plain, added, in_place, _ = _operations()
-    convolutions = (F.conv2d, plain, added, in_place)
+    convolutions = (F.conv2d, *_steps(False), *_steps(True))
     if other.target not in (*convolutions, F.pad) or other is first.args[0]:
         return False
     place = {node: number for number, node in enumerate(end.graph.nodes)}

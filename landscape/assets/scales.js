@@ -58,7 +58,8 @@ function logTicks({ low, high }) {
   for (let power = Math.floor(from); power <= Math.ceil(to); power += 1) {
     if (power % stride === 0) ticks.push(...steps.map((step) => Number(`${step}e${power}`)));
   }
-  return ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
+  const shown = ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
+  return shown.length < 3 ? evenTicks(low, high) : shown;
 }
 
 /** Four to eight round, evenly spaced values. */
