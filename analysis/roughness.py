@@ -158,7 +158,7 @@ def _replicates(region: Region, plane: int, blocks: int) -> FloatArray:
 
 
 def _interpolation_error(region: Region, metric: RoughnessMetric) -> float:
-    """Bound on what interpolated points change in the metric, averaged over the planes."""
+    """Estimate of what interpolated points change in the metric, averaged over the planes."""
     bounds = [
         metric.error_norm(_point_errors(region, plane), region.weights)
         for plane, computed in enumerate(region.computed)
@@ -169,14 +169,20 @@ def _interpolation_error(region: Region, metric: RoughnessMetric) -> float:
 
 
 def _point_errors(region: Region, plane: int) -> FloatArray:
-    """Bound on the error of each point's loss or log loss; 0 where it was computed."""
-    loss = region.losses[plane]
-    error = region.surface.planes[plane].splits[region.split].metrics["loss"].error
-    bound = np.full_like(loss, error)
-    if region.log:
-        with np.errstate(divide="ignore"):  # an error as large as the loss bounds nothing: inf
-            bound = -np.log(np.maximum(1 - error / loss, 0.0))
-    return np.where(region.computed[plane], 0.0, bound)
+    """Estimated error of each point's loss or log loss; 0 where it was computed."""
+    from landscape.interpolate import left_out_grid  # scipy, which a fully computed surface doesn't need
+
+    surface, found = region.surface, region.surface.planes[plane]
+    transforms = found.about.get("interpolation", {}).get("transform", {})
+    errors = left_out_grid(
+        surface.alpha,
+        surface.beta,
+        found.computed,
+        found.splits[region.split].metrics["loss"].values,
+        transform=transforms.get(region.split, "auto"),
+        log=region.log,
+    )
+    return region.cut(errors)
 
 
 def _diverged(region: Region, diverged: npt.NDArray[np.bool_]) -> Roughness:

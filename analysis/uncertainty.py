@@ -31,7 +31,8 @@ class Estimate:
     stderr_planes
         Of the mean over random planes; NaN with one plane, whose interval then is for that plane alone.
     error_interpolation
-        Bound on what interpolated grid points can have changed; 0 where all were computed, NaN if unknown.
+        Estimate of what interpolated grid points can have changed, from predicting computed points by the
+        others; 0 where all were computed, NaN if unknown.
     """
 
     value: float

@@ -107,15 +107,16 @@ def compute_surface(
     planes = list(plane) if isinstance(plane, Sequence) else [plane or RandomPlane()]
     shape = _shape(points, dim)
     _check(planes, shape, span, tolerance, max_points)
+    axes = 1 if shape[1] == 1 else dim  # one point across is a line
     params = _finite_params(model)
     splits = {name: _examples(one) for name, one in _splits(data).items()}
     kept, source = _mask(mask, mask_source, params)
     alpha = planes[0].axis(0, shape[0], span)
-    beta = planes[0].axis(1, shape[1], span) if dim == 2 else np.zeros(1)
+    beta = planes[0].axis(1, shape[1], span) if axes == 2 else np.zeros(1)
     device = _device(device)
 
     def prepare(spec: PlaneSpec) -> tuple[Engine, list[Params]]:
-        directions = spec.directions(params, kept, dim)
+        directions = spec.directions(params, kept, axes)
         return Engine(
             model,
             splits,
@@ -132,7 +133,9 @@ def compute_surface(
         "network": digest({**params, **dict(model.named_buffers())}),
         "examples": {name: one.digest() for name, one in splits.items()},
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
-        "planes": [spec.about() | {"digest": _digest(spec.directions(params, kept, dim))} for spec in planes],
+        "planes": [
+            spec.about() | {"digest": _digest(spec.directions(params, kept, axes))} for spec in planes
+        ],
         "mask": {"source": source, "digest": digest(kept or {})},
         "alpha": [float(alpha[0]), float(alpha[-1]), len(alpha)],
         "beta": [float(beta[0]), float(beta[-1]), len(beta)],

@@ -99,6 +99,47 @@ def left_out_errors(nodes: FloatArray, values: FloatArray, transform: str = "aut
     return np.asarray(np.abs(one.inverse(spline.left_out(one.forward(values))) - values))
 
 
+def left_out_grid(
+    alpha: FloatArray,
+    beta: FloatArray,
+    computed: BoolArray,
+    values: FloatArray,
+    *,
+    transform: str = "auto",
+    log: bool = False,
+) -> FloatArray:
+    """An estimate of the interpolation error at every point of a grid.
+
+    It is what prediction from all other computed points misses at the nearest one, which errs on the large
+    side: leaving a point out makes a hole twice as wide as any that there is.
+
+    Parameters
+    ----------
+    alpha, beta, computed, values, transform
+        As for `interpolate_grid`, with values ``[A, B]``.
+    log
+        The error of the logarithm of the values.
+
+    Returns
+    -------
+    ndarray
+        Shape ``[A, B]``, 0 at computed points; NaN with fewer than 8 finite ones.
+    """
+    finite = computed.ravel() & np.isfinite(values).ravel()
+    if computed.all() or finite.sum() < 8:
+        return np.where(computed, 0.0, np.nan)
+    places = grid_places(alpha, beta)
+    nodes, given = places[finite], values.ravel()[finite]
+    spline = Spline.through(nodes)
+    one = TRANSFORMS[best_transform(spline, given) if transform == "auto" else transform]
+    predicted = one.inverse(spline.left_out(one.forward(given)))
+    if log:
+        given, predicted = np.log(given), np.log(np.maximum(predicted, np.finfo(np.float64).tiny))
+    nearest = np.asarray(KDTree(nodes).query(places)[1])
+    errors = np.abs(predicted - given)[nearest].reshape(computed.shape)
+    return np.where(computed, 0.0, errors)
+
+
 def interpolate_grid(
     alpha: FloatArray,
     beta: FloatArray,

@@ -19,6 +19,8 @@ _SAMPLING = Group.create_ordered("Sampling")
 _COMPUTATION = Group.create_ordered("Computation")
 _OUTPUT = Group.create_ordered("Output")
 
+LEAST_POINTS = 50  # with fewer, next to nothing is known about the error of what lies between
+
 _Flag = Annotated[bool, Parameter(negative=(), show_default="off")]
 
 
@@ -209,7 +211,7 @@ class Options:
         _at_least("--planes", self.plane.planes, 1)
         _at_least("--examples", self.data.examples, 0)
         _at_least("--example-seed", self.data.example_seed, 0)
-        _at_least("--max-points", self.sampling.max_points, 1)
+        _at_least("--max-points", self.sampling.max_points, LEAST_POINTS)
         _at_least("--batch-size", self.computation.batch_size, 1)
         _at_least("--threads", self.computation.threads, 1)
         if not 0 < self.plane.span < float("inf"):

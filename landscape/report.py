@@ -88,8 +88,10 @@ _RANGE = ("lowest loss", "highest loss")
 
 
 def _plane(about: dict[str, Any], planes: int) -> str:
+    ends = [about[end] for end in ("alpha_to", "beta_to") if end in about]
+    kind = f"towards {' and '.join(ends)}" if ends else about.get("kind")
     seeds = f", {planes} seeds" if planes > 1 else f", seed {about['seed']}" if "seed" in about else ""
-    return f"{about.get('kind')}, normalized: {about.get('normalize')}, mask: {about.get('mask')}{seeds}"
+    return f"{kind}, normalized: {about.get('normalize')}, mask: {about.get('mask')}{seeds}"
 
 
 def _losses(surface: Surface) -> FloatArray:
@@ -131,7 +133,8 @@ def _text(name: str, value: Any) -> str:
         middle, low, high = (scale * one for one in value)
         if name.startswith(("loss", "accuracy")):
             return f"{_number(middle)} ± {_number((high - low) / 3.92)}{unit}"
-        return f"{_number(middle)} [{_number(low)}, {_number(high)}]"
+        known = np.isfinite([low, high]).all()
+        return f"{_number(middle)} [{_number(low)}, {_number(high)}]" if known else _number(middle)
     return f"{_number(scale * value)}{unit}" if isinstance(value, float) else str(value)
 
 

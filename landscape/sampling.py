@@ -27,6 +27,7 @@ BATCH_SHARE = 1 / 40  # of the points known: solving for the spline grows as the
 SMALL_GRID = 64  # fewer grid points than this aren't worth interpolating
 HELD_OUT = 20  # newest predictions behind the stated error, and the fewest to stop on
 LEFT_OUT_QUANTILE = 0.99
+VALLEY_WEIGHT = 0.25  # of errors in log loss beside errors in loss
 
 
 class Sampler(Protocol):
@@ -94,7 +95,9 @@ class _Adaptive:
 
     Both go through all points known so far, so their disagreement vanishes there and grows where the surface
     isn't pinned down yet. To it comes what prediction from the other points misses at the nearest known
-    ones, growing with the distance to them, which finds kinks that both splines smooth over.
+    ones, growing with the distance to them, which finds kinks that both splines smooth over. Both are taken
+    as shares of the loss range and, with less weight, of the range of log loss: the first alone would leave
+    the valley around the checkpoint, a thousandth of that range, to chance.
 
     The stated error, which also stops the sampling, is the larger of two held-out ones: the worst of the
     newest residuals (each point is predicted before it is evaluated, and was chosen for being hard), and the
@@ -143,11 +146,18 @@ class _Adaptive:
         near, far = Spline.through(nodes, 3), Spline.through(nodes, 5)
         transform = TRANSFORMS[best_transform(near, values[finite])]
         given = transform.forward(values[finite])
-        prediction = transform.inverse(near(self.places, given))
+        smooth, other, others_say = near(self.places, given), far(self.places, given), near.left_out(given)
+        prediction = transform.inverse(smooth)
         distance = np.asarray(KDTree(self.places[known]).query(self.places)[0])
-        score = np.abs(prediction - transform.inverse(far(self.places, given)))
-        missed = np.abs(transform.inverse(near.left_out(given)) - values[finite])
-        score += distance * _nearby(self.places, nodes, missed)
+
+        def doubt(first: FloatArray, second: FloatArray, missed: FloatArray, values: FloatArray) -> FloatArray:
+            """Disagreement, and what left-out points nearby miss, as a share of the range of the values."""
+            width = max(float(np.ptp(values)), 1e-300)
+            return (np.abs(first - second) + distance * _nearby(self.places, nodes, np.abs(missed))) / width
+
+        missed = transform.inverse(others_say) - values[finite]
+        score = doubt(prediction, transform.inverse(other), missed, values[finite])
+        score += VALLEY_WEIGHT * doubt(smooth, other, others_say - given, given)
         if not finite.all():
             score = self._near_divergence(known, finite, score)
         chosen = self._spread(score, distance, known)

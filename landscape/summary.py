@@ -23,12 +23,15 @@ def metrics(surface: Surface) -> dict[str, Any]:
     found: dict[str, Any] = {}
     losses = np.array([plane.splits[surface.splits[0]].metrics["loss"].values for plane in surface.planes])
     if surface.complete and not np.isnan(losses).any():
-        on_loss = roughness(surface).estimates
-        on_log = roughness(surface, log=True).estimates if (losses > 0).all() else {}
-        found["Ra"] = _interval(on_loss["ra"])
-        if on_log:
-            found["Ra (log loss)"] = _interval(on_log["ra"])
-        found["Sq"] = _interval(on_loss["sq"])
+        on_loss = roughness(surface)
+        found["Ra"] = _interval(on_loss.ra)
+        if on_loss.finite is not None:
+            found[f"Ra within ±{on_loss.finite_span:.3g}"] = _interval(on_loss.finite.ra)
+        if on_loss.diverged_radius is not None:
+            found["diverges from radius"] = on_loss.diverged_radius
+        if (losses > 0).all():
+            found["Ra (log loss)"] = _interval(roughness(surface, log=True).ra)
+        found["Sq"] = _interval(on_loss.sq)
     found |= center_values(surface)
     finite = losses[np.isfinite(losses)]
     if finite.size:

@@ -17,7 +17,7 @@ EXAMPLES = 23  # prime: the last batch is short for every batch size
 
 
 def small_network(seed: int = 0, *, pruned: float = 0.5) -> nn.Module:
-    """Convolution, batch norm with statistics of its own, ReLU, pooling, classifier of 3; some weights zero."""
+    """Convolution, batch norm with statistics of its own, ReLU, pooling, 3 classes; some weights zero."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = nn.Sequential(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from landscape.fold import CannotFold, FoldedNet, fold
 from landscape.fuse_cpu import available, fuse
+from landscape.narrow_cpu import apart, applies, in_pairs, widened
 
 needs_onednn = pytest.mark.skipif(not available(torch.float32), reason="this build has no oneDNN")
 
@@ -36,6 +37,10 @@ def test_no_batch_norm_is_left_in_a_residual_network() -> None:
     net = folded(network("resnet option B"))
     assert net.norms == len(net.convolutions) == 15
     assert not any(isinstance(module, nn.BatchNorm2d) for module in used_modules(net))
+
+
+def is_in_place(target: str) -> bool:
+    return "pointwise_.binary" in target or "in_place" in target
 
 
 def used_modules(net: FoldedNet) -> list[nn.Module]:
@@ -105,9 +110,8 @@ def test_refused(model: nn.Module, reason: str) -> None:
 def test_residual_network_becomes_one_operation_per_convolution() -> None:
     net = folded(network("resnet option B"))
     assert fuse(net, images(4)[0].contiguous(memory_format=torch.channels_last), 4) == 15
-    left = [name for name in targets(net) if "mkldnn" not in name]
-    assert left == ["mean", "linear"]
-    assert sum("convolution_pointwise_.binary" in name for name in targets(net)) == 6
+    assert len(targets(net)) == 15 + 2  # and the mean and the linear layer
+    assert sum(is_in_place(name) for name in targets(net)) == 6
 
 
 @needs_onednn
@@ -128,6 +132,39 @@ def test_fused_outputs_are_equal_and_inputs_untouched(name: str, batch: int) -> 
     assert inputs.shape[2] == SIZE
 
 
+@pytest.mark.parametrize(("height", "width"), [(3, 3), (1, 3), (5, 7)])
+def test_two_pixels_at_a_time_is_the_same_convolution(height: int, width: int) -> None:
+    padding = (height // 2, width // 2)
+    conv = nn.Conv2d(3, 4, (height, width), padding=padding).double()
+    x = torch.randn(2, 3, 9, 10, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    weight, bias = widened(conv.weight, conv.bias)
+    with torch.no_grad():
+        pairs = F.conv2d(x, weight, bias, (1, 2), padding).contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(apart(pairs), conv(x))
+    assert torch.equal(apart(in_pairs(x)), x)
+    assert in_pairs(x).data_ptr() == x.data_ptr()
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(3, 17, 3, padding=1),
+        nn.Conv2d(3, 8, 3, padding=1, stride=2),
+        nn.Conv2d(3, 8, 3),
+        nn.Conv2d(3, 8, 1),
+        nn.Conv2d(4, 8, 3, padding=1, groups=2),
+        nn.Conv2d(3, 8, 3, padding=2, dilation=2),
+    ],
+)
+def test_two_pixels_at_a_time_only_where_it_fits(conv: nn.Conv2d) -> None:
+    wide = nn.Conv2d(3, 8, 3, padding=1)
+    fits = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    assert applies(wide, (3, 8, 8), torch.float32) is fits
+    assert not applies(wide, (3, 8, 7), torch.float32)
+    assert not applies(wide, (3, 8, 8), torch.bfloat16)
+    assert not applies(conv, (3, 8, 8), torch.float32)
+
+
 @needs_onednn
 def test_input_is_never_overwritten() -> None:
     class Skip(nn.Module):
@@ -144,6 +181,6 @@ def test_input_is_never_overwritten() -> None:
     x = images(3)[0].contiguous(memory_format=torch.channels_last)
     fuse(net, x, 3)
     net.refresh()
-    assert not any("pointwise_.binary" in name for name in targets(net))
+    assert not any(is_in_place(name) for name in targets(net))
     with torch.inference_mode():
         torch.testing.assert_close(net(x), model(x), rtol=1e-5, atol=1e-5)
