@@ -135,7 +135,7 @@ class SamplingOptions:
     """Stop choosing points when the stated error is this share of the loss range."""
 
     max_points: Annotated[int | None, _default("no limit", converter=_whole)] = None
-    """Stop after so many evaluated points per plane, whatever the error."""
+    """Stop after so many evaluated points per plane (50 or more), whatever the error."""
 
 
 @Parameter(name="*", group=_COMPUTATION)

@@ -150,7 +150,9 @@ class _Adaptive:
         prediction = transform.inverse(smooth)
         distance = np.asarray(KDTree(self.places[known]).query(self.places)[0])
 
-        def doubt(first: FloatArray, second: FloatArray, missed: FloatArray, values: FloatArray) -> FloatArray:
+        def doubt(
+            first: FloatArray, second: FloatArray, missed: FloatArray, values: FloatArray
+        ) -> FloatArray:
             """Disagreement, and what left-out points nearby miss, as a share of the range of the values."""
             width = max(float(np.ptp(values)), 1e-300)
             return (np.abs(first - second) + distance * _nearby(self.places, nodes, np.abs(missed))) / width
@@ -204,7 +206,7 @@ class _Adaptive:
             return
         given = values[finite]
         left_out = left_out_errors(self.places[known[finite]], given)
-        self.error = max(*residuals[-HELD_OUT:], float(np.quantile(left_out, LEFT_OUT_QUANTILE)))
+        self.error = float(max(*residuals[-HELD_OUT:], np.quantile(left_out, LEFT_OUT_QUANTILE)))
         width = float(np.ptp(given))
         self.relative_error = self.error / width if width > 0 else 0.0
         # The error of such splines falls about as the square of the number of points.

@@ -58,7 +58,7 @@ def slices(tensor: Tensor) -> list[np.ndarray]:
     return [array[i].ravel() for i in range(len(array))] if array.ndim else [array.reshape(1)]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**31), share=st.floats(0, 0.97), scale=st.sampled_from([1e-4, 1.0, 1e3]))
 def test_filter_norms_equal_the_weights_and_zeros_are_exact(seed: int, share: float, scale: float) -> None:
     params, mask = sparse(network(seed, scale), share, seed)
@@ -139,7 +139,7 @@ def test_filter_norms_are_in_float64() -> None:
 
 
 @given(st.integers(0, 2**31), st.integers(0, 1))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_same_seed_same_bits(seed: int, axis: int) -> None:
     params = network()
     before = torch.get_rng_state()

@@ -51,7 +51,7 @@ def grid(function_of: str = "smooth") -> FloatArray:
     return surfaces[function_of]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 40), st.integers(0, 1000), st.sampled_from([3, 5]))
 def test_exact_at_the_nodes(count: int, seed: int, power: int) -> None:
     nodes = scattered(count, seed)
@@ -59,7 +59,7 @@ def test_exact_at_the_nodes(count: int, seed: int, power: int) -> None:
     np.testing.assert_allclose(Spline.through(nodes, power)(nodes, values), values, atol=1e-8)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(12, 40), st.integers(0, 1000), st.lists(st.floats(-5, 5), min_size=6, max_size=6))
 def test_quadratics_are_reproduced(count: int, seed: int, factors: list[float]) -> None:
     def quadratic(places: FloatArray) -> FloatArray:

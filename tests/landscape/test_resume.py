@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from small_network import bits, examples, small_network, state
+from small_network import bits, examples, small_network
 
 import landscape.run
 from landscape.compute import compute_surface
@@ -27,7 +27,7 @@ from landscape.store import Surface, load_surface
 TWO = [RandomPlane(0), RandomPlane(1)]
 RUNS: dict[str, dict[str, Any]] = {
     "exact": {"points": (5, 3), "exact_grid": True, "plane": TWO, "keep_directions": True},
-    "adaptive": {"points": 9, "tolerance": 0.1, "plane": TWO},
+    "adaptive": {"points": 9, "tolerance": 0.2, "max_points": 60, "plane": TWO},
     "line": {"points": 7, "dim": 1, "plane": TWO},
 }
 
@@ -65,7 +65,7 @@ def interrupt(path: Path, count: int, kind: type[BaseException], **options: Any)
 
 
 @pytest.mark.parametrize("name", RUNS)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, phases=[Phase.generate])  # a failure isn't worth minutes of shrinking
 @given(data=st.data())
 def test_resumed_equals_uninterrupted(
     name: str,
@@ -204,12 +204,13 @@ def test_other_settings_are_refused_by_name(change: dict[str, Any], named: str, 
 def test_other_network_or_examples_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.surface.h5"
     compute_surface(small_network(0), examples(0), path=path, points=3)
-    with pytest.raises(UserError, match=r"\(network: the file has"):
-        compute_surface(small_network(1), examples(0), path=path, points=3, mask="none")
-    changed = small_network(0)
-    changed[1].running_mean += 1e-3
-    with pytest.raises(UserError, match=r"\(network: the file has"):
-        compute_surface(changed, examples(0), path=path, points=3)
+    trained = small_network(0)
+    trained[5].bias.data += 1e-3  # of a layer that random planes leave alone
+    moved = small_network(0)
+    moved[1].running_mean += 1e-3
+    for other in (trained, moved):
+        with pytest.raises(UserError, match=r"\(network: the file has"):
+            compute_surface(other, examples(0), path=path, points=3)
     with pytest.raises(UserError, match=r"\(examples: the file has"):
         compute_surface(small_network(0), examples(1), path=path, points=3)
 
@@ -247,16 +248,11 @@ def test_a_full_disk_ends_the_run_and_leaves_the_earlier_file(
     def full(self: Path, data: Any) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    model = small_network()
-    before = state(model)
-    with (
-        monkeypatch.context() as patched,
-        pytest.raises(UserError, match="No space left on device.*unchanged"),
-    ):
-        patched.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match=r"No space left on device.*unchanged"):
         compute(path, **RUNS["exact"])
+    monkeypatch.undo()
     assert bits(load_surface(path)) == bits(partial)
-    assert state(model) == before
     assert compute(path, **RUNS["exact"]).complete
 
 

@@ -98,7 +98,7 @@ def test_every_divergence_border_is_pinned_down_to_a_cell_or_two() -> None:
     st.integers(1, 120),
     st.sampled_from(["ripples", "partly diverged"]),
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_max_points_is_respected(first: int, second: int, limit: int, name: str) -> None:
     sampler = adaptive(*axes(first, second), 1e-9, limit)
     count = sum(map(len, converse(sampler, values(SURFACES[name], first, second))))
@@ -115,7 +115,7 @@ def test_the_same_losses_give_the_same_points(name: str) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_later_points_depend_on_the_losses_so_far_only(data: st.DataObject) -> None:
     """A run that stopped after any prefix, and knows nothing of the rest, asks for the same next batch."""
     losses = values(SURFACES["ripples"], 13, 13)

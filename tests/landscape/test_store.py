@@ -121,7 +121,7 @@ def same_array(first: npt.NDArray[Any] | np.float64, second: npt.NDArray[Any] | 
     np.testing.assert_array_equal(first, second)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(surface=surfaces())
 def test_round_trip(surface: Surface, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("store") / "x.surface.h5"
@@ -254,7 +254,7 @@ def test_truncated_file_is_refused_wherever_it_ends(tmp_path: Path) -> None:
         one_line(error, "not a readable surface file")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(content=st.binary(max_size=300))
 def test_random_bytes_are_refused(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("bytes") / "x.h5"
