@@ -200,7 +200,8 @@ def _dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype:
 
 def _own_copy(model: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(model)
+        with torch.no_grad():  # TorchScript copies by computing
+            return copy.deepcopy(model)
     except Exception as error:
         raise UserError(f"the model can't be copied ({error}); pass one that copy.deepcopy takes") from error
 
