@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from landscape.interpolate import Spline, best_transform, grid_places, interpolate_grid, left_out_errors
+from landscape.interpolate import (
+    Spline,
+    best_transform,
+    grid_places,
+    interpolate_grid,
+    left_out_errors,
+    thinned,
+)
 from landscape.record import Record
 from landscape.store import BoolArray, FloatArray, Json, Metric, Plane, Split
 
@@ -62,14 +69,19 @@ def _left_out(
     alpha: FloatArray, beta: FloatArray, computed: BoolArray, values: FloatArray, transform: str
 ) -> float:
     """Largest error of predicting a computed point from the others; NaN with too few of them."""
-    finite = computed.ravel() & np.isfinite(values).ravel()
-    if finite.sum() < 8:
-        return float("nan")
-    return float(left_out_errors(grid_places(alpha, beta)[finite], values.ravel()[finite], transform).max())
+    nodes, given = _nodes(alpha, beta, computed, values)
+    return float("nan") if len(given) < 8 else float(left_out_errors(nodes, given, transform).max())
 
 
 def _transform(alpha: FloatArray, beta: FloatArray, computed: BoolArray, values: FloatArray) -> str:
+    nodes, given = _nodes(alpha, beta, computed, values)
+    return "none" if computed.all() or len(given) < 3 else best_transform(Spline.through(nodes), given)
+
+
+def _nodes(
+    alpha: FloatArray, beta: FloatArray, computed: BoolArray, values: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Places and values of the computed, finite points, thinned where there are very many."""
     finite = computed.ravel() & np.isfinite(values).ravel()
-    if computed.all() or finite.sum() < 3:
-        return "none"
-    return best_transform(Spline.through(grid_places(alpha, beta)[finite]), values.ravel()[finite])
+    few = thinned(int(finite.sum()))
+    return grid_places(alpha, beta)[finite][few], values.ravel()[finite][few]

@@ -240,10 +240,17 @@ def _device(device: str) -> str:
 
 
 def _earlier(path: str | os.PathLike[str] | None, settings: Json, overwrite: bool) -> Surface | None:
-    if path is None or overwrite or not Path(path).exists():
+    if path is None or not Path(path).exists():
         return None
-    earlier = load_surface(path)
+    try:
+        earlier = load_surface(path)
+    except UserError:
+        if overwrite:
+            return None
+        raise
     difference = settings_difference(earlier.settings, settings)
+    if difference is not None and overwrite:
+        return None
     if difference is not None:
         raise UserError(
             f"{path} holds a surface made with other settings ({difference}); "

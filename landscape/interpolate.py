@@ -14,10 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+from scipy.interpolate import RBFInterpolator
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
 from landscape.store import BoolArray, FloatArray
+
+MANY_NODES = 800  # more than these, as in a half-done exact grid, are interpolated locally
+NEIGHBOURS = 60
 
 
 @dataclass(frozen=True)
@@ -177,12 +181,8 @@ def interpolate_grid(
     if not missing.any() or finite.sum() < 3:
         return filled.reshape(values.shape)
     flat = filled.reshape(len(known), -1)
-    spline = Spline.through(places[finite])
     given = flat[finite]
-    name = best_transform(spline, given.mean(axis=1)) if transform == "auto" else transform
-    if TRANSFORMS[name].needs_positive and not (given > 0).all():
-        name = "none"
-    flat[missing] = TRANSFORMS[name].inverse(spline(places[missing], TRANSFORMS[name].forward(given)))
+    flat[missing] = _predict(places[finite], given, places[missing], transform)
     diverged = known & ~finite
     if diverged.any():
         nearest = np.asarray(KDTree(places[known]).query(places[missing])[1])
@@ -190,6 +190,26 @@ def interpolate_grid(
         like = flat[known][nearest[lost]]
         flat[np.flatnonzero(missing)[lost]] = np.where(np.isnan(like), np.nan, np.inf)
     return filled.reshape(values.shape)
+
+
+def thinned(count: int) -> slice:
+    """Every so many of `count` nodes that at most about `MANY_NODES` are left: a spline costs their cube."""
+    return slice(None, None, max(1, -(-count // MANY_NODES)))
+
+
+def _predict(nodes: FloatArray, given: FloatArray, places: FloatArray, transform: str) -> FloatArray:
+    """Values ``[p, K]`` at places from values ``[n, K]`` at nodes."""
+    few = thinned(len(nodes))
+    spline = Spline.through(nodes[few])
+    if transform == "auto":
+        transform = best_transform(spline, given[few].mean(axis=1))
+    if TRANSFORMS[transform].needs_positive and not (given > 0).all():
+        transform = "none"
+    one = TRANSFORMS[transform]
+    if len(nodes) <= MANY_NODES:
+        return one.inverse(spline(places, one.forward(given)))
+    local = RBFInterpolator(nodes, one.forward(given), neighbors=NEIGHBOURS, kernel="cubic", degree=2)
+    return one.inverse(np.asarray(local(places)))
 
 
 def grid_places(alpha: FloatArray, beta: FloatArray) -> FloatArray:

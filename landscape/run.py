@@ -17,7 +17,8 @@ from landscape.sampling import Sampler
 from landscape.store import Json, Plane, Surface
 
 SAVE_EVERY_SECONDS = 2.0
-SAVE_SHARE = 0.05  # of the time that saving may take, on machines where it is slow
+SAVE_SHARE = 0.05  # of the time that saving may take, on machines where it is slow …
+SAVE_AT_LEAST_EVERY_SECONDS = 30.0  # … but no more than this is ever lost
 
 
 class Run:
@@ -124,7 +125,8 @@ class Run:
         if self.path is not None:
             self._surface(*(plane() for plane in current)).save(self.path)
         now = time.monotonic()
-        self._save_at = now + max(SAVE_EVERY_SECONDS, (now - began) / SAVE_SHARE)
+        pause = max(SAVE_EVERY_SECONDS, (now - began) / SAVE_SHARE)
+        self._save_at = now + min(pause, SAVE_AT_LEAST_EVERY_SECONDS)
 
     def _surface(self, *current: Plane) -> Surface:
         timing = {

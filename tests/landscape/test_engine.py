@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -124,6 +125,17 @@ def test_no_direction_evaluates_the_network_itself() -> None:
     assert relative(
         Engine(model, examples(), classification, []).evaluate([])["test"].mean("loss"), float(losses.mean())
     ) < (1e-5)
+
+
+def test_torchscript() -> None:
+    model = network("vgg").eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, its files remain
+        script = torch.jit.trace(model, images(2)[0])
+    along = directions(model)
+    losses, _ = plain_values(model, along, (0.4, 0.2))
+    found = Engine(script, examples(), classification, along).evaluate((0.4, 0.2))["test"]
+    assert relative(found.mean("loss"), float(losses.mean())) < 1e-5
 
 
 def test_uint8_images_are_normalized_per_channel() -> None:

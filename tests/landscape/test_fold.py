@@ -64,11 +64,11 @@ def test_refresh_follows_the_parameters() -> None:
 def test_any_number_of_dimensions(dims: int) -> None:
     conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1](2, 4, 3)
     norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[dims - 1](4)
-    model = nn.Sequential(conv, norm).eval()
+    model = nn.Sequential(conv, norm).double().eval()
     norm.running_mean.normal_()
-    x = torch.randn(2, 2, *[5] * dims)
+    x = torch.randn(2, 2, *[5] * dims, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(folded(model)(x), model(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(folded(model)(x), model(x), rtol=1e-10, atol=1e-10)
 
 
 def test_norm_that_is_not_alone_or_not_fixed_stays() -> None:
@@ -84,12 +84,12 @@ def test_norm_that_is_not_alone_or_not_fixed_stays() -> None:
     loose = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False))
     hooked = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
     hooked[1].register_forward_hook(lambda *_: None)
-    for model in (Shared(), loose, hooked):
+    for model in (Shared().double(), loose.double(), hooked.double()):
         net = folded(model)
         assert net.norms == 0
-        x = images()[0]
+        x = images()[0].double()
         with torch.no_grad():
-            torch.testing.assert_close(net(x), model(x), rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(net(x), model(x), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(
