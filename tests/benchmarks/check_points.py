@@ -4,9 +4,10 @@
 
 The surface is computed as a user would (`landscape.compute_surface`, the engine choosing everything) on
 images of the shipped CIFAR-10 sample. The oracle is a plain loop: weights written by hand at each point,
-batch norm unfolded, batches of 300 (so that the last one is shorter), in float64. Networks: the shipped ResNet-20,
-the same behind a data-dependent branch, which can't be traced and folded, and a VGG-19 with random weights
-whose batch norm has seen the images. Printed: the largest relative difference of the loss over all points.
+batch norm unfolded, batches of 300 (so that the last one is shorter), in float64. Networks: the shipped
+ResNet-20, the same behind a data-dependent branch, which can't be traced and folded, and a VGG-19 with random
+weights whose batch norm has seen the images.
+Printed: the largest relative difference of the loss over all points.
 """
 
 from __future__ import annotations
