@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,16 @@ def test_each_epoch_has_its_own_order(
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(data.train.labels.tolist())
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """With several, torch sums in another order for another memory layout; one ReLU that flips is 1e-3."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_against_a_plain_loop(data: TrainingData, tmp_path: Path) -> None:
     """One epoch of dense SGD without augmentation, against torch.optim.SGD in a few plain lines."""
     config = dataclasses.replace(
