@@ -66,7 +66,7 @@ def conventions_text(surface: Surface, plane: Plane, metric: str, split: str) ->
     computed, total = int(plane.computed.sum()), plane.computed.size
     if computed < total:
         error = one.metrics[metric].error
-        within = f", error ≤ {error:.2g}" if isfinite(error) else ""
+        within = f", error about {error:.2g}" if isfinite(error) else ""
         parts += [f"{computed} of {total} points computed{within}"]
     diverged = np.isinf(one.metrics[metric].values)
     if diverged.any():

@@ -40,7 +40,7 @@ class Metric:
     stderr
         Shape ``[alpha, beta]``. Standard error of `values` over the examples; NaN where unknown.
     error
-        Stated bound on the absolute interpolation error anywhere on the grid, in the units of `values`;
+        Estimate of the largest absolute interpolation error on the grid, in the units of `values`;
         0 when nothing was interpolated, NaN while unknown.
     blocks
         Shape ``[alpha, beta, K]`` or None. The same means over each of K disjoint blocks of examples, at

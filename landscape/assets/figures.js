@@ -39,7 +39,7 @@ function describe(choice, index) {
   });
   parts.sort((one, other) => (other.name === metric.name) - (one.name === metric.name));
   const value = choice.values[index];
-  const bound = metric.error > 0 ? `, error ≤ ${formatValue(metric, metric.error)}` : "";
+  const bound = metric.error > 0 ? `, error about ${formatValue(metric, metric.error)}` : "";
   const origin = isComputed(plane, index) ? "computed" : `interpolated${bound}`;
   return { parts, origin: Number.isNaN(value) ? "not computed yet" : origin };
 }
