@@ -6,24 +6,38 @@ normalization layers never are. Sparsity is the pruned share of the prunable wei
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 Mask = dict[str, Tensor]
+Layer = Literal["first", "last", "shortcut"]
 
 _PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
-def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The prunable weights by name, in the order of ``model.named_parameters()``."""
+def prunable(model: nn.Module, but: Collection[Layer] = ()) -> dict[str, nn.Parameter]:
+    """The prunable weights by name, in the order of ``model.named_parameters()``.
+
+    Parameters
+    ----------
+    but
+        Layers to leave out: the "first" one, the "last" one, and those on a "shortcut" (a module with that
+        name, or ``downsample`` as torchvision calls it).
+    """
     names = {
         f"{prefix}.weight" if prefix else "weight"
         for prefix, module in model.named_modules()
         if isinstance(module, _PRUNABLE)
     }
-    return {name: parameter for name, parameter in model.named_parameters() if name in names}
+    found = {name: parameter for name, parameter in model.named_parameters() if name in names}
+    order = list(found)
+    left_out = {name for name in order[:1] if "first" in but} | {name for name in order[-1:] if "last" in but}
+    if "shortcut" in but:
+        left_out |= {name for name in order if {"shortcut", "downsample"} & set(name.split("."))}
+    return {name: parameter for name, parameter in found.items() if name not in left_out}
 
 
 def kept(mask: Mapping[str, Tensor]) -> int:
@@ -35,6 +49,11 @@ def sparsity(mask: Mapping[str, Tensor]) -> float:
     """Pruned share of the masked tensors' weights; 0 for an empty mask."""
     total = sum(part.numel() for part in mask.values())
     return 1 - kept(mask) / total if total else 0.0
+
+
+def empty_layers(mask: Mapping[str, Tensor]) -> list[str]:
+    """Names of the masked tensors in which no weight is kept."""
+    return [name for name, part in mask.items() if not bool(part.any())]
 
 
 def check(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
@@ -69,15 +88,24 @@ def apply_to_gradients(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def apply_to_state(optimizer: torch.optim.Optimizer, model: nn.Module, mask: Mapping[str, Tensor]) -> None:
-    """Zero the pruned positions of every per-weight state of the optimizer, momentum for one.
+    """Zero the pruned positions of every per-weight state: momentum, and what a wrapped optimizer adds.
 
     A weight that is dropped and grown again later then starts without history.
     """
     weights = dict(model.named_parameters())
-    for name, part in mask.items():
-        for value in _tensors(optimizer.state.get(weights[name], {}).values()):
-            if value.shape == part.shape:
-                value.masked_fill_(~part, 0)
+    for one in _chain(optimizer):
+        for name, part in mask.items():
+            for value in _tensors(one.state.get(weights[name], {}).values()):
+                if value.shape == part.shape:
+                    value.masked_fill_(~part, 0)
+
+
+def _chain(optimizer: torch.optim.Optimizer) -> Iterable[torch.optim.Optimizer]:
+    """The optimizer and those that it wraps, each as the ``base`` of the one before."""
+    one: object = optimizer
+    while isinstance(one, torch.optim.Optimizer):
+        yield one
+        one = getattr(one, "base", None)
 
 
 def _tensors(values: Iterable[object]) -> list[Tensor]:

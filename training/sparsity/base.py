@@ -1,24 +1,38 @@
 """The contract of a sparsity method.
 
 A method is one file with one frozen dataclass: its fields are its hyper-parameters (the command line shows
-them by itself), `init_mask` makes the mask before the first step, and dynamic methods override `update_mask`.
-The loop applies the mask to weights, gradients and optimizer state; a method only decides it. A mask is
-per weight, so a channel method returns one that is constant over each channel.
+them by itself), `init_mask` makes the mask before the first step, and dynamic methods say when they change it
+(`update_due`) and how (`update_mask`). The loop applies masks to weights, gradients and optimizer state; a
+method only decides them. A mask is per weight, so a channel method returns one that is constant over each
+channel. Methods that train several times over, each time from the same early weights, override `rounds`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from training.masks import Mask
+from landscape.errors import UserError
+from training.masks import Layer, Mask, prunable
 
-Draw = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
-"""``draw(count, generator)``: normalized training images, not augmented, and labels, without replacement."""
+Gradient = Literal["none", "last", "dense"]
+
+
+class Source(Protocol):
+    """Training images for methods that look at data: normalized (N, 3, H, W), not augmented, and labels."""
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """`count` images without replacement; all of them when there are fewer."""
+        ...
+
+    def draw_balanced(self, per_class: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """`per_class` images of each class, the classes interleaved; as many as each class has."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,20 +43,123 @@ class Moment:
     steps: int
     steps_per_epoch: int
 
+    @property
+    def epoch(self) -> int:
+        """Whole epochs done."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole training."""
+        return self.steps // self.steps_per_epoch
+
+    @property
+    def begins_epoch(self) -> bool:
+        """Whether the next step is the first of an epoch."""
+        return self.step % self.steps_per_epoch == 0
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a dynamic method may look at when it changes the mask.
+
+    Attributes
+    ----------
+    model
+        As it is, with pruned weights exactly 0; a method doesn't change it.
+    mask
+        The present one.
+    moment
+        ``moment.step`` updates are done.
+    gradients
+        By weight name, as the method's `gradient` says: "dense", of the loss at the present weights with
+        respect to all prunable weights; "last", those of the latest step, zero where pruned, and empty
+        before the first step; "none", empty.
+    source, generator
+        Training images and the method's randomness (on the CPU, so that every device draws the same).
+    memory
+        The method's own state (numbers, strings, tensors); saved and restored with the run.
+    """
+
+    model: nn.Module
+    mask: Mask
+    moment: Moment
+    gradients: Mapping[str, Tensor]
+    source: Source
+    generator: torch.Generator
+    memory: dict[str, Any]
+
 
 @dataclass(frozen=True)
 class SparsityMethod(ABC):
     """Decides which weights are kept."""
 
     @abstractmethod
-    def init_mask(self, model: nn.Module, draw: Draw, generator: torch.Generator) -> Mask:
+    def init_mask(self, model: nn.Module, source: Source, generator: torch.Generator) -> Mask:
         """Return the mask to start with, on the model's device; leaves the model as it is."""
 
-    def update_mask(
-        self, model: nn.Module, mask: Mask, moment: Moment, draw: Draw, generator: torch.Generator
-    ) -> Mask | None:
-        """Return the mask for the next steps, or None to keep it: static methods always keep it.
+    @property
+    def gradient(self) -> Gradient:
+        """Which gradients `update_mask` needs.
 
-        Called after every optimizer step. Weights that the new mask grows start from 0 with no momentum.
+        "dense" takes the place of the optimizer's step: the batch gives a gradient at the present weights,
+        the mask changes, and no weight is updated (Evci et al. 2020, Algorithm 1).
         """
-        return None
+        return "none"
+
+    def update_due(self, moment: Moment) -> bool:
+        """Whether the mask changes before the next step; asked once for every step, from ``step == 0``."""
+        return False
+
+    def update_mask(self, now: Situation) -> Sequence[Mask]:
+        """Masks to apply in turn; the last one holds for the next steps.
+
+        Each sets the weights that it doesn't keep to 0 and takes their optimizer state away. A method that
+        drops first and grows afterwards, the dropped weights among the candidates, returns two: then a
+        weight that is grown again starts from 0 like any other. One mask keeps it with its history.
+        """
+        return ()
+
+    def round_epochs(self, epochs: int) -> Sequence[int]:
+        """Epochs of each training of a run of `epochs`; methods that train once return ``(epochs,)``."""
+        return (epochs,)
+
+    @property
+    def rewind_step(self) -> int:
+        """Each round after the first starts from the weights (and schedule) after so many steps."""
+        return 0
+
+    def next_round(self, model: nn.Module, mask: Mask, number: int) -> Mask:
+        """Return the mask of round `number` (from 1), looking at the weights trained in the one before."""
+        raise ValueError(f"{type(self).__name__} trains in one round")
+
+
+@dataclass(frozen=True)
+class MaskedMethod(SparsityMethod):
+    """A method that prunes; what all of them share.
+
+    Attributes
+    ----------
+    sparsity
+        Pruned share of the maskable weights (all convolutions and linear layers but `keep_dense`), in [0, 1).
+    keep_dense
+        Layers that are neither masked nor counted: first (convolution), last (classifier), shortcut.
+    empty_layers
+        What to do about a mask that leaves no weight in a layer: warn, or fail.
+    """
+
+    sparsity: float = 0.9
+    keep_dense: tuple[Layer, ...] = field(default=(), kw_only=True)
+    empty_layers: Literal["warn", "fail"] = field(default="warn", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sparsity < 1:
+            raise UserError(f"sparsity {self.sparsity}: expected a pruned share of at least 0 and below 1")
+
+    def maskable(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        """The weights that get a mask, by name, in the model's order."""
+        return prunable(model, self.keep_dense)
+
+    def shapes(self, model: nn.Module) -> dict[str, tuple[int, ...]]:
+        """Shapes of the maskable weights."""
+        return {name: tuple(weight.shape) for name, weight in self.maskable(model).items()}

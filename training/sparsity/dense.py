@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from training.masks import Mask
-from training.sparsity.base import Draw, SparsityMethod
+from training.sparsity.base import Source, SparsityMethod
 
 
 @dataclass(frozen=True)
 class Dense(SparsityMethod):
     """Train all weights."""
 
-    def init_mask(self, model: nn.Module, draw: Draw, generator: torch.Generator) -> Mask:
+    def init_mask(self, model: nn.Module, source: Source, generator: torch.Generator) -> Mask:
         """Return the empty mask: nothing is prunable."""
         return {}

@@ -33,19 +33,12 @@ def layer_counts(shapes: Shapes, sparsity: float, distribution: Distribution) ->
     Raises
     ------
     UserError
-        When sparsity is outside [0, 1), the distribution can't reach it, or a layer would be empty.
+        When sparsity is outside [0, 1), or the distribution can't reach it.
     """
     if not 0 <= sparsity < 1:
         raise UserError(f"sparsity {sparsity}: expected a pruned share of at least 0 and below 1")
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    counts = _round_exactly(DENSITIES[distribution](shapes, 1 - sparsity), sizes, 1 - sparsity)
-    empty = [name for name, count in counts.items() if count == 0]
-    if empty:
-        raise UserError(
-            f"sparsity {sparsity:g} ({distribution}) leaves no weight in {', '.join(empty)}; "
-            "choose a lower sparsity or another distribution"
-        )
-    return counts
+    return _round_exactly(DENSITIES[distribution](shapes, 1 - sparsity), sizes, 1 - sparsity)
 
 
 def _round_exactly(
