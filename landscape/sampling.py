@@ -27,7 +27,11 @@ BATCH_SHARE = 1 / 40  # of the points known: solving for the spline grows as the
 SMALL_GRID = 64  # fewer grid points than this aren't worth interpolating
 HELD_OUT = 20  # newest predictions behind the stated error, and the fewest to stop on
 LEFT_OUT_QUANTILE = 0.99
-VALLEY_WEIGHT = 0.25  # of errors in log loss beside errors in loss
+LARGEST_TO_RMS = 5.0  # largest error on the grid over the rms left-out one; docs/design.md says how found
+VALLEY_WEIGHT = 0.1  # of errors in log loss beside errors in loss
+EDGE_WEIGHT = 1.5  # neighbours lie on one side only
+DECAY = 1.5  # r³ splines err about as the hole's width to this power (Wendland 2004, chapter 11)
+REACH = 1.0  # how far a chosen point damps its surroundings, in widths of the hole it lies in
 
 
 class Sampler(Protocol):
@@ -91,24 +95,26 @@ def _indices(where: BoolArray) -> list[Index]:
 
 
 class _Adaptive:
-    """Greedy: the next points are where two splines of different order disagree most.
+    """Greedy: the next points are where the interpolant is doubted most.
 
-    Both go through all points known so far, so their disagreement vanishes there and grows where the surface
-    isn't pinned down yet. To it comes what prediction from the other points misses at the nearest known
-    ones, growing with the distance to them, which finds kinks that both splines smooth over. Both are taken
-    as shares of the loss range and, with less weight, of the range of log loss: the first alone would leave
-    the valley around the checkpoint, a thousandth of that range, to chance.
+    Two splines of different order go through all points known so far; their disagreement vanishes there and
+    grows where the surface isn't pinned down yet. To it comes what prediction from the other points misses
+    at the nearest known ones, scaled from the hole that leaving one out makes to the hole at hand; this finds
+    kinks that both splines smooth over. Both are taken as shares of the loss range and, with less weight, of
+    the range of log loss: the first alone would leave the valley around the checkpoint, a thousandth of that
+    range, to chance.
 
-    The stated error, which also stops the sampling, is the larger of two held-out ones: the worst of the
-    newest residuals (each point is predicted before it is evaluated, and was chosen for being hard), and the
-    99th percentile of predicting each known point from all others, which leaves a hole twice as wide as any
-    there is.
+    The stated error, which also stops the sampling, is the largest of three held-out ones: the worst of the
+    newest residuals (each point is predicted before it is evaluated, and was chosen for being hard), the
+    99th percentile of predicting each known point from all others, and the rms of these times the ratio that
+    the largest error on the grid seldom exceeds. It is an estimate, not a bound.
     """
 
     def __init__(self, alpha: FloatArray, beta: FloatArray, tolerance: float, limit: int) -> None:
         self.shape = (len(alpha), len(beta))
         self.places = grid_places(alpha, beta)
         self.cell = 2.0 / (max(self.shape) - 1)
+        self.edge = np.where((np.abs(self.places) > 1 - self.cell / 4).any(axis=1), EDGE_WEIGHT, 1.0)
         self.tolerance = tolerance
         self.limit = limit
         self.error = self.relative_error = float("nan")
@@ -149,17 +155,21 @@ class _Adaptive:
         smooth, other, others_say = near(self.places, given), far(self.places, given), near.left_out(given)
         prediction = transform.inverse(smooth)
         distance = np.asarray(KDTree(self.places[known]).query(self.places)[0])
+        left_out_hole = np.asarray(KDTree(nodes).query(nodes, k=2)[0])[:, 1]
+        hole, left_out_hole = distance**DECAY, left_out_hole**DECAY
 
         def doubt(
             first: FloatArray, second: FloatArray, missed: FloatArray, values: FloatArray
         ) -> FloatArray:
             """Disagreement, and what left-out points nearby miss, as a share of the range of the values."""
             width = max(float(np.ptp(values)), 1e-300)
-            return (np.abs(first - second) + distance * _nearby(self.places, nodes, np.abs(missed))) / width
+            scale = _nearby(self.places, nodes, np.abs(missed) / left_out_hole)
+            return (np.abs(first - second) + hole * scale) / width
 
         missed = transform.inverse(others_say) - values[finite]
         score = doubt(prediction, transform.inverse(other), missed, values[finite])
         score += VALLEY_WEIGHT * doubt(smooth, other, others_say - given, given)
+        score *= self.edge
         if not finite.all():
             score = self._near_divergence(known, finite, score)
         chosen = self._spread(score, distance, known)
@@ -173,7 +183,7 @@ class _Adaptive:
         for _ in range(min(batch, self.limit - len(known), len(self.places) - len(known))):
             best = int(np.argmax(score))
             chosen.append(best)
-            reach = 0.7 * max(float(distance[best]), self.cell)
+            reach = REACH * max(float(distance[best]), self.cell)
             away = np.sum((self.places - self.places[best]) ** 2, axis=1)
             score = np.where(score > 0, score * (1 - np.exp(-away / reach**2)), score)
             score[best] = -1.0
@@ -206,7 +216,8 @@ class _Adaptive:
             return
         given = values[finite]
         left_out = left_out_errors(self.places[known[finite]], given)
-        self.error = float(max(*residuals[-HELD_OUT:], np.quantile(left_out, LEFT_OUT_QUANTILE)))
+        largest = LARGEST_TO_RMS * np.sqrt(np.mean(left_out**2))
+        self.error = float(max(*residuals[-HELD_OUT:], np.quantile(left_out, LEFT_OUT_QUANTILE), largest))
         width = float(np.ptp(given))
         self.relative_error = self.error / width if width > 0 else 0.0
         # The error of such splines falls about as the square of the number of points.

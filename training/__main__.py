@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from landscape.errors import UserError, exit_with
+from training.memory import restart_with_large_pages
 from training.config import Recipe, RunConfig
 from training.optimizers import OPTIMIZERS
 from training.sparsity import METHODS
@@ -22,6 +23,7 @@ HELP = """Train a dense or sparse image classifier and write one sharable checkp
 
 A run that was interrupted goes on when the same command is given again, and ends bit-identical. Its folder
 gets final.pt (the model, stored sparsely), last.pt (state after the last epoch), metrics.jsonl and run.json.
+Several processes train one model when torchrun starts them: torchrun --nproc-per-node 2 -m training ...
 """
 
 EXAMPLES = """Examples:
@@ -34,7 +36,7 @@ python -m training --model resnet32_wide --data npz:cifar10.npz --lr 0.1 --epoch
 """
 
 
-_NO_EMPTY = Parameter(negative_iterable="")  # no --empty-widths
+_LISTS = Parameter(negative_iterable="", consume_multiple=True)  # --keep-dense first last, no --empty-…
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,10 @@ class Machine:
         auto takes a GPU when there is one.
     threads
         CPU threads; as many as torch chooses by default. Another number can change the last bits.
+    compile
+        Let torch.compile fuse forward and backward pass (needs a C++ compiler on a CPU); changes last bits.
+    record_every
+        Keep the weights of every so many steps, sparsely, in the run's folder trajectory/; 0 keeps none.
     """
 
     output: Path | None = None
@@ -60,6 +66,8 @@ class Machine:
     download: bool = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = None
+    compile: bool = False
+    record_every: int = 0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -106,7 +114,7 @@ def _app(tokens: Sequence[str]) -> App:
         help=HELP,
         help_epilogue=EXAMPLES,
         version_flags=[],
-        default_parameter=_NO_EMPTY,
+        default_parameter=_LISTS,
         result_action="return_value",
     )
     app.default(command)
@@ -120,6 +128,8 @@ def _choice(table: Mapping[str, type], text: str, group: Group) -> Any:
 
 def _flat(kind: type, group: Group) -> Any:
     """Each field of a dataclass as an option of its own."""
+    # cyclopts reads a text annotation in the class's module, which needn't know the types of inherited fields.
+    vars(kind)["__init__"].__annotations__.update(get_type_hints(kind))
     return Annotated[kind, Parameter(name="*", group=group, show=bool(fields(kind)))]
 
 
@@ -144,39 +154,52 @@ def run(config: RunConfig, machine: Machine) -> None:
 
     from training.checkpoint import RunFolder
     from training.data import load_data
-    from training.loop import train
+    from training.distributed import joined
+    from training.loop import Extras, train
     from training.progress import TrainingProgress
 
-    device = _device(machine.device)
     if machine.threads is not None:
         if machine.threads < 1:
             raise UserError(f"threads {machine.threads}: expected 1 or more")
         torch.set_num_threads(machine.threads)
-    data = load_data(config.data, config.validation, config.seed, device, machine.data_root, machine.download)
-    folder = RunFolder(
-        machine.output or Path("runs") / _run_name(config, data.name), config.to_dict(data.name)
-    )
-    with TrainingProgress(config.epochs) as progress:
-        try:
-            checkpoint = train(config, data, folder, device, progress)
-        except KeyboardInterrupt:
-            progress.bar.stop()
-            saved = (
-                f"{folder.last} has epoch {progress.saved_epochs}"
-                if progress.saved_epochs
-                else "no epoch is saved"
-            )
-            print(f"\nstopped: {saved}; the same command goes on from there", file=sys.stderr)
-            raise SystemExit(130) from None
-    _print_result(folder.final, checkpoint.metrics)
+    if machine.record_every < 0:
+        raise UserError(f"record-every {machine.record_every}: expected a number of steps, or 0 for none")
+    with joined(_device(machine.device)) as (world, device):
+        data = load_data(
+            config.data,
+            config.validation,
+            config.seed,
+            device,
+            machine.data_root,
+            machine.download,
+            config.examples,
+        )
+        folder = RunFolder(
+            machine.output or Path("runs") / _run_name(config, data.name), config.to_dict(data.name)
+        )
+        extras = Extras(world, machine.compile, machine.record_every)
+        with TrainingProgress(silent=not world.first) as progress:
+            try:
+                checkpoint = train(config, data, folder, device, progress, extras)
+            except KeyboardInterrupt:
+                progress.bar.stop()
+                saved = (
+                    f"{folder.last} has epoch {progress.saved_epochs}"
+                    if folder.last.exists()
+                    else "no epoch is saved"
+                )
+                print(f"\nstopped: {saved}; the same command goes on from there", file=sys.stderr)
+                raise SystemExit(130) from None
+        if world.first:
+            _print_result(folder.final, checkpoint.metrics)
 
 
-def _device(name: str) -> Any:
+def _device(name: str) -> str:
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: this machine has no usable GPU; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _run_name(config: RunConfig, data_name: str) -> str:
@@ -193,11 +216,17 @@ def _print_result(path: Path, metrics: Mapping[str, Any]) -> None:
     print(
         f"test accuracy {100 * accuracy:.2f} ± {100 * error:.2f} % (standard error, {examples} images)\n"
         f"test loss     {metrics['test_loss']:.4f}\n"
-        f"sparsity      {100 * metrics['sparsity']:.3f} % of {metrics['prunable_weights']} prunable weights\n"
+        f"sparsity      {100 * metrics['sparsity']:.3f} % of {_masked(metrics)} masked weights, "
+        f"{100 * metrics['sparsity_overall']:.3f} % of all {metrics['parameters']} parameters\n"
         f"seconds       {metrics['seconds']:.0f}\n"
         f"checkpoint    {path} ({path.stat().st_size / 1024:.0f} KiB)"
     )
 
 
+def _masked(metrics: Mapping[str, Any]) -> int:
+    return sum(layer["weights"] for layer in metrics["layers"].values())
+
+
 if __name__ == "__main__":
+    restart_with_large_pages("training")
     main()

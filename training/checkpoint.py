@@ -84,9 +84,12 @@ class RunFolder:
         with atomic_path(self.final) as temporary:
             torch.save(encode(checkpoint), temporary)
 
-    def load_final(self) -> Checkpoint | None:
-        """The finished model, or None when the run isn't finished."""
-        return decode(load_dict(self.final)) if self.final.exists() else None
+    def finished(self) -> Checkpoint | None:
+        """The finished model, or None when the run isn't finished; UserError when it is another run's."""
+        if not self.final.exists():
+            return None
+        self.claim()
+        return decode(load_dict(self.final))
 
 
 def load_dict(path: Path, device: torch.device | None = None) -> dict[str, Any]:

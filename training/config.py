@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from landscape.errors import UserError
+from training.precision import Precision
 from training.optimizers import OPTIMIZERS, SGD, OptimizerConfig
 from training.sparsity import METHODS, Dense, SparsityMethod
 
@@ -29,12 +30,18 @@ class Recipe:
         cifar10, cifar100, sample, npz:PATH or imagefolder:PATH.
     validation
         Share of the training images that is held out, the same number in each class; never trained on.
+    examples
+        Training images to use, class-balanced and drawn by the seed; by default all that aren't held out.
     augment
         Pad by an eighth of the side, crop at random, flip at random.
     epochs
         Passes over the training images.
     batch_size
-        Images in a step; the last step of an epoch takes what is left.
+        Images in a step, over all processes; the last step of an epoch takes what is left.
+    accumulate
+        Pieces in which the gradient of a batch is computed, to save memory.
+    precision
+        float32, or on a GPU tf32; bfloat16 runs the forward pass in it, weights stay float32.
     warmup
         Epochs in which the learning rate rises linearly; then it falls to 0 as a cosine.
     label_smoothing
@@ -48,9 +55,12 @@ class Recipe:
     shortcut: Literal["A", "B"] | None = None
     data: str = "cifar10"
     validation: float = 0.1
+    examples: int | None = None
     augment: bool = True
     epochs: int = 160
     batch_size: int = 64
+    accumulate: int = 1
+    precision: Precision = "float32"
     warmup: float = 0.0
     label_smoothing: float = 0.0
     seed: int = 0
@@ -67,6 +77,7 @@ class RunConfig(Recipe):
         ranges = {
             "epochs": (1, 1_000_000),
             "batch_size": (1, 1_000_000),
+            "accumulate": (1, 1_000_000),
             "validation": (0, 0.9),
             "warmup": (0, self.epochs),
             "label_smoothing": (0, 0.999),
@@ -89,11 +100,17 @@ class RunConfig(Recipe):
     def to_dict(self, data_name: str) -> dict[str, Any]:
         """Plain values for the checkpoint; `data_name` stands for the data, free of this machine's paths."""
         plain = {item.name: getattr(self, item.name) for item in fields(Recipe)}
-        plain["widths"] = list(self.widths) if self.widths else None
         plain["data"] = data_name
         plain["method"] = {"name": _name(self.method, METHODS), **asdict(self.method)}
         plain["optimizer"] = {"name": _name(self.optimizer, OPTIMIZERS), **asdict(self.optimizer)}
-        return plain
+        return {key: _plain(value) for key, value in plain.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, so that settings equal what JSON gives back."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
 
 
 def _name(entry: object, table: Mapping[str, type]) -> str:

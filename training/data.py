@@ -57,6 +57,15 @@ class Images:
         chosen = torch.randperm(len(self), generator=generator)[:count].to(self.labels.device)
         return self.normalized(self.pixels[chosen]), self.labels[chosen]
 
+    def draw_balanced(self, per_class: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """`per_class` images of each class, the classes interleaved (0, 1, …, 0, 1, …), not augmented."""
+        labels = self.labels.cpu()
+        members = [torch.nonzero(labels == label).squeeze(1) for label in torch.unique(labels)]
+        few = min(per_class, *(len(one) for one in members))
+        chosen = [one[torch.randperm(len(one), generator=generator)[:few]] for one in members]
+        index = torch.stack(chosen, dim=1).reshape(-1).to(self.labels.device)
+        return self.normalized(self.pixels[index]), self.labels[index]
+
     def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images as they stand, for evaluation."""
         for start in range(0, len(self), batch_size):
@@ -105,6 +114,20 @@ def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.i
     return np.sort(np.concatenate(parts))
 
 
+def balanced_subset(
+    labels: NDArray[np.int64], among: NDArray[np.int64], count: int, seed: int
+) -> NDArray[np.int64]:
+    """`count` of the indices `among`, ascending, drawn by `seed`: class counts differ by 1 at the most.
+
+    A class with too few images gives all it has; the others make up for it.
+    """
+    generator = generator_for(seed, "subset")
+    classes = [among[labels[among] == label] for label in np.unique(labels[among])]
+    shuffled = [one[torch.randperm(len(one), generator=generator).numpy()] for one in classes]
+    turns = np.concatenate([np.arange(len(one)) for one in shuffled])  # an image's turn in its class
+    return np.sort(np.concatenate(shuffled)[np.argsort(turns, kind="stable")[:count]])
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """The three parts of a run's data and what the checkpoint says about them."""
@@ -127,14 +150,17 @@ def load_data(
     device: torch.device,
     root: str | Path | None = None,
     download: bool = False,
+    examples: int | None = None,
 ) -> TrainingData:
     """Read training and test split of `spec`, hold a part out, and put everything on the device.
+
+    With `examples`, so many of the training images that are left are used, class-balanced.
 
     Raises
     ------
     UserError
         As :func:`landscape.images.read_images`; when the splits differ in size or classes; or when
-        nothing is left to train on.
+        nothing is left to train on, or less than `examples`.
     """
     train = read_images(spec, "train", root, download=download)
     test = read_images(spec, "test", root, download=download)
@@ -148,6 +174,10 @@ def load_data(
     rest = np.setdiff1d(np.arange(len(train)), held_out)
     if not len(rest):
         raise UserError(f"{spec}: no training image is left beside the {len(held_out)} held out")
+    if examples is not None:
+        if not 1 <= examples <= len(rest):
+            raise UserError(f"examples {examples}: expected 1 to the {len(rest)} training images of {spec}")
+        rest = balanced_subset(train.labels, rest, examples, seed)
     statistics = (torch.tensor(mean, device=device), torch.tensor(std, device=device))
 
     def images(part: ImageSet, chosen: NDArray[np.int64] | slice) -> Images:

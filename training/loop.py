@@ -6,32 +6,37 @@ seed and the epoch, and ``last.pt`` holds everything else after each epoch.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
 from landscape.checkpoint_format import Checkpoint
 from landscape.errors import UserError
 from training import masks
-from training.checkpoint import RunFolder, environment
+from training.checkpoint import RunFolder
 from training.config import RunConfig
-from training.data import Images, TrainingData, generator_for
-from training.masks import Mask
-from training.models import build_model, full_arguments
-from training.sparsity.base import Moment
+from training.data import TrainingData, generator_for
+from training.distributed import World
+from training.evaluation import evaluate
+from training.precision import numerics
+from training.result import checkpoint_of, final_metrics, mask_metrics
+from training.run import Run, start_run
+from training.schedule import Epoch, lr_factor
+from training.step import begin_round, train_step
+from training.trajectory import save_snapshot
 
 _CHECK_EVERY = 50  # steps between looks at the loss: each look makes a GPU wait
-_EVALUATION_BATCH = 250
 
 
 class Reporter(Protocol):
-    """What the loop tells whoever watches."""
+    """What the loop tells whoever watches; `epochs` is that of the whole run, over all rounds."""
+
+    def begin(self, epochs: int) -> None:
+        """The run starts or goes on; it has so many epochs in all."""
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """`step` of `steps` in this epoch (from 1) are done; `loss` is the mean of the latest ones."""
@@ -39,25 +44,27 @@ class Reporter(Protocol):
     def epoch(self, record: dict[str, Any]) -> None:
         """An epoch is finished and saved."""
 
+    def note(self, text: str) -> None:
+        """Something that the user should know, once."""
 
-@dataclass
-class Run:
-    """A training in progress; everything that changes during it."""
 
-    config: RunConfig
-    data: TrainingData
-    folder: RunFolder
-    device: torch.device
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    mask: Mask
-    epoch: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
+@dataclass(frozen=True)
+class Extras:
+    """What doesn't belong to a run's settings: it changes no weight, or its last bits at most.
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps of one epoch."""
-        return math.ceil(len(self.data.train) / self.config.batch_size)
+    Attributes
+    ----------
+    world
+        The processes that train together.
+    compiled
+        Let torch.compile fuse the forward and the backward pass.
+    record_every
+        Keep the weights after every so many steps; 0 keeps none.
+    """
+
+    world: World = World()
+    compiled: bool = False
+    record_every: int = 0
 
 
 def train(
@@ -66,6 +73,7 @@ def train(
     folder: RunFolder,
     device: torch.device,
     reporter: Reporter,
+    extras: Extras = Extras(),  # noqa: B008  # frozen
 ) -> Checkpoint:
     """Train from the beginning or from ``last.pt`` to the end; write and return the final checkpoint.
 
@@ -75,191 +83,114 @@ def train(
     Raises
     ------
     UserError
-        When the folder holds another run, or the loss stops being finite.
+        When the folder holds another run, the loss stops being finite, or the method leaves a layer empty
+        although its settings forbid that.
     """
-    run = _start(config, data, folder, device)  # first, so that bad settings don't claim the folder
-    folder.claim()
-    finished = folder.load_final()
+    world = extras.world
+    if config.precision == "tf32" and device.type != "cuda":
+        raise UserError(f"precision tf32: a format of GPUs, this run is on {device.type}; use float32")
+    finished = world.by_first(folder.finished)
     if finished is not None:
         return finished
-    _resume(run)
-    while run.epoch < config.epochs:
-        record = _train_epoch(run, reporter)
-        run.history.append(record)
-        run.epoch += 1
-        run.folder.save_state(_state(run))
-        reporter.epoch(record)
-    checkpoint = _final(run)
-    folder.save_final(checkpoint)
+    with numerics(config.precision):
+        run = start_run(config, data, folder, device, world, extras.compiled)  # bad settings claim no folder
+        world.by_first(folder.claim)
+        state = folder.load_state(device)
+        if state is not None:
+            run.restore(state)
+        reporter.begin(len(run.plan))
+        while run.epoch < len(run.plan):
+            _epoch(run, reporter, extras.record_every)
+        return world.by_first(lambda: _finish(run))
+
+
+def _finish(run: Run) -> Checkpoint:
+    checkpoint = checkpoint_of(run, final_metrics(run))
+    run.folder.save_final(checkpoint)
     return checkpoint
 
 
-def _start(config: RunConfig, data: TrainingData, folder: RunFolder, device: torch.device) -> Run:
-    with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
-        torch.manual_seed(generator_for(config.seed, "weights").initial_seed())
-        model = build_model(config.model, **config.model_arguments(data.num_classes))
-    model = model.to(device).to(memory_format=torch.channels_last)
-    mask = config.method.init_mask(model, data.train.draw, generator_for(config.seed, "mask"))
-    masks.check(model, mask)
-    masks.apply_to_weights(model, mask)
-    return Run(config, data, folder, device, model, config.optimizer.build(model), mask)
+def _epoch(run: Run, reporter: Reporter, record_every: int) -> None:
+    """Train one epoch of the plan and save the state after it."""
+    epoch = run.plan[run.epoch]
+    if epoch.opens_round:
+        begin_round(run, epoch)
+    record = _train_epoch(run, epoch, reporter, record_every)
+
+    def close() -> dict[str, Any]:
+        started = time.perf_counter()
+        record["validation_loss"], record["validation_accuracy"] = evaluate(run.model, run.data.validation)
+        record["seconds"] += time.perf_counter() - started
+        return record
+
+    run.history.append(run.world.by_first(close))
+    run.epoch += 1
+    run.world.by_first(lambda: run.folder.save_state(run.state()))
+    for text in run.notes:
+        reporter.note(text)
+    reporter.epoch(run.history[-1])
 
 
-def _resume(run: Run) -> None:
-    state = run.folder.load_state(run.device)
-    if state is None:
-        return
-    if state["data_sha256"] != run.data.sha256:
-        raise UserError(
-            f"{run.folder.path}: the run was started with other {run.data.name} images or another order"
-        )
-    run.model.load_state_dict(state["model"])
-    run.optimizer.load_state_dict(state["optimizer"])
-    run.mask, run.epoch, run.history = state["mask"], state["epoch"], state["history"]
-
-
-def _state(run: Run) -> dict[str, Any]:
-    return {
-        "epoch": run.epoch,
-        "history": run.history,
-        "model": run.model.state_dict(),
-        "mask": run.mask,
-        "optimizer": run.optimizer.state_dict(),
-        "data_sha256": run.data.sha256,
-    }
-
-
-def _train_epoch(run: Run, reporter: Reporter) -> dict[str, Any]:
-    """One pass over the training images; returns the line of ``metrics.jsonl``."""
+def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, record_every: int) -> dict[str, Any]:
+    """One pass over the training images; returns the line of ``metrics.jsonl``, validation still missing."""
     started = time.perf_counter()
+    config, steps = run.config, run.steps_per_epoch
     run.model.train()
-    steps = run.steps_per_epoch
+    run.changed = 0
     losses = torch.zeros(steps, device=run.device)
-    batches = _Timed(
-        run.data.train.shuffled(
-            run.config.batch_size, generator_for(run.config.seed, "epoch", run.epoch), run.config.augment
-        )
+    shuffled = run.data.train.shuffled(
+        config.batch_size, generator_for(config.seed, "epoch", run.epoch), config.augment
     )
-    for step, (images, labels) in enumerate(batches):
-        _train_step(run, run.epoch * steps + step, images, labels, losses[step])
-        if (step + 1) % _CHECK_EVERY == 0 or step + 1 == steps:
-            first = step - step % _CHECK_EVERY
-            reporter.step(run.epoch + 1, step + 1, steps, _finite_mean(run, losses, first, step + 1))
+    batches = _Timed(shuffled)
+    rewind_step = config.method.rewind_step
+    skipped = max(0, rewind_step - epoch.number * steps) if epoch.round else 0
+    for number, (images, labels) in enumerate(batches):
+        step = epoch.number * steps + number
+        if number < skipped:
+            continue
+        if step == rewind_step and not epoch.round and len({one.round for one in run.plan}) > 1:
+            run.rewind = {name: value.clone() for name, value in run.model.state_dict().items()}
+        if record_every and (run.epoch * steps + number) % record_every == 0:
+            _record(run, run.epoch * steps + number)
+        train_step(run, epoch, step, images, labels, losses[number])
+        if (number + 1) % _CHECK_EVERY == 0 or number + 1 == steps:
+            first = max(number - number % _CHECK_EVERY, skipped)
+            mean = _finite_mean(run, losses, first, number + 1)
+            reporter.step(run.epoch + 1, number + 1, steps, mean)
     trained = time.perf_counter() - started
-    validation_loss, validation_accuracy = evaluate(run.model, run.data.validation)
     return {
         "epoch": run.epoch + 1,
-        "train_loss": float(losses.mean()),
-        "validation_loss": validation_loss,
-        "validation_accuracy": validation_accuracy,
+        "round": epoch.round + 1,
+        "train_loss": float(run.world.sum(losses)[skipped:].mean()),
+        "validation_loss": float("nan"),
+        "validation_accuracy": float("nan"),
         "sparsity": masks.sparsity(run.mask),
-        "lr": run.config.optimizer.lr * lr_factor(run.config, (run.epoch + 1) * steps - 1, steps),
-        "seconds": time.perf_counter() - started,
+        "exploration": mask_metrics(run)["exploration"],
+        "grown": run.changed,
+        "lr": config.optimizer.lr
+        * lr_factor((epoch.number + 1) * steps - 1, steps, epoch.epochs, config.warmup),
+        "seconds": trained,
         "data_share": batches.seconds / trained,
     }
 
 
-def _train_step(run: Run, step: int, images: Tensor, labels: Tensor, loss_out: Tensor) -> None:
-    """One update; afterwards pruned weights are exactly 0. The loss is written into `loss_out`."""
-    config = run.config
-    lr = config.optimizer.lr * lr_factor(config, step, run.steps_per_epoch)
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr
-
-    def closure() -> float:
-        run.optimizer.zero_grad()
-        loss = F.cross_entropy(run.model(images), labels, label_smoothing=config.label_smoothing)
-        loss.backward()  # type: ignore[no-untyped-call]
-        masks.apply_to_gradients(run.model, run.mask)
-        loss_out.copy_(loss.detach())
-        return loss_out  # type: ignore[return-value]  # torch's stubs say float, a tensor doesn't wait for a GPU
-
-    run.optimizer.step(closure)
-    masks.apply_to_weights(run.model, run.mask)
-    moment = Moment(step + 1, config.epochs * run.steps_per_epoch, run.steps_per_epoch)
-    changed = config.method.update_mask(
-        run.model, run.mask, moment, run.data.train.draw, generator_for(config.seed, "mask", step + 1)
-    )
-    if changed is not None:
-        masks.check(run.model, changed)
-        run.mask = changed
-        masks.apply_to_weights(run.model, run.mask)
-        masks.apply_to_state(run.optimizer, run.model, run.mask)
-
-
-def lr_factor(config: RunConfig, step: int, steps_per_epoch: int) -> float:
-    """Learning rate of a step (from 0) over its peak: linear warm-up, then half a cosine to 0."""
-    warmup, total = config.warmup * steps_per_epoch, config.epochs * steps_per_epoch
-    if step < warmup:
-        return (step + 1) / (math.floor(warmup) + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+def _record(run: Run, step: int) -> None:
+    if run.world.first:
+        save_snapshot(run.folder.path, step, checkpoint_of(run, {"step": step}))
 
 
 def _finite_mean(run: Run, losses: Tensor, first: int, end: int) -> float:
     """Mean of the latest losses; stops the run at the first one that isn't finite."""
-    bad = (~losses[first:end].isfinite()).nonzero()
+    latest = run.world.sum(losses[first:end])
+    bad = (~latest.isfinite()).nonzero()
     if len(bad):
-        step = first + int(bad[0]) + 1
+        at = int(bad[0])
         good = f"{run.folder.last} has epoch {run.epoch}" if run.epoch else "no epoch was finished"
         raise UserError(
-            f"the loss became {float(losses[step - 1])} in epoch {run.epoch + 1}, step {step}; "
+            f"the loss became {float(latest[at])} in epoch {run.epoch + 1}, step {first + at + 1}; "
             f"last good checkpoint: {good}; choose a lower --lr or a longer --warmup, and another --output"
         )
-    return float(losses[first:end].mean())
-
-
-def evaluate(model: nn.Module, images: Images) -> tuple[float, float]:
-    """Mean cross-entropy (nats) and accuracy in evaluation mode, NaN for an empty set."""
-    training = model.training
-    model.eval()
-    loss = torch.zeros((), dtype=torch.float64, device=images.labels.device)
-    right = torch.zeros((), dtype=torch.int64, device=images.labels.device)
-    with torch.inference_mode():
-        for batch, labels in images.in_order(_EVALUATION_BATCH):
-            logits = model(batch)
-            loss += F.cross_entropy(logits, labels, reduction="sum")
-            right += (logits.argmax(1) == labels).sum()
-    model.train(training)
-    count = len(images) or math.nan
-    return float(loss) / count, int(right) / count
-
-
-def _final(run: Run) -> Checkpoint:
-    test_loss, test_accuracy = evaluate(run.model, run.data.test)
-    data, last = run.data, run.history[-1]
-    return Checkpoint(
-        architecture=run.config.model,
-        arguments=full_arguments(run.config.model, run.config.model_arguments(data.num_classes)),
-        state_dict=dict(run.model.state_dict()),
-        mask=run.mask,
-        data={
-            "name": data.name,
-            "mean": list(data.mean),
-            "std": list(data.std),
-            "num_classes": data.num_classes,
-            "sha256": data.sha256,
-            "selection": {
-                "split": "train",
-                "rule": "last epoch; held-out images are only reported",
-                "seed": run.config.seed,
-                "held_out": torch.from_numpy(data.held_out).to(torch.int32),
-            },
-        },
-        config=run.config.to_dict(data.name),
-        metrics={
-            "test_accuracy": test_accuracy,
-            "test_loss": test_loss,
-            "test_examples": len(data.test),
-            "validation_accuracy": last["validation_accuracy"],
-            "validation_loss": last["validation_loss"],
-            "train_loss": last["train_loss"],
-            "sparsity": last["sparsity"],
-            "kept_weights": masks.kept(run.mask),
-            "prunable_weights": sum(weight.numel() for weight in masks.prunable(run.model).values()),
-            "seconds": sum(record["seconds"] for record in run.history),
-        },
-        environment=environment(run.device),
-    )
+    return float(latest.mean())
 
 
 class _Timed:

@@ -68,22 +68,35 @@ def check(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
             )
 
 
-@torch.no_grad()
+class AppliedMask:
+    """A mask bound to a model's weights: what runs in every step, without looking anything up again."""
+
+    def __init__(self, model: nn.Module, mask: Mapping[str, Tensor]) -> None:
+        self.mask = dict(mask)
+        self._pruned = [(model.get_parameter(name), ~part) for name, part in mask.items()]
+
+    @torch.no_grad()
+    def to_weights(self) -> None:
+        """Set every pruned weight to exactly +0, NaN and infinities included."""
+        for weight, pruned in self._pruned:
+            weight.masked_fill_(pruned, 0)
+
+    @torch.no_grad()
+    def to_gradients(self) -> None:
+        """Set the gradient of every pruned weight to exactly 0."""
+        for weight, pruned in self._pruned:
+            if weight.grad is not None:
+                weight.grad.masked_fill_(pruned, 0)
+
+
 def apply_to_weights(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
-    """Set every pruned weight to exactly +0, NaN and infinities included."""
-    weights = dict(model.named_parameters())
-    for name, part in mask.items():
-        weights[name].masked_fill_(~part, 0)
+    """`AppliedMask.to_weights`, once."""
+    AppliedMask(model, mask).to_weights()
 
 
-@torch.no_grad()
 def apply_to_gradients(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
-    """Set the gradient of every pruned weight to exactly 0."""
-    weights = dict(model.named_parameters())
-    for name, part in mask.items():
-        gradient = weights[name].grad
-        if gradient is not None:
-            gradient.masked_fill_(~part, 0)
+    """`AppliedMask.to_gradients`, once."""
+    AppliedMask(model, mask).to_gradients()
 
 
 @torch.no_grad()

@@ -12,20 +12,26 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 class TrainingProgress:
     """A reporter for the loop; use it as a context manager."""
 
-    def __init__(self, epochs: int, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
-        self.epochs = epochs
+    def __init__(self, console: Console | None = None, silent: bool = False) -> None:
+        self.console = console or Console(stderr=True, quiet=silent)
+        self.epochs = 0
         self.saved_epochs = 0
+        self._noted: set[str] = set()
         self.bar = Progress(
-            TextColumn("[bold]epoch {task.fields[epoch]}/" + str(epochs)),
+            TextColumn("[bold]epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}, validation {task.fields[accuracy]}"),
+            TextColumn(
+                "loss {task.fields[loss]:.3f}, validation {task.fields[accuracy]}, "
+                "sparsity {task.fields[sparsity]}"
+            ),
             TextColumn("ETA"),
             TimeRemainingColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("", total=None, epoch=1, loss=float("nan"), accuracy="–")
+        self.task = self.bar.add_task(
+            "", total=None, epoch=1, epochs="–", loss=float("nan"), accuracy="–", sparsity="–"
+        )
 
     def __enter__(self) -> TrainingProgress:
         self.bar.start()
@@ -35,6 +41,17 @@ class TrainingProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.stop()
+
+    def begin(self, epochs: int) -> None:
+        """Learn how long the run is."""
+        self.epochs = epochs
+        self.bar.update(self.task, epochs=epochs)
+
+    def note(self, text: str) -> None:
+        """Print a remark, the first time that it's made."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self.console.print(f"note: {text}", highlight=False, soft_wrap=True)
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """Move the bar."""
@@ -47,11 +64,12 @@ class TrainingProgress:
         """Print the epoch's line."""
         self.saved_epochs = record["epoch"]
         accuracy = f"{100 * record['validation_accuracy']:.2f} %"
-        self.bar.update(self.task, accuracy=accuracy)
+        sparsity = f"{100 * record['sparsity']:.2f} %"
+        self.bar.update(self.task, accuracy=accuracy, sparsity=sparsity)
         self.console.print(
             f"epoch {record['epoch']}/{self.epochs}  loss {record['train_loss']:.4f}  "
             f"validation loss {record['validation_loss']:.4f}, accuracy {accuracy}  "
-            f"sparsity {100 * record['sparsity']:.2f} %  {record['seconds']:.0f} s",
+            f"sparsity {sparsity}  {record['seconds']:.0f} s",
             highlight=False,
             soft_wrap=True,
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from network_surfaces import network_surface
 
 from landscape.interpolate import interpolate_grid
 from landscape.sampling import Index, Sampler, adaptive, exact
@@ -175,6 +176,48 @@ def test_stated_error_holds_within_a_factor_of_two_at_kinks(seed: int) -> None:
     error, stated, width, _ = true_error(kinked(seed), 17, 0.02)
     assert error <= 2 * stated + 1e-7 * width
     assert error <= 2 * 0.02 * width
+
+
+def errors_at(counts: Sequence[int], losses: FloatArray) -> list[tuple[float, float]]:
+    """True and stated error, as shares of the loss range, of the last batch within each count."""
+    shape = (len(losses), len(losses[0]))
+    sampler = adaptive(*axes(*shape), 1e-12, counts[-1])
+    computed, found = np.zeros(shape, bool), []
+
+    def measure() -> tuple[float, float]:
+        filled = interpolate_grid(*axes(*shape), computed, losses)
+        return float(np.abs(filled - losses).max() / np.ptp(losses)), sampler.relative_error
+
+    for batch in sampler.batches(lambda wanted: np.array([losses[index] for index in wanted])):
+        found += [measure() for count in counts if computed.sum() <= count < computed.sum() + len(batch)]
+        for index in batch:
+            computed[index] = True
+    return [*found, measure()]
+
+
+@pytest.fixture(scope="module")
+def network_errors() -> FloatArray:
+    """True and stated, shape ``[surface, count, 2]``: 20 tiny networks at 60, 80 and 100 points."""
+    return np.array([errors_at((60, 80, 100), network_surface(seed, 25)) for seed in range(20)])
+
+
+def test_stated_error_covers_the_true_one_on_networks(network_errors: FloatArray) -> None:
+    true, stated = network_errors[..., 0], network_errors[..., 1]
+    assert (stated >= true).mean() >= 0.95
+    assert ((stated >= true).sum(axis=0) >= 18).all()
+    assert (stated >= 0.7 * true).all()
+
+
+def test_stated_error_is_not_loose_on_networks(network_errors: FloatArray) -> None:
+    ratio = np.median(network_errors[..., 1] / network_errors[..., 0], axis=0)
+    assert (ratio < 3.5).all()
+
+
+def test_true_error_falls_on_networks(network_errors: FloatArray) -> None:
+    first, second, third = np.median(network_errors[..., 0], axis=0)
+    assert second < first
+    assert third < second
+    assert third < 0.01
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (7, 3), (1, 9), (51, 1), (5, 40), (33, 33)])

@@ -18,77 +18,24 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from loop_helpers import CPU, SMALL, Silent, Stop, assert_same, fit
 from torch import nn
 
-from landscape.checkpoint_format import Checkpoint, decode
+from landscape.checkpoint_format import decode
 from landscape.errors import UserError
 from training import loop, masks
-from training.checkpoint import RunFolder
 from training.config import RunConfig, difference
 from training.data import TrainingData, generator_for, load_data
 from training.models import build_model
 from training.optimizers import OPTIMIZERS, SGD
+from training.schedule import Epoch, lr_factor
 from training.sparsity import Dense, Random
-from training.sparsity.base import Draw, Moment, SparsityMethod
-
-CPU = torch.device("cpu")
-SMALL = RunConfig(
-    widths=(4, 6, 8),
-    epochs=3,
-    batch_size=16,
-    warmup=0.5,
-    validation=0.1,
-    method=Random(0.7),
-    optimizer=SGD(0.1),
-)
-
-
-class Silent:
-    """A reporter that keeps what it hears."""
-
-    def __init__(self) -> None:
-        self.steps: list[tuple[int, int, int, float]] = []
-        self.records: list[dict[str, Any]] = []
-
-    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        self.steps.append((epoch, step, steps, loss))
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        self.records.append(record)
-
-
-class Stop(Silent):
-    """Interrupts after so many epochs, as Ctrl-C does."""
-
-    def __init__(self, epochs: int) -> None:
-        super().__init__()
-        self.left = epochs
-
-    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        if not self.left:
-            raise KeyboardInterrupt
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        self.left -= 1
+from training.sparsity.base import Moment, Situation, Source, SparsityMethod
 
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
     return load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
-
-
-def fit(config: RunConfig, data: TrainingData, path: Path, reporter: Any = None) -> Checkpoint:
-    folder = RunFolder(path, config.to_dict(data.name))
-    return loop.train(config, data, folder, CPU, reporter or Silent())
-
-
-def assert_same(first: Checkpoint, second: Checkpoint) -> None:
-    assert list(first.state_dict) == list(second.state_dict)
-    for name, tensor in first.state_dict.items():
-        assert torch.equal(tensor, second.state_dict[name]), name
-    assert all(torch.equal(part, second.mask[name]) for name, part in first.mask.items())
-    same = [key for key in first.metrics if key != "seconds"]
-    assert {key: first.metrics[key] for key in same} == {key: second.metrics[key] for key in same}
 
 
 def test_it_learns_and_the_checkpoint_says_all(data: TrainingData, tmp_path: Path) -> None:
@@ -197,18 +144,21 @@ def test_damaged_or_foreign_state_is_refused(data: TrainingData, tmp_path: Path)
 class Shuffling(SparsityMethod):
     """A dynamic method for the test: a new random mask after every fourth step."""
 
-    def init_mask(self, model: nn.Module, draw: Draw, generator: torch.Generator) -> masks.Mask:
-        images, labels = draw(8, generator)
+    def init_mask(self, model: nn.Module, source: Source, generator: torch.Generator) -> masks.Mask:
+        images, labels = source.draw(8, generator)
         assert images.shape == (8, 3, 8, 8)
         assert labels.shape == (8,)
-        return Random(0.5).init_mask(model, draw, generator)
+        return Random(0.5).init_mask(model, source, generator)
 
-    def update_mask(
-        self, model: nn.Module, mask: masks.Mask, moment: Moment, draw: Draw, generator: torch.Generator
-    ) -> masks.Mask | None:
+    def update_due(self, moment: Moment) -> bool:
         assert moment.steps == 15
         assert moment.steps_per_epoch == 5
-        return self.init_mask(model, draw, generator) if moment.step % 4 == 0 else None
+        return moment.step % 4 == 0
+
+    def update_mask(self, now: Situation) -> list[masks.Mask]:
+        now.memory["times"] = now.memory.get("times", 0) + 1
+        assert now.memory["times"] == now.moment.step // 4 + 1  # the memory is kept over interruptions
+        return [self.init_mask(now.model, now.source, now.generator)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,19 +192,18 @@ def test_pruned_weights_are_zero_after_every_step(
 ) -> None:
     """Exactly, and without momentum; while the mask stays, the gradient is zero there too."""
     seen = []
-    original = loop._train_step
+    original = loop.train_step
 
     def watched(run: loop.Run, *rest: Any) -> None:
-        before = run.mask
         original(run, *rest)
         for name, mask in run.mask.items():
             parameter = run.model.get_parameter(name)
             assert parameter.grad is not None
             seen.append(not parameter[~mask].any())
             seen.append(not run.optimizer.state[parameter]["momentum_buffer"][~mask].any())
-            seen.append(not parameter.grad[~before[name]].any())
+            seen.append(not parameter.grad[~mask].any())
 
-    monkeypatch.setattr(loop, "_train_step", watched)
+    monkeypatch.setattr(loop, "train_step", watched)
     fit(config, data, tmp_path)
     assert len(seen) == 3 * 5 * 20 * config.epochs
     assert all(seen)
@@ -264,15 +213,15 @@ def test_each_epoch_has_its_own_order(
     data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = []
-    original = loop._train_step
+    original = loop.train_step
 
     def watched(
-        run: loop.Run, step: int, images: torch.Tensor, batch: torch.Tensor, out: torch.Tensor
+        run: loop.Run, epoch: Epoch, step: int, images: torch.Tensor, batch: torch.Tensor, out: torch.Tensor
     ) -> None:
         labels.extend(batch.tolist())
-        original(run, step, images, batch, out)
+        original(run, epoch, step, images, batch, out)
 
-    monkeypatch.setattr(loop, "_train_step", watched)
+    monkeypatch.setattr(loop, "train_step", watched)
     fit(SMALL, data, tmp_path)
     epochs = [labels[72 * epoch : 72 * epoch + 72] for epoch in range(3)]
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
@@ -322,14 +271,13 @@ def test_against_a_plain_loop(data: TrainingData, tmp_path: Path) -> None:
 
 
 def test_schedule() -> None:
-    config = dataclasses.replace(SMALL, epochs=10, warmup=2)
-    factors = [loop.lr_factor(config, step, 10) for step in range(100)]
+    factors = [lr_factor(step, 10, epochs=10, warmup=2) for step in range(100)]
     assert max(factors) == factors[20] == 1
     assert all(later > earlier for earlier, later in itertools.pairwise(factors[:21]))
     assert all(later < earlier for earlier, later in itertools.pairwise(factors[20:]))
     assert factors[60] == pytest.approx(0.5)
     assert 0 < factors[99] < 1e-3
-    no_warmup = [loop.lr_factor(dataclasses.replace(config, warmup=0), step, 10) for step in range(100)]
+    no_warmup = [lr_factor(step, 10, epochs=10, warmup=0) for step in range(100)]
     assert no_warmup[0] == 1
     assert no_warmup[50] == pytest.approx(0.5)
 
@@ -340,7 +288,7 @@ def test_dynamic_masks_and_their_resumption(data: TrainingData, tmp_path: Path) 
     for name, mask in whole.mask.items():
         assert (whole.state_dict[name][~mask] == 0).all()
     start = Random(0.5).init_mask(
-        build_model("resnet20", widths=(4, 6, 8)), data.train.draw, generator_for(0, "x")
+        build_model("resnet20", widths=(4, 6, 8)), data.train, generator_for(0, "x")
     )
     assert any(not torch.equal(start[name], mask) for name, mask in whole.mask.items() if name in start)
     with pytest.raises(KeyboardInterrupt):

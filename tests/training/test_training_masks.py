@@ -12,13 +12,31 @@ from landscape.errors import UserError
 from training import masks
 from training.models import build_model
 from training.sparsity import METHODS, Dense, Random
+from training.sparsity.base import MaskedMethod
 from training.sparsity.distribution import DENSITIES, layer_counts
 
 SMALL = {"a": (10, 10), "b": (100, 100), "c": (10, 100)}
 
 
-def no_draw(count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    raise AssertionError("a data-free method looked at data")
+class NoSource:
+    """Images that nothing may look at."""
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        raise AssertionError("a data-free method looked at data")
+
+    draw_balanced = draw
+
+
+class Noise:
+    """Images of noise in four classes."""
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.randn(count, 3, 8, 8, generator=generator), torch.arange(count) % 4
+
+    def draw_balanced(
+        self, per_class: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.draw(4 * per_class, generator)
 
 
 @pytest.mark.parametrize(
@@ -70,15 +88,11 @@ def test_counts_are_exact(shapes: list[tuple[int, ...]], sparsity: float, distri
     """The total is exact, no layer overflows, and each count is next to its ideal value."""
     named = {f"layer{number}": shape for number, shape in enumerate(shapes)}
     total = sum(math.prod(shape) for shape in shapes)
-    try:
-        counts = layer_counts(named, sparsity, distribution)
-    except UserError as error:
-        assert "leaves no weight" in str(error)  # noqa: PT017
-        return
+    counts = layer_counts(named, sparsity, distribution)
     ideal = DENSITIES[distribution](named, 1 - sparsity)
     assert sum(counts.values()) == round((1 - sparsity) * total)
     for name, shape in named.items():
-        assert 0 < counts[name] <= math.prod(shape)
+        assert 0 <= counts[name] <= math.prod(shape)
         assert abs(counts[name] - ideal[name] * math.prod(shape)) < 1 + 1e-6
 
 
@@ -99,7 +113,7 @@ def test_random_mask(distribution: str) -> None:
 
     def draw_mask(seed: int) -> masks.Mask:
         method = Random(sparsity=0.9, distribution=distribution)
-        return method.init_mask(model, no_draw, torch.Generator().manual_seed(seed))
+        return method.init_mask(model, NoSource(), torch.Generator().manual_seed(seed))
 
     mask, again, other = draw_mask(1), draw_mask(1), draw_mask(2)
     masks.check(model, mask)
@@ -122,7 +136,7 @@ def test_prunable_are_convolutions_and_linear_layers_only() -> None:
 
 def test_applying_touches_nothing_else() -> None:
     model = build_model("resnet20")
-    mask = Random(0.9).init_mask(model, no_draw, torch.Generator().manual_seed(0))
+    mask = Random(0.9).init_mask(model, NoSource(), torch.Generator().manual_seed(0))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     model(torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))).sum().backward()
     optimizer.step()
@@ -157,9 +171,42 @@ def test_wrong_masks_are_refused() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_keeps_the_contract(name: str) -> None:
-    model = build_model("resnet20")
+    """Masks of prunable weights, the asked sparsity or a stated other one, the model and torch as they were."""
+    model = build_model("resnet20", num_classes=4, widths=(4, 6, 8))
+    random_state = torch.random.get_rng_state()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    mask = METHODS[name]().init_mask(model, no_draw, torch.Generator().manual_seed(0))
+    method = METHODS[name]()
+    mask = method.init_mask(model, Noise(), torch.Generator().manual_seed(0))
+    again = method.init_mask(model, Noise(), torch.Generator().manual_seed(0))
+    assert all(torch.equal(part, again[key]) for key, part in mask.items())
     masks.check(model, mask)
+    assert torch.equal(random_state, torch.random.get_rng_state())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert model.training
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
-    assert (masks.sparsity(mask) == 0) == (METHODS[name] is Dense)
+    if isinstance(method, MaskedMethod):
+        assert list(mask) == list(masks.prunable(model))
+        assert masks.sparsity(mask) == pytest.approx(STARTS.get(name, method.sparsity), abs=1e-3)
+        with pytest.raises(UserError, match="sparsity 1"):
+            METHODS[name](sparsity=1.0)  # type: ignore[call-arg]
+    else:
+        assert method == Dense()
+        assert not mask
+
+
+STARTS = {"lt": 0.0, "magnitude": 0.0, "mest_ems": 0.85}
+"""Sparsity of the first mask where it isn't the one asked for (0.9)."""
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method is not Dense])
+def test_layers_that_stay_dense(name: str) -> None:
+    model = build_model("resnet20", num_classes=4, widths=(4, 6, 8), shortcut="B")
+    method = METHODS[name](sparsity=0.5, keep_dense=("first", "last", "shortcut"))  # type: ignore[call-arg]
+    mask = method.init_mask(model, Noise(), torch.Generator().manual_seed(0))
+    left_out = set(masks.prunable(model)) - set(mask)
+    assert left_out == {
+        "conv1.weight",
+        "layer2.0.shortcut.0.weight",
+        "layer3.0.shortcut.0.weight",
+        "linear.weight",
+    }

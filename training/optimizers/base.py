@@ -1,9 +1,14 @@
 """The contract of an optimizer.
 
 One frozen dataclass per file, whose fields are the hyper-parameters; `build` gives a plain
-``torch.optim.Optimizer``. The loop calls ``step(closure)`` and never asks which one it is: the closure zeroes
-the gradients, computes loss and gradients of the batch at the present weights, masks the gradients and
-returns the loss. SGD calls it once, methods that look at a perturbed point as often as they need.
+``torch.optim.Optimizer``. The loop calls ``step(closure)`` and never asks which one it is.
+
+``closure(sync=True)`` zeroes the gradients, computes loss and gradients of the whole batch at the present
+weights, masks the gradients where `OptimizerConfig.masks_gradients` says so, and returns the loss, a tensor
+of its own each time. ``sync=False``, which only SAM's perturbation "process" asks for, keeps the gradients to
+this process's part of the batch. SGD and S2-SAM call it once per step, SAM and ASAM twice; ``step`` returns
+the loss of the first call. Afterwards the loop sets pruned weights to 0, and when the mask changes it zeroes
+the pruned positions of every tensor in ``state[weight]``, of the optimizer and of those it wraps as ``base``.
 """
 
 from __future__ import annotations
@@ -27,6 +32,11 @@ class OptimizerConfig(ABC):
     """
 
     lr: float = 0.1
+
+    @property
+    def masks_gradients(self) -> bool:
+        """Whether the closure sets the gradients of pruned weights to 0."""
+        return True
 
     @abstractmethod
     def build(self, model: nn.Module) -> torch.optim.Optimizer:

@@ -43,7 +43,7 @@ def keep_top(scores: Mapping[str, Tensor], sparsity: float, ranking: Ranking = "
         return {name: top(score, counts[name]) for name, score in scores.items()}
     flat = torch.cat([score.reshape(-1) for score in scores.values()])
     chosen = top(flat, round((1 - sparsity) * flat.numel()))
-    parts = chosen.split([score.numel() for score in scores.values()])
+    parts = torch.split(chosen, [score.numel() for score in scores.values()])
     return {name: part.reshape(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
 
 

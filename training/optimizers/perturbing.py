@@ -1,0 +1,186 @@
+"""What SAM and S2-SAM share: an optimizer around another one, which looks at a point beside the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from landscape.errors import UserError
+from training.optimizers.ascent import Adaptive, ascent
+from training.optimizers.flat import Flat
+
+Schedule = Literal["constant", "sqrt"]
+Restore = Literal["copy", "subtract"]
+Closure = Callable[..., Any]
+
+
+class Perturbing(torch.optim.Optimizer):
+    """A ``torch.optim.Optimizer`` around `base`, whose parameter groups are its own.
+
+    Parameters
+    ----------
+    base
+        The optimizer that makes the steps.
+    rho
+        Length of the perturbation, over all parameters together.
+    rho_schedule, rho_c
+        "constant" keeps `rho`; "sqrt" takes ``sqrt(rho_c / t)`` in its place in step t = 1, 2, ….
+    restore
+        "copy" brings the exact weights back; "subtract" takes the perturbation away again, which leaves
+        rounding residue and needs no copy of the weights.
+
+    Raises
+    ------
+    UserError
+        When an option isn't one of its values.
+    """
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        rho: float,
+        *,
+        rho_schedule: Schedule = "constant",
+        rho_c: float | None = None,
+        restore: Restore = "copy",
+    ) -> None:
+        if not 0 <= rho < math.inf:
+            raise UserError(f"rho {rho}: expected a finite number of at least 0")
+        one_of("rho_schedule", rho_schedule, ("constant", "sqrt"))
+        one_of("restore", restore, ("copy", "subtract"))
+        if (rho_schedule == "sqrt") != (rho_c is not None):
+            raise UserError(
+                f"rho_c {rho_c} with rho_schedule {rho_schedule!r}: sqrt needs c, constant takes none"
+            )
+        if rho_c is not None and not 0 < rho_c < math.inf:
+            raise UserError(f"rho_c {rho_c}: expected a finite number above 0")
+        self.base = base
+        self.rho, self.rho_schedule, self.rho_c, self.restore = rho, rho_schedule, rho_c, restore
+        self.steps = 0
+        super().__init__(base.param_groups, base.defaults)
+        self._begin_anew()
+
+    @property
+    def radius(self) -> float:
+        """Length of the next perturbation."""
+        return self.rho if self.rho_c is None else math.sqrt(self.rho_c / (self.steps + 1))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next steps depend on, `base` included."""
+        return {**super().state_dict(), "base": self.base.state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict` of the same class; raises UserError for another optimizer's."""
+        own = dict(state_dict)
+        if not {"base", "steps"} <= own.keys():
+            raise UserError(
+                f"optimizer state with {', '.join(own)}: {type(self).__name__} needs base and steps too; "
+                f"load another optimizer's state into .base"
+            )
+        self.base.load_state_dict(own.pop("base"))
+        self.steps = own.pop("steps")
+        super().load_state_dict(own)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A learning-rate scheduler puts a `step` of this instance there.
+        return {key: value for key, value in vars(self).items() if not key.startswith("_") and key != "step"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.param_groups = self.base.param_groups  # the very list: a learning rate set here is the base's
+        self._saved: Flat | None = None
+        self._inside = False
+
+    def _parameters(self) -> list[Tensor]:
+        return [one for group in self.param_groups for one in group["params"] if one.requires_grad]
+
+    @contextmanager
+    def _moved(self, params: list[Tensor], direction: list[Tensor]) -> Iterator[None]:
+        """Inside, `params` are at ``w + radius * direction``; afterwards at w again, whatever happens."""
+        self._check_not_inside()
+        radius = self.radius if direction else 0.0
+        self._inside = True
+        try:
+            if radius == 0:
+                yield
+                return
+            saved = self._save(params)
+            try:
+                with torch.no_grad():
+                    torch._foreach_add_(params, direction, alpha=radius)
+                if saved:  # the direction's memory may go before the new gradient needs some
+                    direction = []
+                    self._release_direction()
+                yield
+            finally:
+                with torch.no_grad():
+                    if saved:
+                        torch._foreach_copy_(params, saved)
+                    else:
+                        torch._foreach_sub_(params, direction, alpha=radius)
+                        self._release_direction()
+        finally:
+            self._inside = False
+
+    def _save(self, params: list[Tensor]) -> list[Tensor]:
+        """A copy of the weights, in memory kept for it; empty where they are restored without."""
+        if self.restore == "subtract":
+            return []
+        if self._saved is None or not self._saved.fits(params):
+            self._saved = Flat(params)
+        with torch.no_grad():
+            torch._foreach_copy_(self._saved.parts, params)
+        return self._saved.parts
+
+    def _release_direction(self) -> None:
+        """The direction handed to `_moved` is not needed any more."""
+
+    def _two_passes(
+        self, first: Closure, second: Closure, adaptive: Adaptive, frozen: AbstractContextManager[None]
+    ) -> Any:
+        """SAM's gradient in ``.grad``: `second`'s, up the gradient of `first`, whose loss is returned."""
+        self._check_not_inside()
+        with torch.enable_grad():
+            loss = first()
+        params = [one for one in self._parameters() if one.grad is not None]
+        gradients = [one.grad for one in params if one.grad is not None]
+        for one in params:
+            one.grad = None  # the direction takes its memory, so zeroing gradients must not reach it
+        with torch.enable_grad(), frozen, self._moved(params, ascent(gradients, params, adaptive)):
+            del gradients
+            second()
+        return loss
+
+    def _check_not_inside(self) -> None:
+        if self._inside:
+            raise UserError(
+                f"{type(self).__name__}: the weights are perturbed; step after leaving that block"
+            )
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch-norm layers inside normalize as before, but their running statistics stay as they are."""
+    layers = [one for one in model.modules() if isinstance(one, _BatchNorm) and one.track_running_stats]
+    try:
+        for layer in layers:
+            layer.track_running_stats = False
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
+
+
+def one_of(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise UserError unless the option's value is one of its choices."""
+    if value not in choices:
+        raise UserError(f"{name} {value!r}: expected {' or '.join(choices)}")

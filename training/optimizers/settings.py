@@ -1,0 +1,40 @@
+"""The settings that SAM and S2-SAM share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from training.optimizers.perturbing import Restore, Schedule
+from training.optimizers.sgd import SGD
+
+
+@dataclass(frozen=True)
+class PerturbingConfig(SGD):
+    """SGD with gradients taken at a perturbed point.
+
+    Attributes
+    ----------
+    rho
+        Length of the perturbation, over all weights together; published: 0.05 for CIFAR (ASAM 0.5), 1 for
+        ImageNet.
+    rho_schedule
+        constant, or sqrt: the square root of rho_c / t in step t, in place of rho.
+    rho_c
+        The c of the sqrt schedule.
+    perturb_pruned
+        Leave the gradients of pruned weights as they are, so that they are perturbed too (as the released
+        code of S2-SAM does).
+    restore
+        copy: the weights come back exactly; subtract: with rounding residue (the released code).
+    """
+
+    rho: float = 0.05
+    rho_schedule: Schedule = "constant"
+    rho_c: float | None = None
+    perturb_pruned: bool = False
+    restore: Restore = "copy"
+
+    @property
+    def masks_gradients(self) -> bool:
+        """Whether the closure sets the gradients of pruned weights to 0."""
+        return not self.perturb_pruned

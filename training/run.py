@@ -1,0 +1,182 @@
+"""A training in progress: everything that changes during it, from its start or from ``last.pt``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import UserError
+from training import masks
+from training.checkpoint import RunFolder
+from training.config import RunConfig
+from training.data import TrainingData, generator_for
+from training.distributed import World
+from training.masks import AppliedMask, Mask
+from training.models import build_model
+from training.schedule import Epoch, plan
+from training.sparsity.base import MaskedMethod
+
+
+@dataclass
+class Run:
+    """What a run is and where it stands.
+
+    Attributes
+    ----------
+    forward
+        What is called in training: the model, compiled or shared between processes where that is asked for.
+    ever_active
+        By name, the weights that some mask of this run kept.
+    changed
+        Weights that masks of the present epoch grew.
+    memory
+        The method's own state.
+    rewind
+        The model's state that later rounds start from, once it is reached; empty for methods of one round.
+    epoch
+        Epochs done, over all rounds.
+    notes
+        Remarks for whoever watches, each made once.
+    """
+
+    config: RunConfig
+    data: TrainingData
+    folder: RunFolder
+    device: torch.device
+    world: World
+    model: nn.Module
+    forward: Callable[[Tensor], Tensor]
+    optimizer: torch.optim.Optimizer
+    applied: AppliedMask
+    ever_active: Mask
+    changed: int = 0
+    memory: dict[str, Any] = field(default_factory=dict)
+    rewind: dict[str, Tensor] = field(default_factory=dict)
+    epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def mask(self) -> Mask:
+        """The present mask."""
+        return self.applied.mask
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one epoch."""
+        return math.ceil(len(self.data.train) / self.config.batch_size)
+
+    @cached_property
+    def plan(self) -> list[Epoch]:
+        """All epochs of the run."""
+        method = self.config.method
+        return plan(method.round_epochs(self.config.epochs), method.rewind_step, self.steps_per_epoch)
+
+    def use(self, mask: Mask) -> None:
+        """Make `mask` the present one: weights and optimizer state outside it become 0.
+
+        Raises
+        ------
+        UserError
+            When a layer would be left empty and the method's settings forbid that.
+        """
+        masks.check(self.model, mask)
+        mask = self.world.agree(mask)
+        empty = masks.empty_layers(mask)
+        if empty and isinstance(self.config.method, MaskedMethod):
+            text = f"no weight is kept in {', '.join(empty)}"
+            if self.config.method.empty_layers == "fail":
+                raise UserError(f"{text}; choose a lower --sparsity, another method, or --empty-layers warn")
+            if text not in self.notes:
+                self.notes.append(text)
+        self.changed += sum(
+            int((part & ~self.mask[name]).sum()) for name, part in mask.items() if name in self.mask
+        )
+        for name, part in mask.items():
+            self.ever_active[name] = self.ever_active[name] | part if name in self.ever_active else part.clone()
+        self.applied = AppliedMask(self.model, mask)
+        self.applied.to_weights()
+        masks.apply_to_state(self.optimizer, self.model, mask)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that going on needs, after a whole epoch."""
+        state = {
+            "epoch": self.epoch,
+            "history": self.history,
+            "notes": self.notes,
+            "model": self.model.state_dict(),
+            "mask": self.mask,
+            "ever_active": self.ever_active,
+            "memory": self.memory,
+            "rewind": self.rewind,
+            "optimizer": self.optimizer.state_dict(),
+            "data_sha256": self.data.sha256,
+        }
+        if self.config.method.gradient == "last":
+            state["gradients"] = self.gradients()
+        return state
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The gradients that the masked weights hold at present."""
+        found = {name: self.model.get_parameter(name).grad for name in self.mask}
+        return {name: gradient for name, gradient in found.items() if gradient is not None}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a saved state.
+
+        Raises
+        ------
+        UserError
+            When the state is of other data.
+        """
+        if state["data_sha256"] != self.data.sha256:
+            raise UserError(
+                f"{self.folder.path}: the run was started with other {self.data.name} images or another order"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.applied = AppliedMask(self.model, state["mask"])
+        self.ever_active, self.memory, self.rewind = state["ever_active"], state["memory"], state["rewind"]
+        self.epoch, self.history, self.notes = state["epoch"], state["history"], state["notes"]
+        for name, gradient in state.get("gradients", {}).items():
+            self.model.get_parameter(name).grad = gradient
+
+
+def start_run(
+    config: RunConfig,
+    data: TrainingData,
+    folder: RunFolder,
+    device: torch.device,
+    world: World,
+    compiled: bool,
+) -> Run:
+    """Fresh weights and the method's first mask."""
+    with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
+        torch.manual_seed(generator_for(config.seed, "weights").initial_seed())
+        model = build_model(config.model, **config.model_arguments(data.num_classes))
+    model = model.to(device).to(memory_format=torch.channels_last)
+    mask = config.method.init_mask(model, data.train, generator_for(config.seed, "mask"))
+    forward: Callable[[Tensor], Tensor] = world.forward(model, device)
+    if compiled:
+        forward = torch.compile(forward)
+    run = Run(
+        config,
+        data,
+        folder,
+        device,
+        world,
+        model,
+        forward,
+        config.optimizer.build(model),
+        AppliedMask(model, {}),
+        ever_active={},
+    )
+    run.use(mask)
+    run.plan  # noqa: B018  # bad settings must be noticed before anything is written
+    return run

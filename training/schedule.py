@@ -1,0 +1,57 @@
+"""Learning rate over a training, and the plan of a run that trains in rounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from landscape.errors import UserError
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch of a run.
+
+    Attributes
+    ----------
+    round, number, epochs
+        Its round, its number in that round (both from 0), and the epochs of the round's schedule.
+    opens_round
+        Whether a round after the first begins with it.
+    """
+
+    round: int
+    number: int
+    epochs: int
+    opens_round: bool = False
+
+
+def plan(round_epochs: Sequence[int], rewind_step: int, steps_per_epoch: int) -> list[Epoch]:
+    """All epochs of a run in order; rounds after the first begin in the epoch that holds `rewind_step`.
+
+    Raises
+    ------
+    UserError
+        When a round has no epoch, or would be rewound to its end or beyond.
+    """
+    if min(round_epochs) < 1:
+        raise UserError(f"rounds of {list(round_epochs)} epochs: expected at least 1 each")
+    if rewind_step and rewind_step >= min(round_epochs) * steps_per_epoch:
+        raise UserError(
+            f"rewinding to step {rewind_step}: the shortest round has only "
+            f"{min(round_epochs) * steps_per_epoch} steps; choose an earlier one"
+        )
+    epochs = []
+    for number, length in enumerate(round_epochs):
+        start = rewind_step // steps_per_epoch if number else 0
+        epochs += [Epoch(number, one, length, number > 0 and one == start) for one in range(start, length)]
+    return epochs
+
+
+def lr_factor(step: int, steps_per_epoch: int, epochs: int, warmup: float) -> float:
+    """Learning rate of a step (from 0) over its peak: linear warm-up, then half a cosine to 0."""
+    rising, total = warmup * steps_per_epoch, epochs * steps_per_epoch
+    if step < rising:
+        return (step + 1) / (math.floor(rising) + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / (total - rising)))

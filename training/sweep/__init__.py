@@ -1,0 +1,1 @@
+"""A matrix of trainings: each a subprocess of its own, resumable, with one table of results."""

@@ -1,0 +1,218 @@
+"""The command ``python -m training.sweep``: a spec to finished runs and one table of their results."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from landscape.errors import UserError, exit_with
+from training.sweep.display import Display
+from training.sweep.estimate import parse_duration
+from training.sweep.plan import SPECS, Overrides, Plan, load_plan
+from training.sweep.planned import PlannedRun
+from training.sweep.schedule import Limits, Sweep
+from training.sweep.status import Runs
+from training.sweep.table import rows, show_table, table_path, write_table
+
+TRAINING = (sys.executable, "-m", "training")
+
+SHIPPED = ", ".join(sorted(path.stem for path in SPECS.glob("*.toml")))
+
+HELP = f"""Train a matrix of methods, sparsities, optimizers and seeds, each in a process of its own.
+
+The spec is a TOML file or the name of one that is shipped: {SHIPPED}.
+Finished runs are skipped and interrupted ones go on when the same command is given again. The folder gets one
+folder per run and results.csv, rewritten after each run.
+"""
+
+EPILOGUE = """Examples:
+
+python -m training.sweep figure3-mini --dry-run
+
+python -m training.sweep figure3-mini --data npz:cifar10.npz --jobs 2 --time-budget 45m
+
+python -m training.sweep --table results/mini/runs
+
+Exit codes: 0 all finished, 1 some runs failed, 2 bad input, 3 the time budget ended it, 130 stopped.
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says about a sweep.
+
+    Attributes
+    ----------
+    output
+        Folder of the runs and the table; the spec's by default.
+    only
+        Only runs whose name fits this pattern, like "*-grasp-*".
+    seeds
+        Instead of the spec's.
+    data
+        Instead of the spec's: cifar10, cifar100, sample, npz:PATH or imagefolder:PATH.
+    data_root
+        Folder that holds cifar-10-batches-py or cifar-100-python; ./data by default.
+    download
+        Let torchvision download CIFAR when it isn't there.
+    device
+        auto takes a GPU when there is one; all jobs share it.
+    jobs
+        Runs at a time; each gets its share of the CPU cores.
+    time_budget
+        As 45m, 2h or 1h30m: no run starts that can't be expected to end in time, running ones are stopped
+        at the end, and keep their last epoch.
+    keep_state
+        Keep last.pt of finished runs.
+    dry_run
+        Only print the runs and where they stand.
+    table
+        Only rewrite and print the table of this folder.
+    """
+
+    output: Annotated[Path | None, Parameter(alias="-o")] = None
+    only: str | None = None
+    seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = ()
+    data: str | None = None
+    data_root: Path | None = None
+    download: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    jobs: int = 1
+    time_budget: str | None = None
+    keep_state: bool = False
+    dry_run: bool = False
+    table: Path | None = None
+
+
+def main(arguments: Sequence[str] | None = None, training: Sequence[str] = TRAINING) -> None:
+    """Run the command and leave with its exit code; `training` starts the command of one run."""
+    app = App(
+        name="python -m training.sweep",
+        help=HELP,
+        help_epilogue=EPILOGUE,
+        version_flags=[],
+        default_parameter=Parameter(negative=""),
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,  # it would exit without a word
+    )
+
+    @app.default
+    def command(
+        spec: str | None = None,
+        *,
+        options: Annotated[Options, Parameter(name="*")] = Options(),
+    ) -> int:
+        """Run a sweep.
+
+        Parameters
+        ----------
+        spec
+            A .toml file, or the name of a shipped spec.
+        """
+        if (spec is None) == (options.table is None):
+            raise UserError("expected either a spec or --table FOLDER; see --help")
+        return run(spec, options, training) if spec is not None else table_only(options.table)
+
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        exit_with(UserError(f"{error} See python -m training.sweep --help"))
+    except UserError as error:
+        exit_with(error)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
+    if code:
+        raise SystemExit(code)
+
+
+def table_only(root: Path | None) -> int:
+    """Rewrite and print the table of a folder."""
+    if root is None or not root.is_dir():
+        raise UserError(f"no folder {root}; name one that a sweep has written")
+    runs = Runs(root)
+    write_table(runs)
+    show_table(rows(runs, (), {}), Console())
+    print(f"table: {table_path(root)}")
+    return 0
+
+
+def run(spec: str, options: Options, training: Sequence[str]) -> int:
+    """Run a spec's sweep and return the exit code."""
+    plan = load_plan(spec, Overrides(options.output, options.seeds or None, options.data))
+    chosen = [run for run in plan.runs if options.only is None or fnmatchcase(run.name, options.only)]
+    if not chosen:
+        raise UserError(f"--only {options.only!r} fits none of {len(plan.runs)} runs, as {plan.runs[0].name}")
+    if options.jobs < 1:
+        raise UserError(f"jobs {options.jobs}: expected 1 or more")
+    budget = math.inf if options.time_budget is None else parse_duration(options.time_budget)
+    runs = Runs(plan.output)
+    if options.dry_run:
+        _show(runs, plan, chosen, {})
+        return 0
+    limits = Limits(options.jobs, time.monotonic() + budget, options.keep_state)
+    with Display(len(chosen)) as display:
+        sweep = Sweep(
+            runs, plan.runs, chosen, lambda one: _command(one, plan, options, training), limits, display
+        )
+        sweep.run()
+    _show(runs, plan, chosen, sweep.errors)
+    print(f"results: {table_path(plan.output)}")
+    return _ending(sweep, options)
+
+
+def _command(run: PlannedRun, plan: Plan, options: Options, training: Sequence[str]) -> list[str]:
+    """The command line of one run."""
+    threads = max(1, _cores() // options.jobs)
+    line = [*training, *run.arguments, f"--output={plan.output / run.name}"]
+    line += [f"--device={options.device}", f"--threads={threads}"]
+    if options.data_root is not None:
+        line.append(f"--data-root={options.data_root}")
+    return [*line, "--download"] if options.download else line
+
+
+def _cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _show(runs: Runs, plan: Plan, chosen: Sequence[PlannedRun], errors: dict[str, str]) -> None:
+    names = {run.name for run in chosen}
+    show_table([row for row in rows(runs, plan.runs, errors) if row["run"] in names], Console())
+
+
+def _ending(sweep: Sweep, options: Options) -> int:
+    """Say how to go on, and give the exit code."""
+    total, left = len(sweep.chosen), sweep.left
+    if sweep.signals:
+        print(
+            f"stopped: {left} of {total} runs are left; the same command goes on from there", file=sys.stderr
+        )
+        return 130
+    if left:
+        print(
+            f"time budget {options.time_budget}: {left} of {total} runs are left; the same command goes on "
+            "(a longer budget, where not even one run fits)",
+            file=sys.stderr,
+        )
+        return 3
+    if sweep.errors:
+        print(
+            f"{len(sweep.errors)} of {total} runs failed; the same command tries them again", file=sys.stderr
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What the folder of a run says about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from landscape.checkpoint_format import is_checkpoint
+from landscape.errors import UserError
+from training.checkpoint import load_dict
+from training.config import difference
+
+State = Literal["finished", "failed", "interrupted", "missing"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stands; `epochs` are saved, `metrics` are those of ``final.pt``."""
+
+    state: State
+    error: str = ""
+    epochs: int = 0
+    metrics: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+class Runs:
+    """The folder of a sweep's runs; results are read once, as loading many of them takes seconds."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._metrics: dict[str, tuple[int, Mapping[str, Any]]] = {}
+
+    def status(self, name: str, settings: Mapping[str, Any] | None = None) -> Status:
+        """Status of a run; "failed" when the folder holds one with other settings, or a damaged result."""
+        folder = self.root / name
+        try:
+            there = self.settings(name)
+            if there is None:
+                return Status("missing")
+            differences = difference(there, settings) if settings is not None else []
+            if differences:
+                text = f"{folder} holds another run: {'; '.join(differences)}"
+                return Status("failed", f"{text}; move it away or choose another --output")
+            epochs = saved_epochs(folder)
+            if not (folder / "final.pt").exists():
+                return Status("interrupted", epochs=epochs)
+            return Status("finished", epochs=epochs, metrics=self._result(name))
+        except UserError as error:
+            return Status("failed", str(error))
+
+    def settings(self, name: str) -> dict[str, Any] | None:
+        """What ``run.json`` says; None when there is none."""
+        file = self.root / name / "run.json"
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError(f"it holds a {type(content).__name__}, expected settings")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} can't be read: {error}; remove the run") from error
+        return content
+
+    def names(self) -> list[str]:
+        """All runs of the folder, of this sweep or another."""
+        return sorted(file.parent.name for file in self.root.glob("*/run.json"))
+
+    def _result(self, name: str) -> Mapping[str, Any]:
+        file = self.root / name / "final.pt"
+        changed = file.stat().st_mtime_ns
+        known = self._metrics.get(name)
+        if known is None or known[0] != changed:
+            content = load_dict(file)
+            metrics = content.get("metrics")
+            if not is_checkpoint(content) or not isinstance(metrics, dict):
+                raise UserError(f"{file} is no checkpoint with metrics; remove it")
+            known = self._metrics[name] = changed, metrics
+        return known[1]
+
+    def tidy(self, name: str, keep_state: bool) -> None:
+        """Remove what a finished run needs no more: its state, and what a kill has left half-written."""
+        folder = self.root / name
+        for file in folder.glob(".*.tmp"):
+            file.unlink(missing_ok=True)
+        if not keep_state:
+            (folder / "last.pt").unlink(missing_ok=True)
+
+
+def saved_epochs(folder: Path) -> int:
+    """Epochs that the log of a run has."""
+    try:
+        return (folder / "metrics.jsonl").read_bytes().count(b"\n")
+    except OSError:
+        return 0

@@ -1,0 +1,202 @@
+"""The table of a sweep: one row per run in ``results.csv``, always whole."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from landscape.errors import UserError
+from landscape.files import atomic_path
+from training.sweep.planned import PlannedRun
+from training.sweep.status import Runs, Status
+
+COLUMNS = (
+    "run",
+    "state",
+    "model",
+    "data",
+    "method",
+    "sparsity_asked",
+    "optimizer",
+    "seed",
+    "epochs",
+    "test_accuracy",
+    "test_accuracy_error",
+    "test_loss",
+    "validation_accuracy",
+    "sparsity",
+    "sparsity_overall",
+    "kept_weights",
+    "exploration",
+    "seconds",
+    "checkpoint",
+    "error",
+)
+"""``sparsity_asked`` is empty for dense runs; ``test_accuracy_error`` is the standard error over the test
+images; ``sparsity`` is the pruned share of the masked weights, ``sparsity_overall`` of all parameters;
+``exploration`` is the share of the masked tensors' weights that were ever kept; ``seconds`` are the
+training's own; ``checkpoint`` is relative to the table's folder. What a run doesn't know is empty."""
+
+_FROM_METRICS = (
+    "test_accuracy",
+    "test_loss",
+    "validation_accuracy",
+    "sparsity",
+    "sparsity_overall",
+    "kept_weights",
+    "exploration",
+    "seconds",
+)
+
+Row = dict[str, str]
+
+
+def table_path(root: Path) -> Path:
+    """Where the table of a folder of runs is."""
+    return root / "results.csv"
+
+
+def write_table(
+    runs: Runs, planned: Sequence[PlannedRun] = (), errors: Mapping[str, str] | None = None
+) -> None:
+    """Rewrite ``results.csv``: the planned runs, and those that other sweeps have in the same folder.
+
+    `errors` are those of this process' runs by name, empty for one that hasn't failed; of runs that aren't
+    named there, the table's own are taken over.
+    """
+    found = rows(runs, planned, errors or {})
+    with (
+        atomic_path(table_path(runs.root)) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+
+
+def rows(runs: Runs, planned: Sequence[PlannedRun], errors: Mapping[str, str]) -> list[Row]:
+    """The table's rows, in the order of model, data, method, optimizer, sparsity and seed."""
+    before = read_table(runs.root)
+    by_name = {run.name: run for run in planned}
+    found = []
+    for name in {*by_name, *before, *runs.names()}:
+        settings = by_name[name].settings if name in by_name else None
+        status = current(runs.status(name, settings), before.get(name, {}), errors.get(name))
+        found.append(_row(name, settings or _settings(runs, name), status, before.get(name, {})))
+    return sorted(found, key=_order)
+
+
+def current(status: Status, before: Row, error: str | None) -> Status:
+    """The folder's status, or the failure that this process or the table remembers of an unfinished run."""
+    if status.state in ("finished", "failed"):
+        return status
+    if error is None and before.get("state") == "failed":
+        error = before.get("error", "")
+    return Status("failed", error, status.epochs) if error else status
+
+
+def read_table(root: Path) -> dict[str, Row]:
+    """The rows of ``results.csv`` by run; empty when there is none.
+
+    Raises
+    ------
+    UserError
+        When the file is something else, which a sweep mustn't replace.
+    """
+    path = table_path(root)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if not {"run", "state"} <= set(reader.fieldnames or ()):
+                raise UserError(f"{path} is no table of a sweep; move it away or choose another --output")
+            return {row["run"]: row for row in reader}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} can't be read: {error}; move it away") from error
+
+
+def _settings(runs: Runs, name: str) -> Mapping[str, Any]:
+    try:
+        return runs.settings(name) or {}
+    except UserError:
+        return {}  # the row's error says it
+
+
+def _row(name: str, settings: Mapping[str, Any], status: Status, before: Row) -> Row:
+    method, optimizer = settings.get("method", {}), settings.get("optimizer", {})
+    asked = {
+        "model": settings.get("model"),
+        "data": settings.get("data"),
+        "method": method.get("name"),
+        "sparsity_asked": method.get("sparsity"),
+        "optimizer": optimizer.get("name"),
+        "seed": settings.get("seed"),
+        "epochs": settings.get("epochs"),
+    }
+    row = {key: _cell(value) if settings else before.get(key, "") for key, value in asked.items()}
+    row |= {key: _cell(status.metrics.get(key)) for key in _FROM_METRICS}
+    row |= {"run": name, "state": status.state, "error": status.error}
+    row["test_accuracy_error"] = _cell(_standard_error(status.metrics))
+    row["checkpoint"] = f"{name}/final.pt" if status.state == "finished" else ""
+    return {column: row[column] for column in COLUMNS}
+
+
+def _standard_error(metrics: Mapping[str, Any]) -> float | None:
+    accuracy, examples = metrics.get("test_accuracy"), metrics.get("test_examples")
+    if accuracy is None or not examples:
+        return None
+    return float((accuracy * (1 - accuracy) / examples) ** 0.5)
+
+
+def _cell(value: Any) -> str:
+    """Six significant digits; empty for what is missing or wasn't computed (NaN)."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _order(row: Row) -> tuple[str, str, str, str, float, int, str]:
+    return (
+        row["model"],
+        row["data"],
+        row["method"],
+        row["optimizer"],
+        float(row["sparsity_asked"] or 0),
+        int(row["seed"] or 0),
+        row["run"],
+    )
+
+
+def show_table(found: Sequence[Row], console: Console) -> None:
+    """Print rows compactly: what was asked, and what came out or what is in the way."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("run", "state"):
+        table.add_column(title, no_wrap=True)
+    for title in ("accuracy %", "sparsity %", "seconds"):
+        table.add_column(title, justify="right", no_wrap=True)
+    colours = {"finished": "green", "failed": "red", "interrupted": "yellow"}
+    for row in found:
+        accuracy, error = _percent(row["test_accuracy"]), _percent(row["test_accuracy_error"])
+        table.add_row(
+            row["run"],
+            f"[{colours.get(row['state'], 'dim')}]{row['state']}[/]",
+            f"{accuracy} ± {error}" if accuracy else "",
+            _percent(row["sparsity"]),
+            f"{float(row['seconds']):.0f}" if row["seconds"] else "",
+        )
+    console.width = max(console.width, 50 + max((len(row["run"]) for row in found), default=0))
+    console.print(table)
+    for row in found:
+        if row["error"]:
+            console.print(f"{row['run']}: {row['error']}", style="red", markup=False, soft_wrap=True)
+
+
+def _percent(share: str) -> str:
+    return f"{100 * float(share):.2f}" if share else ""
