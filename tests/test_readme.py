@@ -26,7 +26,8 @@ PAGES = sorted(
 
 SMALLER: dict[str, dict[str, str]] = {
     "landscape.surface": {"--points": "5", "--examples": "20", "--data": "sample"},
-    "training": {"--widths": "2 2 2"},
+    "training": {"--widths": "4 4 4"},
+    "training.sweep": {},
     "analysis.roughness": {},
     "landscape.viewer": {},
     "figures.compare": {},

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from landscape.errors import UserError, exit_with
+from training.config import Recipe, RunConfig, run_name
 from training.memory import restart_with_large_pages
-from training.config import Recipe, RunConfig
 from training.optimizers import OPTIMIZERS
 from training.sparsity import METHODS
 
@@ -128,7 +128,7 @@ def _choice(table: Mapping[str, type], text: str, group: Group) -> Any:
 
 def _flat(kind: type, group: Group) -> Any:
     """Each field of a dataclass as an option of its own."""
-    # cyclopts reads a text annotation in the class's module, which needn't know the types of inherited fields.
+    # cyclopts reads text annotations in the class's module, which needn't know types of inherited fields.
     vars(kind)["__init__"].__annotations__.update(get_type_hints(kind))
     return Annotated[kind, Parameter(name="*", group=group, show=bool(fields(kind)))]
 
@@ -174,9 +174,8 @@ def run(config: RunConfig, machine: Machine) -> None:
             machine.download,
             config.examples,
         )
-        folder = RunFolder(
-            machine.output or Path("runs") / _run_name(config, data.name), config.to_dict(data.name)
-        )
+        settings = config.to_dict(data.name)
+        folder = RunFolder(machine.output or Path("runs") / run_name(settings), settings)
         extras = Extras(world, machine.compile, machine.record_every)
         with TrainingProgress(silent=not world.first) as progress:
             try:
@@ -200,14 +199,6 @@ def _device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: this machine has no usable GPU; use --device cpu")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def _run_name(config: RunConfig, data_name: str) -> str:
-    settings = config.to_dict(data_name)
-    sparsity = settings["method"].get("sparsity")
-    level = [] if sparsity is None else [f"{sparsity:g}"]
-    parts = [config.model, data_name, settings["method"]["name"], *level, settings["optimizer"]["name"]]
-    return "-".join([*parts, f"seed{config.seed}"])
 
 
 def _print_result(path: Path, metrics: Mapping[str, Any]) -> None:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from landscape.errors import UserError
-from training.precision import Precision
 from training.optimizers import OPTIMIZERS, SGD, OptimizerConfig
+from training.precision import Precision
 from training.sparsity import METHODS, Dense, SparsityMethod
 
 
@@ -117,6 +117,14 @@ def _name(entry: object, table: Mapping[str, type]) -> str:
     """The entry's name in its table, or its class name for one that a user brought along."""
     names = [name for name, kind in table.items() if kind is type(entry)]
     return names[0] if names else type(entry).__qualname__
+
+
+def run_name(settings: Mapping[str, Any]) -> str:
+    """Name of a run and its folder, made of its settings: model-data-method-sparsity-optimizer-seedN."""
+    sparsity = settings["method"].get("sparsity")
+    level = [] if sparsity is None else [f"{sparsity:g}"]
+    parts = [settings["model"], settings["data"], settings["method"]["name"], *level]
+    return "-".join([*parts, settings["optimizer"]["name"], f"seed{settings['seed']}"])
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """This process's number and how many there are."""
+    """Number of this process and how many there are."""
 
     rank: int = 0
     size: int = 1
@@ -39,7 +39,7 @@ class World:
         return DistributedDataParallel(model, device_ids=ids)
 
     def part(self, batch: Tensor) -> Tensor:
-        """This process's part of a batch; all of a batch with fewer items than processes."""
+        """Part a batch that is this process's; all of one with fewer items than processes."""
         return batch if len(batch) < self.size else batch.tensor_split(self.size)[self.rank]
 
     def without_sync(self, forward: object) -> AbstractContextManager[None]:

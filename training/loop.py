@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -62,7 +62,7 @@ class Extras:
         Keep the weights after every so many steps; 0 keeps none.
     """
 
-    world: World = World()
+    world: World = field(default_factory=World)
     compiled: bool = False
     record_every: int = 0
 
@@ -73,7 +73,7 @@ def train(
     folder: RunFolder,
     device: torch.device,
     reporter: Reporter,
-    extras: Extras = Extras(),  # noqa: B008  # frozen
+    extras: Extras = Extras(),  # frozen
 ) -> Checkpoint:
     """Train from the beginning or from ``last.pt`` to the end; write and return the final checkpoint.
 

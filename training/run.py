@@ -99,7 +99,7 @@ class Run:
             int((part & ~self.mask[name]).sum()) for name, part in mask.items() if name in self.mask
         )
         for name, part in mask.items():
-            self.ever_active[name] = self.ever_active[name] | part if name in self.ever_active else part.clone()
+            self.ever_active[name] = part | self.ever_active.get(name, part)
         self.applied = AppliedMask(self.model, mask)
         self.applied.to_weights()
         masks.apply_to_state(self.optimizer, self.model, mask)

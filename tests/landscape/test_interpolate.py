@@ -59,6 +59,14 @@ def test_exact_at_the_nodes(count: int, seed: int, power: int) -> None:
     np.testing.assert_allclose(Spline.through(nodes, power)(nodes, values), values, atol=1e-8)
 
 
+@pytest.mark.parametrize("power", [1, 3, 5])
+def test_basis_is_the_distance_to_each_node_to_the_power(power: int) -> None:
+    spline = Spline.through(scattered(20), power)
+    places = scattered(9, 1)
+    distance = np.linalg.norm(places[:, None] - spline.nodes, axis=-1)
+    np.testing.assert_allclose(spline.basis(places)[:, :20], distance**power, atol=1e-12)
+
+
 @settings(max_examples=20)
 @given(st.integers(12, 40), st.integers(0, 1000), st.lists(st.floats(-5, 5), min_size=6, max_size=6))
 def test_quadratics_are_reproduced(count: int, seed: int, factors: list[float]) -> None:

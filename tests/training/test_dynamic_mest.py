@@ -118,7 +118,7 @@ def test_due_in_the_authors_training() -> None:
     """160 epochs: every 5, epoch 0 too; after epoch 120 the mask stays, EM&S prunes once more there."""
 
     def due(method: Mest) -> list[int]:
-        return [step for step in range(1600) if method.update_due(Moment(step, 1600, 10))]
+        return [step for step in range(2000) if method.update_due(Moment(step, 1600, 10))]
 
     assert due(MestEm(0.9)) == list(range(0, 1151, 50))
     assert due(MestEms(0.9)) == list(range(0, 1201, 50))

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from landscape.errors import UserError
-from training.__main__ import _run_name, main
-from training.config import RunConfig
+from training.__main__ import main
+from training.config import RunConfig, run_name
 from training.sweep.estimate import Estimator, parse_duration
 from training.sweep.plan import SPECS, Overrides, load_plan, make_plan
-from training.sweep.planned import run_name
 
 SPEC: dict[str, Any] = {
     "output": "runs",
@@ -49,7 +48,7 @@ def test_names_are_pinned() -> None:
 
 def test_names_are_those_of_the_training_command() -> None:
     for run in make_plan(SPEC, "spec.toml").runs:
-        assert run.name == _run_name(run.config, "tiny") == run_name(run.settings)
+        assert run.name == run_name(run.settings)
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,10 @@ def run(processes: int, settings: str, folder: Path, script: Path) -> list[list[
     """Digests of weights and masks after every step, by process."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     result = subprocess.run(
-        [sys.executable, *(launcher if processes > 1 else []), str(script), *settings.split()]
-        + ["--output", str(folder), "--device", "cpu"],
+        [
+            *(sys.executable, *(launcher if processes > 1 else []), str(script)),
+            *(*settings.split(), "--output", str(folder), "--device", "cpu"),
+        ],
         env=os.environ | {"STEPS": f"{folder}-steps", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -33,9 +33,7 @@ class Noise:
     def draw(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.randn(count, 3, 8, 8, generator=generator), torch.arange(count) % 4
 
-    def draw_balanced(
-        self, per_class: int, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def draw_balanced(self, per_class: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         return self.draw(4 * per_class, generator)
 
 
@@ -171,7 +169,7 @@ def test_wrong_masks_are_refused() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_keeps_the_contract(name: str) -> None:
-    """Masks of prunable weights, the asked sparsity or a stated other one, the model and torch as they were."""
+    """Masks of prunable weights, the sparsity asked for or a stated other, model and torch as they were."""
     model = build_model("resnet20", num_classes=4, widths=(4, 6, 8))
     random_state = torch.random.get_rng_state()
     before = {key: value.clone() for key, value in model.state_dict().items()}

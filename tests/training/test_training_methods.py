@@ -1,6 +1,7 @@
 """Every method and every optimizer through the real loop: what must hold whatever they are."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,9 @@ def test_rounds_start_from_the_early_weights(
 ) -> None:
     """Survivors equal the stored weights, masks are nested and shrink by the fraction, schedules restart."""
     config = dataclasses.replace(
-        SMALL, epochs=2, method=METHODS["lt"](sparsity=0.8, prune_fraction=0.5, rewind_step=3)  # type: ignore[call-arg]
+        SMALL,
+        epochs=2,
+        method=METHODS["lt"](sparsity=0.8, prune_fraction=0.5, rewind_step=3),  # type: ignore[call-arg]
     )
     stored: dict[str, torch.Tensor] = {}
     starts: list[tuple[int, masks.Mask, float]] = []
@@ -162,7 +165,7 @@ def test_rounds_start_from_the_early_weights(
     assert len({lr for _, _, lr in starts}) == 1
     levels = [masks.sparsity(mask) for _, mask, _ in starts]
     assert levels == pytest.approx([0, 0.5, 0.75, 0.8], abs=1e-3)
-    for (_, before, _), (_, after, _) in zip(starts, starts[1:], strict=False):
+    for (_, before, _), (_, after, _) in itertools.pairwise(starts):
         assert all(bool((part <= before[name]).all()) for name, part in after.items())
     assert checkpoint.metrics["sparsity"] == pytest.approx(0.8, abs=1e-3)
 
@@ -182,6 +185,6 @@ def test_empty_layers_warn_or_fail(data: TrainingData, tmp_path: Path) -> None:
     assert len(heard.notes) == 1
     assert heard.notes[0].startswith("no weight is kept in ")
     strict = dataclasses.replace(config, method=Random(0.997, "uniform", empty_layers="fail"))
-    with pytest.raises(UserError, match="no weight is kept in .*choose a lower --sparsity"):
+    with pytest.raises(UserError, match=r"no weight is kept in .*choose a lower --sparsity"):
         fit(strict, data, tmp_path / "fails")
     assert not (tmp_path / "fails").exists()

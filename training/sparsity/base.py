@@ -4,7 +4,7 @@ A method is one file with one frozen dataclass: its fields are its hyper-paramet
 them by itself), `init_mask` makes the mask before the first step, and dynamic methods say when they change it
 (`update_due`) and how (`update_mask`). The loop applies masks to weights, gradients and optimizer state; a
 method only decides them. A mask is per weight, so a channel method returns one that is constant over each
-channel. Methods that train several times over, each time from the same early weights, override `rounds`.
+channel. Methods that train several times over, each time from the same early weights, override `round_epochs`.
 """
 
 from __future__ import annotations
@@ -42,21 +42,6 @@ class Moment:
     step: int
     steps: int
     steps_per_epoch: int
-
-    @property
-    def epoch(self) -> int:
-        """Whole epochs done."""
-        return self.step // self.steps_per_epoch
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of the whole training."""
-        return self.steps // self.steps_per_epoch
-
-    @property
-    def begins_epoch(self) -> bool:
-        """Whether the next step is the first of an epoch."""
-        return self.step % self.steps_per_epoch == 0
 
 
 @dataclass(frozen=True)

@@ -43,5 +43,4 @@ class MestEms(Mest):
         """At the beginning of each interval while the stage mutates anything, and of each stage."""
         if moment.step in self.switch_steps(moment):
             return True
-        inside = moment.step < moment.steps
-        return inside and begins_interval(moment, self.interval) and self.change(moment) > 0
+        return begins_interval(moment, self.interval) and self.change(moment) > 0

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from landscape.errors import UserError
-from training.config import Recipe, RunConfig
+from training.config import Recipe, RunConfig, run_name
 from training.models import full_arguments
 from training.optimizers import OPTIMIZERS
 from training.sparsity import METHODS
-from training.sweep.planned import PlannedRun, data_name, run_name
+from training.sweep.planned import PlannedRun, data_name
 from training.sweep.settings import (
     Options,
     build,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,14 +35,6 @@ class PlannedRun:
     def epochs(self) -> int:
         """Epochs of all its rounds."""
         return sum(self.config.method.round_epochs(self.config.epochs))
-
-
-def run_name(settings: Mapping[str, Any]) -> str:
-    """Name of a run and its folder, made of its settings: model-data-method-sparsity-optimizer-seedN."""
-    sparsity = settings["method"].get("sparsity")
-    level = [] if sparsity is None else [f"{sparsity:g}"]
-    parts = [settings["model"], settings["data"], settings["method"]["name"], *level]
-    return "-".join([*parts, settings["optimizer"]["name"], f"seed{settings['seed']}"])
 
 
 def data_name(data: str) -> str:
