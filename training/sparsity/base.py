@@ -4,7 +4,8 @@ A method is one file with one frozen dataclass: its fields are its hyper-paramet
 them by itself), `init_mask` makes the mask before the first step, and dynamic methods say when they change it
 (`update_due`) and how (`update_mask`). The loop applies masks to weights, gradients and optimizer state; a
 method only decides them. A mask is per weight, so a channel method returns one that is constant over each
-channel. Methods that train several times over, each time from the same early weights, override `round_epochs`.
+channel. Methods that train several times over, each time from the same early weights, override
+`round_epochs`.
 """
 
 from __future__ import annotations
