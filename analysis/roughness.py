@@ -5,6 +5,12 @@ As a command: ``python -m analysis.roughness a.surface.h5 b.surface.h5``. Needs 
 
 from __future__ import annotations
 
+import os
+
+if __name__ == "__main__":
+    # Read when numpy loads. The systems here are small: the threads would only wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from scipy.interpolate import RBFInterpolator
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
@@ -208,6 +207,8 @@ def _predict(nodes: FloatArray, given: FloatArray, places: FloatArray, transform
     one = TRANSFORMS[transform]
     if len(nodes) <= MANY_NODES:
         return one.inverse(spline(places, one.forward(given)))
+    from scipy.interpolate import RBFInterpolator  # a quarter of a second that few surfaces need
+
     local = RBFInterpolator(nodes, one.forward(given), neighbors=NEIGHBOURS, kernel="cubic", degree=2)
     return one.inverse(np.asarray(local(places)))
 

@@ -201,6 +201,7 @@ def network_errors() -> FloatArray:
     return np.array([errors_at((60, 80, 100), network_surface(seed, 25)) for seed in range(20)])
 
 
+@pytest.mark.slow
 def test_stated_error_covers_the_true_one_on_networks(network_errors: FloatArray) -> None:
     true, stated = network_errors[..., 0], network_errors[..., 1]
     assert (stated >= true).mean() >= 0.95
@@ -208,11 +209,13 @@ def test_stated_error_covers_the_true_one_on_networks(network_errors: FloatArray
     assert (stated >= 0.7 * true).all()
 
 
+@pytest.mark.slow
 def test_stated_error_is_not_loose_on_networks(network_errors: FloatArray) -> None:
     ratio = np.median(network_errors[..., 1] / network_errors[..., 0], axis=0)
     assert (ratio < 3.5).all()
 
 
+@pytest.mark.slow
 def test_true_error_falls_on_networks(network_errors: FloatArray) -> None:
     first, second, third = np.median(network_errors[..., 0], axis=0)
     assert second < first
