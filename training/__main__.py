@@ -11,9 +11,13 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
+from training.memory import restart_with_large_pages
+
+if __name__ == "__main__":
+    restart_with_large_pages("training")  # before torch is loaded: its import would be paid twice
+
 from landscape.errors import UserError, exit_with
 from training.config import Recipe, RunConfig, run_name
-from training.memory import restart_with_large_pages
 from training.optimizers import OPTIMIZERS
 from training.sparsity import METHODS
 
@@ -152,6 +156,7 @@ def run(config: RunConfig, machine: Machine) -> None:
     """Train as configured and print the result."""
     import torch
 
+    from landscape.images import read_images
     from training.checkpoint import RunFolder
     from training.data import load_data
     from training.distributed import joined
@@ -165,6 +170,8 @@ def run(config: RunConfig, machine: Machine) -> None:
     if machine.record_every < 0:
         raise UserError(f"record-every {machine.record_every}: expected a number of steps, or 0 for none")
     with joined(_device(machine.device)) as (world, device):
+        if machine.download:  # one process downloads, the others find it there
+            world.by_first(lambda: len(read_images(config.data, "train", machine.data_root, download=True)))
         data = load_data(
             config.data,
             config.validation,
@@ -219,5 +226,4 @@ def _masked(metrics: Mapping[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    restart_with_large_pages("training")
     main()

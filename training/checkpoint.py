@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import platform
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -51,6 +52,8 @@ class RunFolder:
         if file.exists():
             try:
                 there = json.loads(file.read_text(encoding="utf-8"))
+                if not isinstance(there, dict):
+                    raise ValueError(f"it holds a {type(there).__name__}, no settings")
             except (OSError, ValueError) as error:
                 raise UserError(f"{file} can't be read: {error}; choose another --output") from error
             differences = difference(there, self.settings)
@@ -66,9 +69,12 @@ class RunFolder:
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Replace ``last.pt`` and rewrite ``metrics.jsonl`` from the state's history; each atomically."""
         with atomic_path(self.last) as temporary:
-            torch.save({"format": STATE_FORMAT, "settings": self.settings, **state}, temporary)
-        lines = "".join(json.dumps(record) + "\n" for record in state["history"])
-        _write_text(self.path / "metrics.jsonl", lines)
+            save({"format": STATE_FORMAT, "settings": self.settings, **state}, temporary)
+        self.save_log(state["history"])
+
+    def save_log(self, history: Iterable[Mapping[str, Any]]) -> None:
+        """Rewrite ``metrics.jsonl``, a line an epoch."""
+        _write_text(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))
 
     def load_state(self, device: torch.device) -> dict[str, Any] | None:
         """The saved state, or None when no epoch is finished yet."""
@@ -82,7 +88,7 @@ class RunFolder:
     def save_final(self, checkpoint: Checkpoint) -> None:
         """Write ``final.pt``."""
         with atomic_path(self.final) as temporary:
-            torch.save(encode(checkpoint), temporary)
+            save(encode(checkpoint), temporary)
 
     def finished(self) -> Checkpoint | None:
         """The finished model, or None when the run isn't finished; UserError when it is another run's."""
@@ -90,6 +96,13 @@ class RunFolder:
             return None
         self.claim()
         return decode(load_dict(self.final))
+
+
+def save(content: object, path: Path) -> None:
+    """By way of memory: ``torch.save`` into a file hides a full disk behind a RuntimeError."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def load_dict(path: Path, device: torch.device | None = None) -> dict[str, Any]:

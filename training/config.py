@@ -39,7 +39,7 @@ class Recipe:
     batch_size
         Images in a step, over all processes; the last step of an epoch takes what is left.
     accumulate
-        Pieces in which the gradient of a batch is computed, to save memory.
+        Pieces in which the gradient of a batch is computed, to save memory; batch norm sees the pieces.
     precision
         float32, or on a GPU tf32; bfloat16 runs the forward pass in it, weights stay float32.
     warmup
@@ -87,6 +87,8 @@ class RunConfig(Recipe):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UserError(f"{name.replace('_', '-')} {value}: expected {low:g} to {high:g}")
+        if self.widths is not None and min(self.widths) < 1:
+            raise UserError(f"widths {' '.join(map(str, self.widths))}: expected 1 or more each")
         if not 0 < self.optimizer.lr < float("inf"):
             raise UserError(f"lr {self.optimizer.lr}: expected a positive number")
 

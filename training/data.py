@@ -78,7 +78,8 @@ class Images:
         """All images once, in random order, for training."""
         order = torch.randperm(len(self), generator=generator)
         for start in range(0, len(self), batch_size):
-            index = order[start : start + batch_size].to(self.labels.device)
+            # Without waiting for a GPU's step before: the copy is staged before the call returns.
+            index = order[start : start + batch_size].to(self.labels.device, non_blocking=True)
             pixels = self.pixels[index]
             if augmented:
                 pixels = augment(pixels, generator)
@@ -96,8 +97,8 @@ def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     left = torch.randint(2 * pad_x + 1, (count, 1), generator=generator)
     flip = torch.randint(2, (count, 1), generator=generator).bool()
     columns = torch.arange(width)
-    rows = (top + torch.arange(height)).to(pixels.device)
-    columns = (left + torch.where(flip, columns.flip(0), columns)).to(pixels.device)
+    rows = (top + torch.arange(height)).to(pixels.device, non_blocking=True)
+    columns = (left + torch.where(flip, columns.flip(0), columns)).to(pixels.device, non_blocking=True)
     padded = F.pad(pixels, (0, 0, pad_x, pad_x, pad_y, pad_y))
     image = torch.arange(count, device=pixels.device)
     return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from landscape.errors import UserError
+
 T = TypeVar("T")
 
 
@@ -44,8 +46,9 @@ class World:
 
     def without_sync(self, forward: object) -> AbstractContextManager[None]:
         """Backward passes inside keep their gradients to this process."""
-        if isinstance(forward, DistributedDataParallel):
-            return forward.no_sync()
+        shared = getattr(forward, "_orig_mod", forward)  # torch.compile wraps it
+        if isinstance(shared, DistributedDataParallel):
+            return shared.no_sync()
         return nullcontext()
 
     def sum(self, values: Tensor) -> Tensor:
@@ -88,8 +91,17 @@ def joined(device_type: str) -> Iterator[tuple[World, torch.device]]:
     if size == 1:
         yield World(), torch.device(device_type)
         return
+    missing = [
+        name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ
+    ]
+    if missing:
+        raise UserError(f"WORLD_SIZE {size} without {', '.join(missing)}: start with torchrun, or unset it")
     device = torch.device(device_type)
     if device_type == "cuda":
+        if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
+            raise UserError(
+                f"process {os.environ['LOCAL_RANK']} finds {torch.cuda.device_count()} GPUs: start fewer"
+            )
         device = torch.device(device_type, int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device_type == "cuda" else "gloo")

@@ -6,6 +6,7 @@ seed and the epoch, and ``last.pt`` holds everything else after each epoch.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,8 +36,8 @@ _CHECK_EVERY = 50  # steps between looks at the loss: each look makes a GPU wait
 class Reporter(Protocol):
     """What the loop tells whoever watches; `epochs` is that of the whole run, over all rounds."""
 
-    def begin(self, epochs: int) -> None:
-        """The run starts or goes on; it has so many epochs in all."""
+    def begin(self, epochs: int, done: int) -> None:
+        """The run starts or goes on; it has so many epochs in all, and `done` are saved."""
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """`step` of `steps` in this epoch (from 1) are done; `loss` is the mean of the latest ones."""
@@ -91,6 +92,10 @@ def train(
         raise UserError(f"precision tf32: a format of GPUs, this run is on {device.type}; use float32")
     finished = world.by_first(folder.finished)
     if finished is not None:
+        if finished.data.get("sha256") != data.sha256:
+            raise UserError(
+                f"{folder.path} holds a finished run of other {data.name} images; choose another --output"
+            )
         return finished
     with numerics(config.precision):
         run = start_run(config, data, folder, device, world, extras.compiled)  # bad settings claim no folder
@@ -98,14 +103,17 @@ def train(
         state = folder.load_state(device)
         if state is not None:
             run.restore(state)
-        reporter.begin(len(run.plan))
+        reporter.begin(len(run.plan), run.epoch)
         while run.epoch < len(run.plan):
             _epoch(run, reporter, extras.record_every)
         return world.by_first(lambda: _finish(run))
 
 
 def _finish(run: Run) -> Checkpoint:
-    checkpoint = checkpoint_of(run, final_metrics(run))
+    metrics = final_metrics(run)
+    _check_finite("test loss", metrics["test_loss"], run)
+    checkpoint = checkpoint_of(run, metrics)
+    run.folder.save_log(run.history)  # a kill may have come between the last state and its log
     run.folder.save_final(checkpoint)
     return checkpoint
 
@@ -121,6 +129,8 @@ def _epoch(run: Run, reporter: Reporter, record_every: int) -> None:
         started = time.perf_counter()
         record["validation_loss"], record["validation_accuracy"] = evaluate(run.model, run.data.validation)
         record["seconds"] += time.perf_counter() - started
+        if len(run.data.validation):
+            _check_finite("validation loss", record["validation_loss"], run)
         return record
 
     run.history.append(run.world.by_first(close))
@@ -175,8 +185,7 @@ def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, record_every: int) 
 
 
 def _record(run: Run, step: int) -> None:
-    if run.world.first:
-        save_snapshot(run.folder.path, step, checkpoint_of(run, {"step": step}))
+    run.world.by_first(lambda: save_snapshot(run.folder.path, step, checkpoint_of(run, {"step": step})))
 
 
 def _finite_mean(run: Run, losses: Tensor, first: int, end: int) -> float:
@@ -185,12 +194,20 @@ def _finite_mean(run: Run, losses: Tensor, first: int, end: int) -> float:
     bad = (~latest.isfinite()).nonzero()
     if len(bad):
         at = int(bad[0])
-        good = f"{run.folder.last} has epoch {run.epoch}" if run.epoch else "no epoch was finished"
-        raise UserError(
-            f"the loss became {float(latest[at])} in epoch {run.epoch + 1}, step {first + at + 1}; "
-            f"last good checkpoint: {good}; choose a lower --lr or a longer --warmup, and another --output"
-        )
+        place = f"in epoch {run.epoch + 1}, step {first + at + 1}"
+        raise UserError(f"the loss became {float(latest[at])} {place}; {_advice(run)}")
     return float(latest.mean())
+
+
+def _check_finite(what: str, value: float, run: Run) -> None:
+    """The last update of an epoch shows in no training loss."""
+    if not math.isfinite(value):
+        raise UserError(f"the {what} became {value} after epoch {run.epoch + 1}; {_advice(run)}")
+
+
+def _advice(run: Run) -> str:
+    good = f"{run.folder.last} has epoch {run.epoch}" if run.epoch else "no epoch was finished"
+    return f"last good checkpoint: {good}; choose a lower --lr or a longer --warmup, and another --output"
 
 
 class _Timed:

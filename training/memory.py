@@ -14,14 +14,17 @@ _SETTINGS = {
 
 
 def restart_with_large_pages(module: str) -> None:
-    """Start this process's Python again as ``python -m module`` with glibc told to keep large blocks.
+    """Start ``python -m module`` again with glibc told to keep large blocks.
 
     glibc gives blocks of megabytes back to the system when they are freed, and the next activation then
-    costs a page fault per 4 KiB. Kept, and on pages of 2 MiB, a step of ResNet-20 takes about 0.6 of the
+    costs a page fault per 4 KiB. Kept, and on pages of 2 MiB, a step of ResNet-20 takes 0.6 to 0.85 of the
     time (``tests/benchmarks/bench_training.py``). glibc reads these settings only as it starts, hence the
-    restart, which keeps the process number and costs some 20 ms, as torch isn't loaded yet. Nothing happens
-    with another C library, or when any of the settings is there already.
+    restart, which keeps the process number and costs the start of an interpreter. Nothing happens with
+    another C library, when any of the settings is there already, or when this process is something else
+    that runs the module, a debugger say.
     """
-    if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in _SETTINGS):
-        return
-    os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], os.environ | _SETTINGS)
+    options = sys.orig_argv[1:]
+    ours = "-m" in options and options[options.index("-m") + 1 :][:1] == [module]
+    known = bool(sys.executable) and platform.libc_ver()[0] == "glibc"
+    if ours and known and not any(name in os.environ for name in _SETTINGS):
+        os.execve(sys.executable, [sys.executable, *options], os.environ | _SETTINGS)

@@ -42,9 +42,9 @@ class TrainingProgress:
     ) -> None:
         self.bar.stop()
 
-    def begin(self, epochs: int) -> None:
-        """Learn how long the run is."""
-        self.epochs = epochs
+    def begin(self, epochs: int, done: int) -> None:
+        """Learn how long the run is and how much of it is saved."""
+        self.epochs, self.saved_epochs = epochs, done
         self.bar.update(self.task, epochs=epochs)
 
     def note(self, text: str) -> None:

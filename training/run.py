@@ -100,6 +100,8 @@ class Run:
         )
         for name, part in mask.items():
             self.ever_active[name] = part | self.ever_active.get(name, part)
+        # By the old mask too: a weight that grows has no history, even where pruned ones gather some.
+        masks.apply_to_state(self.optimizer, self.model, self.mask)
         self.applied = AppliedMask(self.model, mask)
         self.applied.to_weights()
         masks.apply_to_state(self.optimizer, self.model, mask)
@@ -161,6 +163,7 @@ def start_run(
         torch.manual_seed(generator_for(config.seed, "weights").initial_seed())
         model = build_model(config.model, **config.model_arguments(data.num_classes))
     model = model.to(device).to(memory_format=torch.channels_last)
+    _check_size(config.model, model, data)
     mask = config.method.init_mask(model, data.train, generator_for(config.seed, "mask"))
     forward: Callable[[Tensor], Tensor] = world.forward(model, device)
     if compiled:
@@ -180,3 +183,15 @@ def start_run(
     run.use(mask)
     run.plan  # noqa: B018  # bad settings must be noticed before anything is written
     return run
+
+
+def _check_size(name: str, model: nn.Module, data: TrainingData) -> None:
+    """Try one image, in evaluation mode, which changes nothing."""
+    images = data.train.normalized(data.train.pixels[:1])
+    try:
+        with torch.inference_mode():
+            model.eval()(images)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{name} can't take images of {tuple(images.shape[2:])} pixels: {reason}") from error
+    model.train()

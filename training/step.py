@@ -110,5 +110,6 @@ def begin_round(run: Run, epoch: Epoch) -> None:
     mask = run.config.method.next_round(run.model, run.mask, epoch.round)
     run.model.load_state_dict(run.rewind)
     run.optimizer = run.config.optimizer.build(run.model)
+    run.optimizer.zero_grad()
     run.memory.clear()
     run.use(mask)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from landscape.checkpoint_format import Checkpoint, encode
 from landscape.files import atomic_path
+from training.checkpoint import save
 
 FOLDER = "trajectory"
 
@@ -22,4 +21,4 @@ def save_snapshot(run_folder: Path, step: int, checkpoint: Checkpoint) -> None:
     path = snapshot_path(run_folder, step)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        torch.save(encode(checkpoint), temporary)
+        save(encode(checkpoint), temporary)

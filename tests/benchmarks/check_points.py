@@ -1,6 +1,6 @@
 """Claim: every computed point equals a plain evaluation: to 1e-5 in float32, far better in float64.
 
-    python tests/benchmarks/check_points.py [--examples 1000]
+    python tests/benchmarks/check_points.py [--examples 1000] [--only VGG]
 
 The surface is computed as a user would (`landscape.compute_surface`, the engine choosing everything) on
 images of the shipped CIFAR-10 sample. The oracle is a plain loop: weights written by hand at each point,
@@ -74,6 +74,8 @@ def vgg19(inputs: Tensor) -> nn.Module:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--examples", type=int, default=1000)
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--points", type=int, nargs=2, help="grid points per axis, instead of the case's own")
     options = parser.parse_args()
     loaded = landscape.load_checkpoint(SHIPPED, architectures=ARCHITECTURES)
     data = load_data(
@@ -91,7 +93,10 @@ def main() -> None:
         ("ResNet-20, can't be folded", Branching(loaded.model), (7, 3)),
         ("VGG-19", vgg19(inputs), (3, 3)),
     ]
-    for name, model, points in cases:
+    for name, model, usual in cases:
+        if options.only not in name:
+            continue
+        points = tuple(options.points or usual)
         for dtype in ("float32", "float64"):
             surface = landscape.compute_surface(
                 model, (inputs, targets), points=points, exact_grid=True, dtype=dtype, keep_directions=True

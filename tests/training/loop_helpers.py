@@ -34,7 +34,7 @@ class Silent:
         self.epochs = 0
         self.notes: list[str] = []
 
-    def begin(self, epochs: int) -> None:
+    def begin(self, epochs: int, done: int) -> None:
         self.epochs = epochs
 
     def note(self, text: str) -> None:

@@ -34,7 +34,13 @@ def test_a_short_run_with_the_default_folder(
     )
     folder = tmp_path / "runs" / "resnet20-tiny-random-0.5-sgd-seed0"
     checkpoint = decode(torch.load(folder / "final.pt", weights_only=True))
-    assert checkpoint.config["method"] == {"name": "random", "sparsity": 0.5, "distribution": "erk"}
+    assert checkpoint.config["method"] == {
+        "name": "random",
+        "sparsity": 0.5,
+        "keep_dense": [],
+        "empty_layers": "warn",
+        "distribution": "erk",
+    }
     assert checkpoint.config["augment"] is False
     assert json.loads((folder / "run.json").read_text()) == checkpoint.config
     out = capsys.readouterr()
@@ -63,7 +69,7 @@ def test_the_shipped_sample_trains(tmp_path: Path) -> None:
         ("--data cifar10 --data-root nowhere", "cifar-10-batches-py does not exist"),
         ("--epochs 0", "epochs 0: expected 1"),
         ("--method random --sparsity 1 --data sample", "sparsity 1.0: expected a pruned share"),
-        ("--method random --sparsity 0.99999 --data sample", "leaves no weight in"),
+        ("--method random --sparsity 0.99999 --empty-layers fail --data sample", "no weight is kept in"),
         ("--threads 0", "threads 0: expected 1 or more"),
     ],
 )

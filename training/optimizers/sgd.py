@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from landscape.errors import UserError
 from training.optimizers.base import OptimizerConfig, parameter_groups
 
 
@@ -30,6 +32,14 @@ class SGD(OptimizerConfig):
     nesterov: bool = False
     weight_decay: float = 1e-4
     decay_all: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"momentum {self.momentum}: expected at least 0 and below 1")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UserError(f"weight-decay {self.weight_decay}: expected a finite number of at least 0")
+        if self.nesterov and not self.momentum:
+            raise UserError("nesterov with momentum 0: it needs momentum")
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimizer over the model's parameters."""

@@ -16,7 +16,7 @@ from torch import nn
 from landscape.errors import UserError
 from training.masks import Mask
 from training.sparsity.base import MaskedMethod, Source
-from training.sparsity.ranking import Ranking
+from training.sparsity.ranking import Ranking, check_reachable
 from training.sparsity.shrinking import shrink
 
 
@@ -45,8 +45,8 @@ class LotteryTicket(MaskedMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.prune_fraction < 1:
-            raise UserError(f"prune-fraction {self.prune_fraction}: expected a share above 0 and below 1")
+        if not 0.001 <= self.prune_fraction < 1:
+            raise UserError(f"prune-fraction {self.prune_fraction}: expected a share from 0.001 to below 1")
         if self.rewind_step < 0:
             raise UserError(f"rewind-step {self.rewind_step}: expected 0 or more")
         if self.search_epochs is not None and self.search_epochs < 1:
@@ -54,6 +54,7 @@ class LotteryTicket(MaskedMethod):
 
     def init_mask(self, model: nn.Module, source: Source, generator: torch.Generator) -> Mask:
         """Keep everything."""
+        check_reachable(self.shapes(model), self.sparsity, self.ranking)
         return {
             name: torch.ones_like(weight, dtype=torch.bool) for name, weight in self.maskable(model).items()
         }

@@ -16,7 +16,7 @@ from torch import nn
 from landscape.errors import UserError
 from training.masks import Mask
 from training.sparsity.base import MaskedMethod, Moment, Situation, Source
-from training.sparsity.ranking import Ranking, keep_top
+from training.sparsity.ranking import Ranking, check_reachable, keep_top
 from training.sparsity.shrinking import shrink
 
 
@@ -61,6 +61,7 @@ class Magnitude(MaskedMethod):
 
     def init_mask(self, model: nn.Module, source: Source, generator: torch.Generator) -> Mask:
         """Keep everything, or prune the first weights when `end` is 0."""
+        check_reachable(self.shapes(model), self.sparsity, self.ranking)
         return keep_top(_magnitudes(self, model), 0 if self.end else self.sparsity, self.ranking)
 
     def update_due(self, moment: Moment) -> bool:

@@ -47,6 +47,12 @@ def keep_top(scores: Mapping[str, Tensor], sparsity: float, ranking: Ranking = "
     return {name: part.reshape(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
 
 
+def check_reachable(shapes: Mapping[str, tuple[int, ...]], sparsity: float, ranking: Ranking) -> None:
+    """Fail now rather than after epochs where a distribution can't reach the sparsity (UserError)."""
+    if ranking != "global":
+        layer_counts(shapes, sparsity, ranking)
+
+
 def top(score: Tensor, count: int, among: Tensor | None = None) -> Tensor:
     """Where the `count` largest scores are, bool of the same shape; ties go to the earlier position.
 
