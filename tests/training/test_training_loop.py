@@ -388,7 +388,8 @@ for line in sys.stdin:
 def test_killed_runs_go_on_bit_identical(tiny_npz: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments, again and again, until the run is through; every file stays readable."""
     settings = (
-        "--widths 4 6 8 --epochs 6 --batch-size 16 --method random --sparsity 0.5 --threads 1 --device cpu"
+        "--widths 4 6 8 --epochs 6 --batch-size 16 --method rigl --update-interval 3 --sparsity 0.5 "
+        "--optimizer s2sam --threads 1 --device cpu"
     )
     moments, kills = random.Random(0), 0
     with forking() as server:
