@@ -128,7 +128,11 @@ class Tab:
         self.page.mouse.down()
         self.page.mouse.move(x + by[0], y + by[1])
         self.page.mouse.up()
-        self.page.wait_for_timeout(100)
+        self.page.wait_for_timeout(1500)  # drawing in software lags behind the mouse
+        before, now = None, self.eye(index)
+        while now != before:
+            self.page.wait_for_timeout(700)
+            before, now = now, self.eye(index)
         self.settle()
 
     def eye(self, index: int = 0) -> list[float]:
