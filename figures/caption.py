@@ -1,0 +1,134 @@
+"""What a reader must know of a figure's surfaces: in short below the figure, in full in a file beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isfinite
+
+from analysis.conventions import conventions, differences
+from figures.panels import ra_text
+from figures.results import Cell, Run
+
+SHOWN = ("data", "examples", "span", "grid", "directions", "normalization", "mask", "batch norm")
+SHORT = ("data", "examples", "span", "grid", "directions", "normalization", "mask")
+
+
+def made(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """How each surface was made (`analysis.conventions`), with its split beside the number of examples."""
+    found = []
+    for run in runs:
+        one = conventions(run.surface, run.ra.split)
+        found.append({**one, "examples": f"{one['examples']} ({run.ra.split})"})
+    return found
+
+
+def runs_of(cells: Iterable[Cell]) -> list[Run]:
+    """All runs, cell by cell."""
+    return [run for cell in cells for run in cell.runs]
+
+
+def unlike(cells: Iterable[Cell]) -> list[str]:
+    """Names of the conventions in which surfaces differ that are compared; masks may."""
+    return [name for name in differences(made(runs_of(cells))) if name != "mask"]
+
+
+def footer(cells: Sequence[Cell], network: str, what: str) -> str:
+    """The small print in the figure."""
+    ways = made(runs_of(cells))
+    different = differences(ways)
+    shared = [
+        f"{name} {ways[0][name]}" for name in SHORT if ways and name in ways[0] and name not in different
+    ]
+    parts = [f"{what} Network {network}{', ' + ', '.join(shared) if shared else ''}."]
+    parts += [f"The surfaces differ in {', '.join(unlike(cells))}." if unlike(cells) else ""]
+    if any(cell.diverged_radius is not None for cell in cells):
+        parts.append(
+            "Where the loss diverges, r is the smallest distance from the checkpoint at which it does."
+        )
+    counts = sorted({len(cell.runs) for cell in cells if cell.runs})
+    if counts == [1]:
+        parts.append("Below each: Ra and its 95 % interval, one training seed.")
+    elif counts:
+        seeds = "–".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+        parts.append(
+            f"Below each: mean Ra and its 95 % interval over {seeds} training seeds; first seed drawn."
+        )
+    gone = sum(len(cell.missing) for cell in cells)
+    parts += [f"Missing: {gone} of {gone + sum(len(cell.runs) for cell in cells)} runs." if gone else ""]
+    return " ".join(part for part in parts if part)
+
+
+def caption(title: str, cells: Sequence[Cell], network: str, what: str, extra: Sequence[str] = ()) -> str:
+    """The file beside the figure, as Markdown."""
+    runs = runs_of(cells)
+    ways = made(runs)
+    different = differences(ways)
+    lines = [f"# {title}", "", what, "", f"- network: {network}"]
+    if runs:
+        lines += [
+            f"- {name}: {_values(name, ways, different)}"
+            for name in SHOWN
+            if any(name in one for one in ways)
+        ]
+        seeds = sorted({run.seed for run in runs})
+        lines += [f"- training seeds: {', '.join(map(str, seeds))}; the first of each panel is drawn"]
+        lines += [f"- points: {_points(runs)}"]
+    lines += [
+        "- intervals: 95 %. One seed: over examples, directions and interpolation. Several: over the seeds."
+    ]
+    warn = unlike(cells)
+    lines += [f"- **not made alike**: the surfaces differ in {', '.join(warn)}"] if warn else []
+    lines += [
+        "",
+        "| panel | n | Ra, 95 % interval | test accuracy | surfaces |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    lines += [_row(cell) for cell in cells]
+    lines += ["", *extra] if extra else []
+    gone = {name: why for cell in cells for name, why in cell.missing.items()}
+    if gone:
+        lines += ["", f"Missing, {len(gone)} of {len(gone) + len(runs)} runs:", ""]
+        lines += [f"- {name}: {why}" for name, why in gone.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _values(name: str, ways: Sequence[dict[str, str]], different: dict[str, list[str]]) -> str:
+    if name not in different:
+        return ways[0][name]
+    return "differs: " + "; ".join(different[name])
+
+
+def _points(runs: Sequence[Run]) -> str:
+    """How many were computed, and what the interpolation may be off by."""
+    counts = sorted(int(plane.computed.sum()) for run in runs for plane in run.surface.planes)
+    total = runs[0].surface.planes[0].computed.size
+    errors = [
+        plane.splits[run.ra.split].metrics["loss"].error for run in runs for plane in run.surface.planes
+    ]
+    known = [error for error in errors if isfinite(error)]
+    computed = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
+    text = f"{computed} of {total} computed on each plane"
+    if counts[0] < total:
+        text += ", the others interpolated"
+        text += f" (largest estimated error of a loss {max(known):.2g})" if known else ""
+    return text
+
+
+def _row(cell: Cell) -> str:
+    ra = _ra(cell)
+    accuracies = [run.row.get("test_accuracy", "") for run in cell.runs]
+    accuracy = ", ".join(f"{100 * float(text):.2f} %" for text in accuracies if text) or "–"
+    names = ", ".join(run.name for run in cell.runs) or "–"
+    return f"| {cell.title} | {len(cell.runs)} | {ra} | {accuracy} | {names} |"
+
+
+def _ra(cell: Cell) -> str:
+    if not cell.runs:
+        return "–"
+    if cell.diverged_radius is None:
+        return "{} ({})".format(*ra_text(cell.ra))
+    text = f"not finite: diverged from radius {cell.diverged_radius:.2g}"
+    found = cell.runs[0].ra
+    if found.finite is None or len(cell.runs) > 1:
+        return text
+    return text + "; {} ({}) within ±{:g}".format(*ra_text(found.finite.ra), found.finite_span)

@@ -1,0 +1,217 @@
+"""A folder of results: which runs there are, their surfaces, Ra and accuracy. Needs no torch.
+
+::
+
+    RESULTS/runs/results.csv               the table of `training.sweep`, a row per run; may be absent
+    RESULTS/runs/RUN/                      the runs themselves; not read here
+    RESULTS/surfaces/RUN.surface.h5        a run's surface (docs/surface-format.md)
+    RESULTS/figure2/step.json              the steps that Figure 2 shows (`figures.steps`)
+    RESULTS/figures/                       what the commands of this package write, unless told otherwise
+
+RUN is ``MODEL-DATA-METHOD-SPARSITY-OPTIMIZER-seedN``; MODEL-DATA is called the network here. A figure is of
+one network.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import inf, isfinite, nan
+from pathlib import Path
+
+import numpy as np
+
+from analysis.roughness import Roughness, roughness
+from analysis.uncertainty import Estimate, estimate
+from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
+from landscape.errors import UserError
+from landscape.store import Surface, load_surface
+
+SUFFIX = ".surface.h5"
+_NAME = re.compile(r"(?P<network>.+)-[a-z0-9_]+-[0-9.e-]+-[a-z0-9]+-seed(?P<seed>\d+)")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained network with a finished surface.
+
+    Attributes
+    ----------
+    name, seed
+        Of the run, and its training seed.
+    surface, ra
+        Its loss surface, and the roughness of the first split.
+    row
+        Its row of ``results.csv``; empty without one.
+    """
+
+    name: str
+    seed: int
+    surface: Surface
+    ra: Roughness
+    row: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One panel of a figure: all seeds of one method, sparsity and optimizer.
+
+    Attributes
+    ----------
+    method, sparsity, optimizer
+        As runs are named.
+    runs
+        Those with a finished surface, by seed; the first is drawn.
+    missing
+        Every other run of the cell by name, and what is missing of it.
+    """
+
+    method: str
+    sparsity: float
+    optimizer: str
+    runs: tuple[Run, ...]
+    missing: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        """For people: "GraSP 0.9 S2-SAM"."""
+        method = METHOD_NAMES.get(self.method, self.method)
+        return f"{method} {self.sparsity:g} {OPTIMIZER_NAMES.get(self.optimizer, self.optimizer)}"
+
+    @property
+    def ra(self) -> Estimate:
+        """Ra with its 95 % interval; inf where a surface diverges, NaN where there is none.
+
+        One seed: the surface's own interval, over examples, directions and interpolation. Several: the mean
+        over them, and an interval from their spread (Student's t) plus the interpolation error; it says
+        nothing of other examples or directions than those that they share.
+        """
+        found = [run.ra.ra for run in self.runs]
+        if not found:
+            return Estimate(nan)
+        if len(found) == 1:
+            return found[0]
+        values = np.array([one.value for one in found])
+        if not np.isfinite(values).all():
+            return Estimate(inf)
+        error = float(np.mean([one.error_interpolation for one in found]))
+        return estimate(values, np.empty((len(values), 0)), np.empty(0, np.int64), error=error)
+
+    @property
+    def diverged_radius(self) -> float | None:
+        """Distance to the nearest diverged point on any of the surfaces; None where all are finite."""
+        radii = [run.ra.diverged_radius for run in self.runs]
+        return min((radius for radius in radii if radius is not None), default=None)
+
+
+def change_of_ra(original: Cell, other: Cell) -> float:
+    """Relative change of Ra from one cell to another; NaN unless both are known and finite."""
+    before, after = original.ra.value, other.ra.value
+    return after / before - 1 if isfinite(before) and isfinite(after) and before > 0 else nan
+
+
+class Results:
+    """A folder of results; every surface is read and measured once.
+
+    Parameters
+    ----------
+    root
+        The folder described above.
+    network
+        MODEL-DATA, the beginning of the runs' names; may be left out where there is only one.
+
+    Raises
+    ------
+    UserError
+        When there is no such folder, no run in it, or `network` is needed or unknown.
+    """
+
+    def __init__(self, root: Path, network: str | None = None) -> None:
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder; expected one with surfaces/ and runs/results.csv")
+        self.root = root
+        self._table = _read_table(root / "runs" / "results.csv")
+        self._files = {
+            path.name.removesuffix(SUFFIX): path for path in sorted((root / "surfaces").glob(f"*{SUFFIX}"))
+        }
+        self._network = network
+        self._runs: dict[str, Run | str] = {}
+
+    @property
+    def network(self) -> str:
+        """MODEL-DATA of the runs; UserError as above."""
+        known = sorted(_parts(self._files, "network") or _parts(self._table, "network"))
+        if not known:
+            raise UserError(
+                f"{self.root}: no surfaces/RUN{SUFFIX} and no run in runs/results.csv; train and compute"
+            )
+        if self._network is None and len(known) > 1:
+            raise UserError(
+                f"{self.root}: runs of {', '.join(known)}; choose with --network, e.g. --network {known[0]}"
+            )
+        if self._network not in (None, *known):
+            raise UserError(
+                f"{self.root}: no runs of the network {self._network!r}; it has {', '.join(known)}"
+            )
+        return self._network or known[0]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Training seeds of any run of the network, trained or planned."""
+        names = [
+            name for name in {**self._files, **self._table} if _parts([name], "network") == {self.network}
+        ]
+        return sorted(int(seed) for seed in _parts(names, "seed"))
+
+    def cell(self, method: str, sparsity: float, optimizer: str) -> Cell:
+        """Every seed of one kind of run."""
+        runs: list[Run] = []
+        missing: dict[str, str] = {}
+        for seed in self.seeds:
+            name = f"{self.network}-{method}-{sparsity:g}-{optimizer}-seed{seed}"
+            found = self._run(name, seed)
+            if isinstance(found, Run):
+                runs.append(found)
+            else:
+                missing[name] = found
+        return Cell(method, sparsity, optimizer, tuple(runs), missing)
+
+    def _run(self, name: str, seed: int) -> Run | str:
+        """The run, or what is missing of it."""
+        if name not in self._runs:
+            self._runs[name] = self._load(name, seed)
+        return self._runs[name]
+
+    def _load(self, name: str, seed: int) -> Run | str:
+        row = self._table.get(name, {})
+        if name not in self._files:
+            state = row.get("state", "missing")
+            return {"finished": "no surface yet", "missing": "not trained"}.get(state, f"training {state}")
+        surface = load_surface(self._files[name])
+        if not surface.complete or np.isnan(surface.loss).any():
+            return "surface unfinished"
+        if surface.dim != 2:
+            raise UserError(f"{self._files[name]}: a line; the figure needs a plane, computed with --dim 2")
+        return Run(name, seed, surface, roughness(surface), row)
+
+
+def _read_table(path: Path) -> dict[str, dict[str, str]]:
+    """Rows of ``results.csv`` by run; empty without one."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if not {"run", "state"} <= set(reader.fieldnames or ()):
+                raise UserError(f"{path}: not a sweep's table; expected columns run and state, and more")
+            return {row["run"]: row for row in reader}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} can't be read: {error}; repeat the sweep to write it anew") from error
+
+
+def _parts(names: Iterable[str], part: str) -> set[str]:
+    """That part of every name that is a run's with a sparsity."""
+    matches = [_NAME.fullmatch(name) for name in names]
+    return {match[part] for match in matches if match}
