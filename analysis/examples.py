@@ -29,7 +29,7 @@ def leave_one_out(surface: Surface, plane: Plane, split: str) -> FloatArray:
     points = _leave_one_out_at_points(plane.splits[split])
     if plane.computed.all():
         return points
-    from landscape.interpolate import interpolate_grid
+    from landscape.sampling.interpolate import interpolate_grid
 
     transforms = plane.about.get("interpolation", {}).get("transform", {})
     return interpolate_grid(

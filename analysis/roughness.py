@@ -176,7 +176,8 @@ def _interpolation_error(region: Region, metric: RoughnessMetric) -> float:
 
 def _point_errors(region: Region, plane: int) -> FloatArray:
     """Estimated error of each point's loss or log loss; 0 where it was computed."""
-    from landscape.interpolate import left_out_grid  # scipy, which a fully computed surface doesn't need
+    # Here, for it loads scipy, which a fully computed surface doesn't need.
+    from landscape.sampling.interpolate import left_out_grid
 
     surface, found = region.surface, region.surface.planes[plane]
     transforms = found.about.get("interpolation", {}).get("transform", {})

@@ -18,8 +18,8 @@ from analysis.roughness import Roughness, roughness
 from figures.style import DOUBLE, PAPER
 from landscape.errors import UserError, exit_with
 from landscape.plot import Kind, plot_surfaces, save_figure
-from landscape.plot_layout import Layout
-from landscape.plot_text import interval_text
+from landscape.plot.layout import Layout
+from landscape.plot.text import interval_text
 from landscape.store import Surface, load_surface
 
 SHOWN = ("mask", "normalization", "directions", "data", "examples", "span", "grid", "batch norm")

@@ -18,7 +18,7 @@ from figures.sheet import LINE, Sheet, wrapped
 from figures.step_panel import KEYS, draw_keys, draw_scale, draw_step, scale_of_steps
 from figures.steps import Step, Steps, read_steps
 from figures.style import OPTIMIZER_NAMES, PAGE, PRINT
-from landscape.plot_text import unit_of
+from landscape.plot.text import unit_of
 from landscape.store import Surface
 
 TITLE = "Figure 2: a step of S2-SAM beside one of SAM"

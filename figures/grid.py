@@ -14,8 +14,8 @@ from figures.results import Cell
 from figures.sheet import LINE, Sheet, wrapped
 from figures.style import PAGE, PRINT, SMALLEST
 from landscape.errors import UserError
-from landscape.plot_scale import Scale, scale_of
-from landscape.plot_text import unit_of
+from landscape.plot.scale import Scale, scale_of
+from landscape.plot.text import unit_of
 
 LEFT, BAR, EDGE = 0.22, 0.7, 0.06  # row titles, colour bar with its text, margin of the page; inches
 HEADER = LINE + 0.04

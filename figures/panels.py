@@ -15,8 +15,8 @@ from analysis.uncertainty import Estimate
 from figures.results import Cell
 from figures.sheet import LINE, Sheet, wrapped
 from figures.style import COLOR_MAP
-from landscape.plot_panels import CAMERA
-from landscape.plot_scale import Scale, number
+from landscape.plot.panels import CAMERA
+from landscape.plot.scale import Scale, number
 from landscape.store import Surface
 
 FLOOR = 0.16  # room below the lowest loss for the contours, as a share of the scale

@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from figures.style import SMALLEST
-from landscape.plot_text import wrap
+from landscape.plot.text import wrap
 
 LEADING = 1.3  # distance of lines in units of the font size
 LINE = SMALLEST * LEADING / 72  # height of a line

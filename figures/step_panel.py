@@ -14,7 +14,7 @@ from figures.panels import label_bar
 from figures.sheet import LINE, Sheet
 from figures.steps import Place, Step
 from figures.style import PAGE
-from landscape.plot_scale import Scale, scale_of
+from landscape.plot.scale import Scale, scale_of
 
 # Pale, so that arrows stand out; darker is higher.
 PALE: Colormap = LinearSegmentedColormap.from_list("pale", ["#ffffff", "#a8a8a8"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from landscape.interpolate import (
+from landscape.record import Record
+from landscape.sampling.interpolate import (
     Spline,
     best_transform,
     grid_places,
@@ -12,7 +13,6 @@ from landscape.interpolate import (
     left_out_errors,
     thinned,
 )
-from landscape.record import Record
 from landscape.store import BoolArray, FloatArray, Json, Metric, Plane, Split
 
 

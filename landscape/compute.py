@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landscape.directions import Params
 from landscape.engine import Engine
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import Loss, classification
 from landscape.masks import density, resolve_mask
 from landscape.planes import PlaneSpec, RandomPlane
+from landscape.planes.directions import Params
 from landscape.progress import Listener
 from landscape.provenance import describe_run, digest
 from landscape.run import Run

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from landscape.assemble import assemble_plane
-from landscape.directions import Params
 from landscape.engine import Engine
+from landscape.planes.directions import Params
 from landscape.progress import Listener, Progress
 from landscape.record import Index, Record
 from landscape.sampling import Sampler

@@ -253,7 +253,7 @@ def _planes(options: Options, params: Mapping[str, Tensor]) -> list[PlaneSpec]:
         third = weights[1] if len(weights) > 1 else None
         return [BetweenPlane(weights[0], third, names, plane.seed, plane.normalize or "filter")]
     if plane.directions is not None:
-        from landscape.direction_files import read_directions
+        from landscape.planes.files import read_directions
 
         return [read_directions(plane.directions, plane.normalize or "none")]
     first = RandomPlane(plane.seed, plane.normalize or "filter")

@@ -1,6 +1,27 @@
-"""For all tests: properties are checked on the same cases every time, however slow the machine."""
+"""For all tests: the same cases every time, however slow the machine, and only for devices that are here."""
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+
+
+def pytest_report_header() -> str:
+    """What a green run says nothing about."""
+    from devices import devices  # imports torch
+
+    untested = "" if "cuda" in devices() else "; no CUDA here, so GPU paths are not tested"
+    return f"devices under test: {', '.join(devices())}{untested}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` make sense on a GPU only: without one they are no tests of this machine's."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    from devices import devices
+
+    if "cuda" not in devices():
+        items[:] = [item for item in items if item not in marked]
+        config.hook.pytest_deselected(items=marked)

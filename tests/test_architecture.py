@@ -25,24 +25,30 @@ TRAINING_MAY_USE = {
     "landscape.errors",
     "landscape.files",
     "landscape.images",
-    "landscape.checkpoint_format",
+    "landscape.checkpoint.format",
 }
 # The command joins networks of ours with landscapes of anyone's; the summary states the roughness.
 INSIDE_FUNCTIONS = {
     ("landscape.surface", "training"),
     ("landscape.summary", "analysis"),
+    # Commands that take a network of ours, or draw the steps of our optimizers.
+    ("figures.step", "training"),
 }
 WITHOUT_TORCH = (
     "landscape",
     "landscape.errors",
     "landscape.files",
     "landscape.store",
-    "landscape.interpolate",
+    "landscape.sampling.interpolate",
     "landscape.sampling",
     "landscape.viewer",
     "landscape.plot",
     "analysis.roughness",
-    "figures",
+    "analysis.paired",
+    "analysis.correlation",
+    "analysis.trend",
+    "figures.__main__",
+    "figures.reproduce.__main__",
 )
 LONGEST = 500
 

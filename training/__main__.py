@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_type_hints
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
@@ -22,6 +24,8 @@ from training.optimizers import OPTIMIZERS
 from training.sparsity import METHODS
 
 T = TypeVar("T")
+
+_PATIENCE = 60.0  # seconds; processes start and import at different speeds
 
 HELP = """Train a dense or sparse image classifier and write one sharable checkpoint.
 
@@ -80,9 +84,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _app(tokens)(tokens, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        exit_with(UserError(f"{error} See python -m training --method NAME --help"))
+        _leave(UserError(f"{error} See python -m training --method NAME --help"))
     except UserError as error:
-        exit_with(error)
+        _leave(error)
+
+
+def _leave(error: UserError) -> NoReturn:
+    """Of several processes, which all have the same error, the first one prints it."""
+    if os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0":
+        time.sleep(_PATIENCE)  # torchrun ends all as soon as one ends: the first one must get to its line
+        raise SystemExit(2)
+    exit_with(error)
 
 
 def _app(tokens: Sequence[str]) -> App:
@@ -169,17 +181,19 @@ def run(config: RunConfig, machine: Machine) -> None:
         torch.set_num_threads(machine.threads)
     if machine.record_every < 0:
         raise UserError(f"record-every {machine.record_every}: expected a number of steps, or 0 for none")
-    with joined(_device(machine.device)) as (world, device):
+    with joined(machine.device) as (world, device):
         if machine.download:  # one process downloads, the others find it there
             world.by_first(lambda: len(read_images(config.data, "train", machine.data_root, download=True)))
-        data = load_data(
-            config.data,
-            config.validation,
-            config.seed,
-            device,
-            machine.data_root,
-            machine.download,
-            config.examples,
+        data = world.by_all(
+            lambda: load_data(
+                config.data,
+                config.validation,
+                config.seed,
+                device,
+                machine.data_root,
+                machine.download,
+                config.examples,
+            )
         )
         settings = config.to_dict(data.name)
         folder = RunFolder(machine.output or Path("runs") / run_name(settings), settings)
@@ -194,18 +208,11 @@ def run(config: RunConfig, machine: Machine) -> None:
                     if folder.last.exists()
                     else "no epoch is saved"
                 )
-                print(f"\nstopped: {saved}; the same command goes on from there", file=sys.stderr)
+                if world.first:
+                    print(f"\nstopped: {saved}; the same command goes on from there", file=sys.stderr)
                 raise SystemExit(130) from None
         if world.first:
             _print_result(folder.final, checkpoint.metrics)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device cuda: this machine has no usable GPU; use --device cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _print_result(path: Path, metrics: Mapping[str, Any]) -> None:

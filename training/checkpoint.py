@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import platform
 import zipfile
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from landscape.checkpoint_format import Checkpoint, decode, encode
+from landscape.checkpoint.format import Checkpoint, decode, encode
 from landscape.errors import UserError
 from landscape.files import atomic_path
 from training.config import difference
@@ -73,8 +74,9 @@ class RunFolder:
         self.save_log(state["history"])
 
     def save_log(self, history: Iterable[Mapping[str, Any]]) -> None:
-        """Rewrite ``metrics.jsonl``, a line an epoch."""
-        _write_text(self.path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))
+        """Rewrite ``metrics.jsonl``, a line an epoch; what doesn't exist is null, as JSON has no NaN."""
+        lines = [json.dumps({key: _or_none(value) for key, value in record.items()}) for record in history]
+        _write_text(self.path / "metrics.jsonl", "".join(f"{line}\n" for line in lines))
 
     def load_state(self, device: torch.device) -> dict[str, Any] | None:
         """The saved state, or None when no epoch is finished yet."""
@@ -115,6 +117,11 @@ def load_dict(path: Path, device: torch.device | None = None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, expected a dict; remove it")
     return content
+
+
+def _or_none(value: Any) -> Any:
+    """None for NaN, which states saved by earlier versions have; everything else as it is."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _write_text(path: Path, text: str) -> None:

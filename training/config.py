@@ -43,7 +43,8 @@ class Recipe:
     precision
         float32, or on a GPU tf32; bfloat16 runs the forward pass in it, weights stay float32.
     warmup
-        Epochs in which the learning rate rises linearly; then it falls to 0 as a cosine.
+        Epochs in which the learning rate rises linearly; then it falls to 0 as a cosine. A method that trains
+        in rounds (lt) warms up in each of them, for as many epochs; no round may be shorter.
     label_smoothing
         Probability mass given to all classes alike.
     seed

@@ -131,7 +131,10 @@ def balanced_subset(
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The three parts of a run's data and what the checkpoint says about them."""
+    """The three parts of a run's data and what the checkpoint says about them.
+
+    ``sha256`` is that of the whole training split, ``test_sha256`` of the test split (labels, then pixels).
+    """
 
     train: Images
     validation: Images
@@ -142,6 +145,7 @@ class TrainingData:
     std: tuple[float, ...]
     held_out: NDArray[np.int64]
     sha256: str
+    test_sha256: str = ""
 
 
 def load_data(
@@ -195,6 +199,7 @@ def load_data(
         std=std,
         held_out=held_out,
         sha256=_fingerprint(train),
+        test_sha256=_fingerprint(test),
     )
 
 

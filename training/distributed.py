@@ -2,6 +2,11 @@
 
 Every process holds all images and draws the same batches; each computes its part of a batch, and
 ``DistributedDataParallel`` averages the gradients, so that weights and masks are the same bits everywhere.
+
+Two kinds of things travel, each by a group of processes of its own. Python objects (results, errors) go
+through the default group, which is always gloo's and needs the CPU's memory only. Tensors go through
+``World.tensors``: on CPUs that is the same group; on GPUs it is one of nccl's, which takes tensors of a
+GPU, in each process of its own one, and no others.
 """
 
 from __future__ import annotations
@@ -23,10 +28,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """Number of this process and how many there are."""
+    """Number of this process, how many there are, and the group that tensors on their device go through."""
 
     rank: int = 0
     size: int = 1
+    tensors: distributed.ProcessGroup | None = None
 
     @property
     def first(self) -> bool:
@@ -38,7 +44,7 @@ class World:
         if self.size == 1:
             return model
         ids = [device.index or 0] if device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids)
+        return DistributedDataParallel(model, device_ids=ids, process_group=self.tensors)
 
     def part(self, batch: Tensor) -> Tensor:
         """Part a batch that is this process's; all of one with fewer items than processes."""
@@ -52,23 +58,30 @@ class World:
         return nullcontext()
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum over the processes."""
+        """Sum over the processes; `values` are on the training's device."""
         if self.size > 1:
             values = values.clone()
-            distributed.all_reduce(values)
+            distributed.all_reduce(values, group=self.tensors)
         return values
 
     def agree(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The first process's tensors: what each computed alike must not depend on its last bits."""
+        """The first process's tensors: what each computed alike must not depend on its last bits.
+
+        They are on the training's device, and are overwritten where they aren't the first process's.
+        """
         if self.size > 1:
             for tensor in tensors.values():
-                whole = tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor
-                distributed.broadcast(whole, src=0)
+                # nccl takes contiguous tensors only, and not every version takes bool.
+                whole = (tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor).contiguous()
+                distributed.broadcast(whole, src=0, group=self.tensors)
                 tensor.copy_(whole)
         return dict(tensors)
 
     def by_first(self, work: Callable[[], T]) -> T:
-        """Do `work` in the first process only; all get its result, or its exception."""
+        """Do `work` in the first process only; all get its result, or its exception.
+
+        The result holds no tensor of a GPU: the others would find it on the first process's.
+        """
         if self.size == 1:
             return work()
         result: list[tuple[T | None, BaseException | None]] = [(None, None)]
@@ -77,35 +90,98 @@ class World:
                 result = [(work(), None)]
             except Exception as error:
                 result = [(None, error)]
-        distributed.broadcast_object_list(result, src=0)
+        distributed.broadcast_object_list(result, src=0, device=torch.device("cpu"))
         value, problem = result[0]
         if problem is not None:
             raise problem
         return value  # type: ignore[return-value]  # `work` gave it
 
+    def by_all(self, work: Callable[[], T]) -> T:
+        """Do `work` in every process and return its own result; a UserError of one is raised in all.
+
+        Without this, those in which it works would wait for the others for ever. The text is the first
+        failing process's, with its number where the work failed in some only or not in the same way.
+        """
+        if self.size == 1:
+            return work()
+        result: list[T] = []
+        text = None
+        try:
+            result.append(work())
+        except UserError as error:
+            text = str(error)
+        texts = self.gather(text)
+        if any(one is not None for one in texts):
+            rank, first = next((rank, one) for rank, one in enumerate(texts) if one is not None)
+            raise UserError(first if len(set(texts)) == 1 else f"process {rank} of {self.size}: {first}")
+        return result[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, by rank; numbers, strings and the like."""
+        if self.size == 1:
+            return [value]
+        values: list[T | None] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return values  # type: ignore[return-value]  # all are filled
+
+    def check_same(self, what: str, value: object, advice: str) -> None:
+        """Raise UserError, in all processes, unless all have the same `value`."""
+        values = self.gather(value)
+        other = next((rank for rank, one in enumerate(values) if one != values[0]), None)
+        if other is not None:
+            text = f"{values[0]} in process 0, {values[other]} in process {other}"
+            raise UserError(f"the processes differ in {what}: {text}; {advice}")
+
 
 @contextmanager
-def joined(device_type: str) -> Iterator[tuple[World, torch.device]]:
-    """The world of this process and its device; joins the others where ``torchrun`` started several."""
+def joined(device_name: str) -> Iterator[tuple[World, torch.device]]:
+    """The world of this process and its device; joins the others where ``torchrun`` started several.
+
+    `device_name` is "cpu", "cuda", or "auto" for a GPU where there is one.
+
+    Raises
+    ------
+    UserError
+        Without a GPU that is asked for, when the environment is incomplete, or when processes would train on
+        different kinds of devices; in all processes.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield World(), torch.device(device_type)
+        yield World(), torch.device(_kind(device_name))
         return
     missing = [
         name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ
     ]
     if missing:
         raise UserError(f"WORLD_SIZE {size} without {', '.join(missing)}: start with torchrun, or unset it")
-    device = torch.device(device_type)
-    if device_type == "cuda":
-        if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
-            raise UserError(
-                f"process {os.environ['LOCAL_RANK']} finds {torch.cuda.device_count()} GPUs: start fewer"
-            )
-        device = torch.device(device_type, int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device_type == "cuda" else "gloo")
+    distributed.init_process_group("gloo")
     try:
-        yield World(distributed.get_rank(), size), device
+        world = World(distributed.get_rank(), size)
+        kind = world.by_all(lambda: _kind(device_name))
+        world.check_same("device", kind, "give --device cpu or cuda")
+        device = world.by_all(lambda: _own_device(kind))
+        if device.type == "cuda":
+            group = distributed.new_group(backend="nccl")
+            assert isinstance(group, distributed.ProcessGroup)  # else this process wouldn't be in it
+            world = World(world.rank, size, group)
+        yield world, device
     finally:
         distributed.destroy_process_group()
+
+
+def _kind(name: str) -> str:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device cuda: this machine has no usable GPU; use --device cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _own_device(kind: str) -> torch.device:
+    """The CPU, or the GPU with this process's number on this machine, which becomes the current one."""
+    if kind != "cuda":
+        return torch.device(kind)
+    number, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= count:
+        raise UserError(f"no GPU for process {number} of its machine, which has {count}: start fewer")
+    device = torch.device(kind, number)
+    torch.cuda.set_device(device)
+    return device

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from landscape.checkpoint_format import Checkpoint
+from landscape.checkpoint.format import Checkpoint
 from landscape.errors import UserError
 from training import masks
 from training.checkpoint import RunFolder
@@ -28,6 +27,7 @@ from training.result import checkpoint_of, final_metrics, mask_metrics
 from training.run import Run, start_run
 from training.schedule import Epoch, lr_factor
 from training.step import begin_round, train_step
+from training.timing import TimedBatches, clock_of
 from training.trajectory import save_snapshot
 
 _CHECK_EVERY = 50  # steps between looks at the loss: each look makes a GPU wait
@@ -90,23 +90,43 @@ def train(
     world = extras.world
     if config.precision == "tf32" and device.type != "cuda":
         raise UserError(f"precision tf32: a format of GPUs, this run is on {device.type}; use float32")
-    finished = world.by_first(folder.finished)
+    world.check_same("their images (SHA-256)", data.sha256, "give all of them the same --data")
+    finished = world.by_first(lambda: _finished(folder, data))
     if finished is not None:
-        if finished.data.get("sha256") != data.sha256:
-            raise UserError(
-                f"{folder.path} holds a finished run of other {data.name} images; choose another --output"
-            )
         return finished
     with numerics(config.precision):
         run = start_run(config, data, folder, device, world, extras.compiled)  # bad settings claim no folder
         world.by_first(folder.claim)
-        state = folder.load_state(device)
-        if state is not None:
-            run.restore(state)
+        _go_on(run)
         reporter.begin(len(run.plan), run.epoch)
         while run.epoch < len(run.plan):
             _epoch(run, reporter, extras.record_every)
         return world.by_first(lambda: _finish(run))
+
+
+def _finished(folder: RunFolder, data: TrainingData) -> Checkpoint | None:
+    """The result that is there, refused if it's of other images; early ones don't name their test images."""
+    finished = folder.finished()
+    if finished is None:
+        return None
+    text = f"{folder.path} holds a finished run of other {data.name}"
+    if finished.data.get("sha256") != data.sha256:
+        raise UserError(f"{text} images; choose another --output")
+    if finished.data.get("test_sha256", data.test_sha256) != data.test_sha256:
+        raise UserError(f"{text} test images; choose another --output")
+    return finished
+
+
+def _go_on(run: Run) -> None:
+    """Restore the saved state if there is one; every process reads it, from the same file or a copy of it."""
+    state = run.world.by_all(lambda: run.folder.load_state(run.device))
+    run.world.check_same(
+        f"the epochs that {run.folder.last} has",
+        0 if state is None else state["epoch"],
+        "put the folder on a disk that all share, or copy it to every machine",
+    )
+    if state is not None:
+        run.world.by_all(lambda: run.restore(state))
 
 
 def _finish(run: Run) -> Checkpoint:
@@ -127,10 +147,11 @@ def _epoch(run: Run, reporter: Reporter, record_every: int) -> None:
 
     def close() -> dict[str, Any]:
         started = time.perf_counter()
-        record["validation_loss"], record["validation_accuracy"] = evaluate(run.model, run.data.validation)
-        record["seconds"] += time.perf_counter() - started
         if len(run.data.validation):
-            _check_finite("validation loss", record["validation_loss"], run)
+            loss, accuracy = evaluate(run.model, run.data.validation)
+            _check_finite("validation loss", loss, run)
+            record.update(validation_loss=loss, validation_accuracy=accuracy)
+        record["seconds"] += time.perf_counter() - started
         return record
 
     run.history.append(run.world.by_first(close))
@@ -151,7 +172,7 @@ def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, record_every: int) 
     shuffled = run.data.train.shuffled(
         config.batch_size, generator_for(config.seed, "epoch", run.epoch), config.augment
     )
-    batches = _Timed(shuffled)
+    batches = TimedBatches(shuffled, clock_of(run.device))
     rewind_step = config.method.rewind_step
     skipped = max(0, rewind_step - epoch.number * steps) if epoch.round else 0
     for number, (images, labels) in enumerate(batches):
@@ -172,8 +193,8 @@ def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, record_every: int) 
         "epoch": run.epoch + 1,
         "round": epoch.round + 1,
         "train_loss": float(run.world.sum(losses)[skipped:].mean()),
-        "validation_loss": float("nan"),
-        "validation_accuracy": float("nan"),
+        "validation_loss": None,  # stays without a held-out part
+        "validation_accuracy": None,
         "sparsity": masks.sparsity(run.mask),
         "exploration": mask_metrics(run)["exploration"],
         "grown": run.changed,
@@ -208,20 +229,3 @@ def _check_finite(what: str, value: float, run: Run) -> None:
 def _advice(run: Run) -> str:
     good = f"{run.folder.last} has epoch {run.epoch}" if run.epoch else "no epoch was finished"
     return f"last good checkpoint: {good}; choose a lower --lr or a longer --warmup, and another --output"
-
-
-class _Timed:
-    """Passes batches on and adds up the seconds spent on making them."""
-
-    def __init__(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
-        self.batches = batches
-        self.seconds = 0.0
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        while True:
-            started = time.perf_counter()
-            batch = next(self.batches, None)
-            self.seconds += time.perf_counter() - started
-            if batch is None:
-                return
-            yield batch

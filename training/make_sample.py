@@ -1,4 +1,4 @@
-"""Make the sample that ships in ``landscape/sample``: ``python -m training.make_sample npz:cifar10.npz``.
+"""Make the sample in ``landscape/images/sample``: ``python -m training.make_sample npz:cifar10.npz``.
 
 A seeded, class-balanced random choice of real CIFAR-10 images, the classes interleaved (0 … 9, 0 … 9, …)
 so that any prefix is balanced, as one lossless WebP sheet per split.

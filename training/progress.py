@@ -63,12 +63,18 @@ class TrainingProgress:
     def epoch(self, record: dict[str, Any]) -> None:
         """Print the epoch's line."""
         self.saved_epochs = record["epoch"]
-        accuracy = f"{100 * record['validation_accuracy']:.2f} %"
+        known = record["validation_accuracy"] is not None
+        accuracy = f"{100 * record['validation_accuracy']:.2f} %" if known else "none"
+        validation = (
+            f"validation loss {record['validation_loss']:.4f}, accuracy {accuracy}"
+            if known
+            else "no validation"
+        )
         sparsity = f"{100 * record['sparsity']:.2f} %"
         self.bar.update(self.task, accuracy=accuracy, sparsity=sparsity)
         self.console.print(
             f"epoch {record['epoch']}/{self.epochs}  loss {record['train_loss']:.4f}  "
-            f"validation loss {record['validation_loss']:.4f}, accuracy {accuracy}  "
+            f"{validation}  "
             f"sparsity {sparsity}  {record['seconds']:.0f} s",
             highlight=False,
             soft_wrap=True,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from landscape.checkpoint_format import Checkpoint
+from landscape.checkpoint.format import Checkpoint
 from training import masks
 from training.checkpoint import environment
 from training.evaluation import evaluate
@@ -15,19 +15,20 @@ from training.run import Run
 
 
 def checkpoint_of(run: Run, metrics: dict[str, Any]) -> Checkpoint:
-    """The model as it is now, with everything known about the run."""
+    """The model as it is now, on the CPU, with everything known about the run."""
     data = run.data
     return Checkpoint(
         architecture=run.config.model,
         arguments=full_arguments(run.config.model, run.config.model_arguments(data.num_classes)),
-        state_dict=dict(run.model.state_dict()),
-        mask=run.mask,
+        state_dict={name: value.cpu() for name, value in run.model.state_dict().items()},
+        mask={name: part.cpu() for name, part in run.mask.items()},
         data={
             "name": data.name,
             "mean": list(data.mean),
             "std": list(data.std),
             "num_classes": data.num_classes,
             "sha256": data.sha256,
+            "test_sha256": data.test_sha256,
             "selection": {
                 "split": "train",
                 "rule": "last epoch; held-out images are only reported",

@@ -15,10 +15,10 @@ from landscape.errors import UserError
 from training import masks
 from training.checkpoint import RunFolder
 from training.config import RunConfig
-from training.data import TrainingData, generator_for
+from training.data import TrainingData
 from training.distributed import World
 from training.masks import AppliedMask, Mask
-from training.models import build_model
+from training.network import first_network
 from training.schedule import Epoch, plan
 from training.sparsity.base import MaskedMethod
 
@@ -76,7 +76,12 @@ class Run:
     def plan(self) -> list[Epoch]:
         """All epochs of the run."""
         method = self.config.method
-        return plan(method.round_epochs(self.config.epochs), method.rewind_step, self.steps_per_epoch)
+        return plan(
+            method.round_epochs(self.config.epochs),
+            method.rewind_step,
+            self.steps_per_epoch,
+            self.config.warmup,
+        )
 
     def use(self, mask: Mask) -> None:
         """Make `mask` the present one: weights and optimizer state outside it become 0.
@@ -158,13 +163,14 @@ def start_run(
     world: World,
     compiled: bool,
 ) -> Run:
-    """Fresh weights and the method's first mask."""
-    with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
-        torch.manual_seed(generator_for(config.seed, "weights").initial_seed())
-        model = build_model(config.model, **config.model_arguments(data.num_classes))
-    model = model.to(device).to(memory_format=torch.channels_last)
-    _check_size(config.model, model, data)
-    mask = config.method.init_mask(model, data.train, generator_for(config.seed, "mask"))
+    """Fresh weights and the method's first mask.
+
+    Raises
+    ------
+    UserError
+        When settings, architecture and images don't fit together; in all processes.
+    """
+    model, mask = world.by_all(lambda: first_network(config, data, device, world.size))
     forward: Callable[[Tensor], Tensor] = world.forward(model, device)
     if compiled:
         forward = torch.compile(forward)
@@ -183,15 +189,3 @@ def start_run(
     run.use(mask)
     run.plan  # noqa: B018  # bad settings must be noticed before anything is written
     return run
-
-
-def _check_size(name: str, model: nn.Module, data: TrainingData) -> None:
-    """Try one image, in evaluation mode, which changes nothing."""
-    images = data.train.normalized(data.train.pixels[:1])
-    try:
-        with torch.inference_mode():
-            model.eval()(images)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{name} can't take images of {tuple(images.shape[2:])} pixels: {reason}") from error
-    model.train()

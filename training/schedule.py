@@ -27,13 +27,18 @@ class Epoch:
     opens_round: bool = False
 
 
-def plan(round_epochs: Sequence[int], rewind_step: int, steps_per_epoch: int) -> list[Epoch]:
+def plan(
+    round_epochs: Sequence[int], rewind_step: int, steps_per_epoch: int, warmup: float = 0.0
+) -> list[Epoch]:
     """All epochs of a run in order; rounds after the first begin in the epoch that holds `rewind_step`.
+
+    Each round has the whole schedule of the learning rate, its own `warmup` epochs included; a rewound one
+    takes it up at `rewind_step`.
 
     Raises
     ------
     UserError
-        When a round has no epoch, or would be rewound to its end or beyond.
+        When a round has no epoch, would be rewound to its end or beyond, or ends before its warm-up does.
     """
     if min(round_epochs) < 1:
         raise UserError(f"rounds of {list(round_epochs)} epochs: expected at least 1 each")
@@ -41,6 +46,11 @@ def plan(round_epochs: Sequence[int], rewind_step: int, steps_per_epoch: int) ->
         raise UserError(
             f"rewinding to step {rewind_step}: the shortest round has only "
             f"{min(round_epochs) * steps_per_epoch} steps; choose an earlier one"
+        )
+    if warmup > min(round_epochs):
+        raise UserError(
+            f"warmup {warmup:g}: every round warms up, and the shortest has only {min(round_epochs)} epochs; "
+            "choose a lower --warmup or a higher --search-epochs"
         )
     epochs = []
     for number, length in enumerate(round_epochs):

@@ -109,7 +109,7 @@ def begin_round(run: Run, epoch: Epoch) -> None:
     """Prune what the last round trained, go back to the early weights, start a new optimizer."""
     mask = run.config.method.next_round(run.model, run.mask, epoch.round)
     run.model.load_state_dict(run.rewind)
-    run.optimizer = run.config.optimizer.build(run.model)
+    run.optimizer = run.config.optimizer.build_at(run.model, run.config.method.rewind_step)
     run.optimizer.zero_grad()
     run.memory.clear()
     run.use(mask)

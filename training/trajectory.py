@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from landscape.checkpoint_format import Checkpoint, encode
+from landscape.checkpoint.format import Checkpoint, encode
 from landscape.files import atomic_path
 from training.checkpoint import save
 

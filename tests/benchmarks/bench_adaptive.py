@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from analysis.roughness import roughness
-from landscape.interpolate import interpolate_grid
 from landscape.options import ComputationOptions, DataOptions, Options, OutputOptions, SamplingOptions
 from landscape.sampling import Index, adaptive
+from landscape.sampling.interpolate import interpolate_grid
 from landscape.store import FloatArray, Surface
 from landscape.surface import run
 

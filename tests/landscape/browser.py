@@ -78,7 +78,10 @@ class Tab:
         """Start from another view; what the fragment doesn't name goes back to its default."""
         # The page keeps its view in the address 200 ms late; a hash that is still equal changes nothing.
         self.page.evaluate(
-            "async fragment => { await new Promise((done) => setTimeout(done, 250)); location.hash = fragment; }",
+            """async fragment => {
+              await new Promise((done) => setTimeout(done, 250));
+              location.hash = fragment;
+            }""",
             fragment,
         )
         self.page.wait_for_timeout(50)

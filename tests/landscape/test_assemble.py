@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 
 from landscape.assemble import assemble_plane
-from landscape.interpolate import interpolate_grid
+from landscape.engine.totals import Totals
 from landscape.record import Index, Record
+from landscape.sampling.interpolate import interpolate_grid
 from landscape.store import FloatArray
-from landscape.totals import Totals
 
 ALPHA, BETA = np.linspace(-1, 1, 7), np.linspace(-1, 1, 5)
 SHAPE = (7, 5)

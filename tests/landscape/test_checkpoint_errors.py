@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from landscape.checkpoint import load_checkpoint
-from landscape.checkpoint_format import Checkpoint, encode
+from landscape.checkpoint.format import Checkpoint, encode
 from landscape.errors import UserError
 from training.models import ARCHITECTURES
 

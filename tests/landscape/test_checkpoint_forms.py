@@ -254,7 +254,7 @@ def test_masks_beside_the_weights_count_where_they_fit(elsewhere: ElsewhereResNe
 
 
 def test_our_own_form(tmp_path: Path) -> None:
-    from landscape.checkpoint_format import Checkpoint, encode
+    from landscape.checkpoint.format import Checkpoint, encode
 
     model = ARCHITECTURES["resnet20"](num_classes=7, widths=(4, 8, 16))
     state = {k: v.detach().clone() for k, v in model.state_dict().items()}

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from landscape.checkpoint import LoadedCheckpoint, load_checkpoint
-from landscape.checkpoint_models import parse_model
+from landscape.checkpoint.models import parse_model
 from landscape.errors import UserError
 from training.models import ARCHITECTURES
 

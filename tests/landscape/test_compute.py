@@ -14,11 +14,11 @@ from small_network import EXAMPLES, bits, brute_force, examples, small_network, 
 from torch import Tensor, nn
 
 from landscape.compute import compute_surface
-from landscape.direction_files import read_directions
 from landscape.errors import UserError
 from landscape.losses import classification, regression
 from landscape.masks import infer_mask
 from landscape.planes import BetweenPlane, GivenPlane, PlaneSpec, RandomPlane
+from landscape.planes.files import read_directions
 from landscape.progress import Progress
 from landscape.store import load_surface
 

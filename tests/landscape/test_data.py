@@ -19,8 +19,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from landscape.data import check_model_takes, load_data
-from landscape.data_normalization import measure
-from landscape.data_subset import balanced_subset
+from landscape.data.normalization import measure
+from landscape.data.subset import balanced_subset
 from landscape.errors import UserError
 from landscape.factories import import_factory
 

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from landscape.directions import (
+from landscape.errors import UserError
+from landscape.planes import RandomPlane
+from landscape.planes.directions import (
     Normalization,
     Params,
     apply_mask,
@@ -21,8 +23,6 @@ from landscape.directions import (
     normalize,
     random_direction,
 )
-from landscape.errors import UserError
-from landscape.planes import RandomPlane
 from landscape.provenance import digest
 
 SHAPES = {

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from engine_cases import NETWORKS, directions, examples, images, moved, network, unchanged
+from devices import devices
+from engine_cases import NETWORKS, directions, examples, images, moved, network, plain_values, unchanged
 from torch import nn
 
 from landscape.engine import Engine
@@ -120,27 +121,32 @@ def test_model_that_cannot_be_copied() -> None:
         Engine(Stuck(), examples(), classification, [])
 
 
-@pytest.mark.gpu
+@pytest.mark.parametrize("device", devices())
 @pytest.mark.parametrize("name", NETWORKS)
-def test_cuda_equals_cpu(name: str) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("needs CUDA")
+def test_every_device_gives_the_plain_losses(name: str, device: str) -> None:
     model = network(name)
     along = directions(model)
-    kinds = ("cpu", "cuda")
-    engines = [Engine(model, examples(), classification, along, device=kind, batch_size=13) for kind in kinds]
+    engine = Engine(model, examples(), classification, along, device=device, batch_size=13)
     for point in ((0.0, 0.0), POINT, (1.0, 0.7), POINT):
-        one, two = (engine.evaluate(point)["test"].mean("loss") for engine in engines)
-        assert two == pytest.approx(one, rel=1e-4)
-    assert engines[1].about["cuda_graph"] is (True if NETWORKS[name][1] else engines[1].about["cuda_graph"])
+        plain = float(plain_values(network(name), along, point)[0].mean())
+        assert engine.evaluate(point)["test"].mean("loss") == pytest.approx(plain, rel=1e-4)
+    if device == "cuda" and NETWORKS[name][1]:
+        assert engine.about["cuda_graph"] is True
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize(("dtype", "tolerance"), [("tf32", 1e-2), ("bfloat16", 5e-2), ("float64", 1e-6)])
-def test_cuda_types(dtype: str, tolerance: float) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("needs CUDA")
+TYPES = [("bfloat16", 5e-2), ("float64", 1e-6)]
+ON_DEVICES = [
+    (device, *one)
+    for device in devices()
+    for one in [*TYPES, *([("tf32", 1e-2)] if device == "cuda" else [])]  # a format of GPUs
+]
+
+
+@pytest.mark.parametrize(("device", "dtype", "tolerance"), ON_DEVICES)
+def test_types_of_numbers(device: str, dtype: str, tolerance: float) -> None:
     model = network("resnet option B")
-    engine = Engine(model, examples(), classification, directions(model), device="cuda", dtype=dtype)
-    expected = Engine(model, examples(), classification, directions(model)).evaluate(POINT)["test"]
-    assert engine.evaluate(POINT)["test"].mean("loss") == pytest.approx(expected.mean("loss"), rel=tolerance)
+    along = directions(model)
+    engine = Engine(model, examples(), classification, along, device=device, dtype=dtype)
+    plain = float(plain_values(network("resnet option B"), along, POINT, torch.float64)[0].mean())
+    assert engine.evaluate(POINT)["test"].mean("loss") == pytest.approx(plain, rel=tolerance)
+    assert engine.about["dtype"] == dtype

@@ -8,9 +8,9 @@ import torch.nn.functional as F  # noqa: N812
 from engine_cases import SIZE, Undecided, images, network
 from torch import Tensor, nn
 
-from landscape.fold import CannotFold, FoldedNet, fold
-from landscape.fuse_cpu import available, fuse
-from landscape.narrow_cpu import apart, applies, in_pairs, widened
+from landscape.engine.fold import CannotFold, FoldedNet, fold
+from landscape.engine.fuse_cpu import available, fuse
+from landscape.engine.narrow_cpu import apart, applies, in_pairs, widened
 
 needs_onednn = pytest.mark.skipif(not available(torch.float32), reason="this build has no oneDNN")
 

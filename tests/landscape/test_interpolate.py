@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landscape.interpolate import (
+from landscape.sampling.interpolate import (
     TRANSFORMS,
     Spline,
     best_transform,

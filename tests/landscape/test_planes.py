@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape.directions import Params
 from landscape.errors import UserError
 from landscape.planes import (
     BetweenPlane,
@@ -20,6 +19,7 @@ from landscape.planes import (
     network_axis,
     symmetric_axis,
 )
+from landscape.planes.directions import Params
 
 SPANS = st.floats(1e-3, 1e3)
 

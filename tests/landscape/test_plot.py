@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 
 from landscape.errors import UserError
 from landscape.plot import plot_surfaces, save_figure
-from landscape.plot_scale import number, scale_of
-from landscape.plot_text import interval_text, wrap
+from landscape.plot.scale import number, scale_of
+from landscape.plot.text import interval_text, wrap
 from landscape.store import FloatArray, Metric, Plane, Split, Surface
 
 X = np.linspace(-1, 1, 11)

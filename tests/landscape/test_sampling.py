@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from network_surfaces import network_surface
 
-from landscape.interpolate import interpolate_grid
 from landscape.sampling import Index, Sampler, adaptive, exact
+from landscape.sampling.interpolate import interpolate_grid
 from landscape.store import BoolArray, FloatArray
 
 Field = Callable[[FloatArray, FloatArray], FloatArray]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from landscape.interpolate import interpolate_grid
 from landscape.sampling import Index, adaptive
+from landscape.sampling.interpolate import interpolate_grid
 from landscape.store import FloatArray
 
 SURFACES = np.load(Path(__file__).with_name("exact_surfaces.npz"))

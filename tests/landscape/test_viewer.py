@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from viewer_surfaces import bowl
 
 from landscape.errors import UserError
-from landscape.page_data import payload
 from landscape.store import Metric, Plane, Split, Surface
 from landscape.viewer import main, view
+from landscape.viewer.page_data import payload
 
 HOSTILE = "</script><script>alert(1)</script><!--\"'&\u2028\u2029🦊" + "x" * 300
 

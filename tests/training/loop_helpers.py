@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from landscape.checkpoint_format import Checkpoint
+from landscape.checkpoint.format import Checkpoint
 from training import loop
 from training.checkpoint import RunFolder
 from training.config import RunConfig

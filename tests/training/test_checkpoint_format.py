@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landscape.checkpoint_format import Checkpoint, decode, encode, is_checkpoint
+from landscape.checkpoint.format import Checkpoint, decode, encode, is_checkpoint
 from landscape.errors import UserError
 
 

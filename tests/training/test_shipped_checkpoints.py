@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from landscape.checkpoint_format import decode
+from landscape.checkpoint.format import decode
 from training import loop, masks
 from training.data import load_data
 from training.models import build_model

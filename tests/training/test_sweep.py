@@ -14,9 +14,10 @@ import pytest
 import torch
 from sweep_fake import Sweeps, World, alive, name
 
-from landscape.checkpoint_format import FORMAT
+from landscape.checkpoint.format import FORMAT
 from training.sweep.__main__ import main
 from training.sweep.plan import load_plan
+from training.sweep.process import log_path
 
 SPEC = """
 output = "{output}"
@@ -205,6 +206,8 @@ def test_ctrl_c_stops_the_runs_and_says_how_to_go_on(world: World, sweeps: Sweep
     assert sweeps.code() == 130
     assert not any(alive(start["pid"]) for start in world.starts())
     assert states(world) == ["interrupted", "interrupted"]
+    for seed in (0, 1):  # asked to stop, not killed
+        assert "stopped: the same command goes on" in log_path(world.root, name(seed)).read_text()
     assert (
         "stopped: 2 of 2 runs are left; the same command goes on" in (world.path / "output.txt").read_text()
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from landscape.checkpoint_format import decode
+from landscape.checkpoint.format import decode
 from training.__main__ import main
 
 QUICK = "--widths 4 6 8 --epochs 1 --batch-size 20 --device cpu"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from landscape.checkpoint_format import decode
+from landscape.checkpoint.format import decode
 
 PROCESS = """
 import hashlib, os, sys

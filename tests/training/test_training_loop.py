@@ -21,7 +21,7 @@ import torch.nn.functional as F  # noqa: N812
 from loop_helpers import CPU, SMALL, Silent, Stop, assert_same, fit
 from torch import nn
 
-from landscape.checkpoint_format import decode
+from landscape.checkpoint.format import decode
 from landscape.errors import UserError
 from training import loop, masks
 from training.config import RunConfig, difference

@@ -7,7 +7,7 @@ import pytest
 import torch
 from loop_helpers import CPU, SMALL, Stop, fit
 
-from landscape.checkpoint_format import decode
+from landscape.checkpoint.format import decode
 from training import loop
 from training.data import TrainingData, load_data
 from training.trajectory import snapshot_path

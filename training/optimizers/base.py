@@ -42,6 +42,13 @@ class OptimizerConfig(ABC):
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return an optimizer over the model's parameters."""
 
+    def build_at(self, model: nn.Module, step: int) -> torch.optim.Optimizer:
+        """The same for a round that is rewound to `step` (0 for the beginning) of the schedules.
+
+        Momentum and previous gradients start from nothing; only schedules of the optimizer's own go on.
+        """
+        return self.build(model)
+
 
 def parameter_groups(model: nn.Module, weight_decay: float, decay_all: bool) -> list[dict[str, Any]]:
     """Parameter groups; without `decay_all`, tensors of one dimension (biases, norm layers) get no decay."""

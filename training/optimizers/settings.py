@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from training.optimizers.perturbing import Restore, Schedule
+import torch
+from torch import nn
+
+from training.optimizers.perturbing import Perturbing, Restore, Schedule
 from training.optimizers.sgd import SGD
 
 
@@ -18,7 +21,8 @@ class PerturbingConfig(SGD):
         Length of the perturbation, over all weights together; published: 0.05 for CIFAR (ASAM 0.5), 1 for
         ImageNet.
     rho_schedule
-        constant, or sqrt: the square root of rho_c / t in step t, in place of rho.
+        constant, or sqrt: the square root of rho_c / t in place of rho, t counting the updates of the weights
+        from 1. Each round of lt starts it again, at rewind-step as the learning rate does.
     rho_c
         The c of the sqrt schedule.
     perturb_pruned
@@ -38,3 +42,10 @@ class PerturbingConfig(SGD):
     def masks_gradients(self) -> bool:
         """Whether the closure sets the gradients of pruned weights to 0."""
         return not self.perturb_pruned
+
+    def build_at(self, model: nn.Module, step: int) -> torch.optim.Optimizer:
+        """The optimizer for a round that starts after `step` updates."""
+        optimizer = self.build(model)
+        if isinstance(optimizer, Perturbing):
+            optimizer.steps = step
+        return optimizer

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from landscape.checkpoint_format import is_checkpoint
+from landscape.checkpoint.format import is_checkpoint
 from landscape.errors import UserError
 from training.checkpoint import load_dict
 from training.config import difference

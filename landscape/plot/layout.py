@@ -11,8 +11,8 @@ import matplotlib as mpl
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
-from landscape.plot_panels import Panel, draw_contour, draw_lines, draw_surface, marks
-from landscape.plot_text import wrap
+from landscape.plot.panels import Panel, draw_contour, draw_lines, draw_surface, marks
+from landscape.plot.text import wrap
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 LINE_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from landscape.directions import (
+from landscape.errors import UserError
+from landscape.planes.directions import (
     Normalization,
     Params,
     apply_mask,
@@ -18,7 +19,6 @@ from landscape.directions import (
     normalize,
     random_direction,
 )
-from landscape.errors import UserError
 from landscape.store import FloatArray
 
 

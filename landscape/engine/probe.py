@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape.cost import Cost, measure
+from landscape.engine.cost import Cost, measure
+from landscape.engine.totals import BatchValues, batch_values
 from landscape.losses import Loss
-from landscape.totals import BatchValues, batch_values
 
 Mode = Callable[[], AbstractContextManager[Any]]
 

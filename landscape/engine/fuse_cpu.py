@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 
-from landscape import narrow_cpu
-from landscape.fold import FoldedConv, FoldedNet
+from landscape.engine import narrow_cpu
+from landscape.engine.fold import FoldedConv, FoldedNet
 
 _ADD = (operator.add, operator.iadd, torch.add)
 _RELU = (F.relu, torch.relu, torch.relu_)

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from landscape.plot_scale import Scale, number
-from landscape.plot_text import axis_title, unit_of
+from landscape.plot.scale import Scale, number
+from landscape.plot.text import axis_title, unit_of
 from landscape.store import BoolArray, FloatArray, Metric, Surface
 
 CAMERA = {"elev": 30.0, "azim": -58.0}

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape.checkpoint_fit import check_finite, compare, load_into
-from landscape.checkpoint_format import decode, is_checkpoint
-from landscape.checkpoint_models import Architecture, Architectures, describe, find_architecture
-from landscape.checkpoint_read import read_file
-from landscape.checkpoint_recognize import recognize, suggested_arguments
-from landscape.checkpoint_state import FoundState, find_state, head_classes
+from landscape.checkpoint.fit import check_finite, compare, load_into
+from landscape.checkpoint.format import decode, is_checkpoint
+from landscape.checkpoint.models import Architecture, Architectures, describe, find_architecture
+from landscape.checkpoint.read import read_file
+from landscape.checkpoint.recognize import recognize, suggested_arguments
+from landscape.checkpoint.state import FoundState, find_state, head_classes
 from landscape.errors import UserError
 from landscape.files import sha256
 

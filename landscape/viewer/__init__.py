@@ -1,6 +1,6 @@
 """Surfaces on one self-contained HTML page: `view`, `Page`, and ``python -m landscape.viewer``.
 
-The page holds the numbers as one JSON block, the style and scripts of ``landscape/assets`` and Plotly's
+The page holds the numbers as one JSON block, style and scripts from ``assets`` beside this file, and Plotly's
 JavaScript from the installed ``plotly`` package (its full bundle: the smaller 3D one lacks contours and heat
 maps), gzipped and in base64 because that makes the page 2 MB instead of 5; the browser unpacks it. Nothing is
 fetched, and the page's content security policy forbids it: only these two scripts run, known by their
@@ -15,7 +15,6 @@ import hashlib
 import html
 import json
 import re
-import sys
 import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +26,8 @@ from typing import Annotated, Any
 
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
-from landscape.page_data import Json, generator, payload
 from landscape.store import Surface, load_surface
+from landscape.viewer.page_data import Json, generator, payload
 
 ASSETS = Path(__file__).parent / "assets"
 # Joined in this order: each uses what stands before it.
@@ -215,7 +214,3 @@ def _run(files: Sequence[Path], output: Path | None, title: str | None) -> Path:
     size = path.stat().st_size / 1e6
     print(f"{path}: {len(files)} surface{'s' * (len(files) > 1)}, {size:.1f} MB; opens in any browser")
     return path
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

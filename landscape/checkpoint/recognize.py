@@ -11,15 +11,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from landscape.checkpoint_fit import Fit, compare
-from landscape.checkpoint_models import (
+from landscape.checkpoint.fit import Fit, compare
+from landscape.checkpoint.models import (
     Architecture,
     Architectures,
     describe,
     find_architecture,
     torchvision_model,
 )
-from landscape.checkpoint_state import head_classes, short_names
+from landscape.checkpoint.state import head_classes, short_names
 from landscape.errors import UserError
 from landscape.factories import accepted
 

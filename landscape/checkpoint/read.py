@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from landscape.checkpoint_pickle import harmless_globals, unsafe_globals
+from landscape.checkpoint.pickles import harmless_globals, unsafe_globals
 from landscape.errors import UserError
 from landscape.factories import current_folder_importable
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import KDTree
 
-from landscape.interpolate import TRANSFORMS, Spline, best_transform, grid_places, left_out_errors
+from landscape.sampling.interpolate import TRANSFORMS, Spline, best_transform, grid_places, left_out_errors
 from landscape.store import BoolArray, FloatArray
 
 Index = tuple[int, int]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from landscape.data_subset import Indices
+from landscape.data.subset import Indices
 from landscape.errors import UserError
 from landscape.factories import call_factory, import_factory
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from landscape.fold import CannotFold, FoldedNet, fold
-from landscape.fuse_cpu import available, fuse
+from landscape.engine.fold import CannotFold, FoldedNet, fold
+from landscape.engine.fuse_cpu import available, fuse
+from landscape.engine.probe import Probe
+from landscape.engine.totals import batch_values
+from landscape.engine.weights import Weights
 from landscape.losses import Loss
-from landscape.probe import Probe
-from landscape.totals import batch_values
-from landscape.weights import Weights
 
 TOLERANCE: Mapping[torch.dtype, float] = {
     torch.float64: 1e-10,

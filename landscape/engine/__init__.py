@@ -9,18 +9,18 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from landscape.batch_norm import BATCH_SIZE as RECALIBRATION_BATCH_SIZE
-from landscape.batch_norm import Recalibration
-from landscape.cost import choose_batch_size
-from landscape.cuda_graph import CapturedRun, numerics
+from landscape.engine.batch_norm import BATCH_SIZE as RECALIBRATION_BATCH_SIZE
+from landscape.engine.batch_norm import Recalibration
+from landscape.engine.cost import choose_batch_size
+from landscape.engine.cuda_graph import CapturedRun, numerics
+from landscape.engine.network import Case, Network, choose_network
+from landscape.engine.probe import Probe, probe
+from landscape.engine.streams import Streams, one_thread
+from landscape.engine.totals import BatchValues, Totals, batch_values, total
+from landscape.engine.weights import Weights
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import Loss
-from landscape.network import Case, Network, choose_network
-from landscape.probe import Probe, probe
-from landscape.streams import Streams, one_thread
-from landscape.totals import BatchValues, Totals, batch_values, total
-from landscape.weights import Weights
 
 __all__ = ["BatchNorm", "Engine", "Totals"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from landscape.checkpoint_state import HEADS, short_names
+from landscape.checkpoint.state import HEADS, short_names
 from landscape.errors import UserError
 
 # Counters that older files lack, and what a profiler (thop) leaves behind: no part of the function.

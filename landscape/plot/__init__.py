@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from landscape.errors import UserError
 from landscape.files import atomic_path
-from landscape.plot_layout import COLUMN, Heading, Layout, draw_line_chart, draw_planes
-from landscape.plot_panels import Panel
-from landscape.plot_scale import Scale, scale_of
-from landscape.plot_text import JOIN, conventions_text, roughness_text
+from landscape.plot.layout import COLUMN, Heading, Layout, draw_line_chart, draw_planes
+from landscape.plot.panels import Panel
+from landscape.plot.scale import Scale, scale_of
+from landscape.plot.text import JOIN, conventions_text, roughness_text
 from landscape.store import Surface
 
 Kind = Literal["surface", "contour", "both", "line"]

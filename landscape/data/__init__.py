@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landscape.data_choice import FOLDERS, choose_spec, on_disk
-from landscape.data_factory import read_factory
-from landscape.data_normalization import (
+from landscape.data.choice import FOLDERS, choose_spec, on_disk
+from landscape.data.factory import read_factory
+from landscape.data.normalization import (
     Channels,
     Normalization,
     known_normalization,
     per_channel,
     usual_normalization,
 )
-from landscape.data_subset import Indices, balanced_subset
+from landscape.data.subset import Indices, balanced_subset
 from landscape.errors import UserError
 from landscape.images import DEFAULT_ROOT, Split, read_images
 
@@ -88,9 +88,9 @@ def load_data(
     Parameters
     ----------
     spec
-        ``cifar10``, ``cifar100``, ``npz:PATH``, ``imagefolder:PATH``, ``sample`` (see `landscape.images`) or
-        ``package.module:factory`` (see `landscape.data_factory`). None: what the checkpoint says, else what
-        is on disk, else the shipped sample.
+        ``cifar10``, ``cifar100``, ``npz:PATH``, ``imagefolder:PATH``, ``sample`` (`landscape.images`) or
+        ``package.module:factory`` (`landscape.data.factory`). None: what the checkpoint says, else what is on
+        disk, else the shipped sample.
     root
         Folder of the data sets, by default ``$SHARPSCAPE_DATA`` or ``./data``.
     split
@@ -98,7 +98,7 @@ def load_data(
     examples
         How many; None, or more than there are, takes all.
     seed
-        Of the choice; see `landscape.data_subset.balanced_subset`.
+        Of the choice; see `landscape.data.subset.balanced_subset`.
     stored
         What the checkpoint says about its data: ``name``, ``mean``, ``std``, ….
     num_classes

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from landscape.directions import Normalization
 from landscape.errors import UserError
 from landscape.planes import GivenPlane
+from landscape.planes.directions import Normalization
 from landscape.store import load_surface
 
 

@@ -1,0 +1,7 @@
+"""``python -m landscape.viewer``."""
+
+import sys
+
+from landscape.viewer import main
+
+main(sys.argv[1:])

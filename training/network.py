@@ -1,0 +1,86 @@
+"""A run's network before its first step, and whether it can be trained on such images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from landscape.errors import UserError
+from training.config import RunConfig
+from training.data import TrainingData, generator_for
+from training.masks import Mask
+from training.models import build_model
+from training.sparsity.scoring import scored_copy
+
+
+def first_network(
+    config: RunConfig, data: TrainingData, device: torch.device, processes: int
+) -> tuple[nn.Module, Mask]:
+    """The model with fresh weights and the method's first mask for it.
+
+    Raises
+    ------
+    UserError
+        When the architecture can't take such images, or a step would have too few of them for batch norm.
+    """
+    with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
+        torch.manual_seed(generator_for(config.seed, "weights").initial_seed())
+        model = build_model(config.model, **config.model_arguments(data.num_classes))
+    model = model.to(device).to(memory_format=torch.channels_last)
+    _check_size(config.model, model, data)
+    if smallest_piece(len(data.train), config.batch_size, processes, config.accumulate) == 1:
+        _check_single_image(config, model, data)
+    with _batch_norm_gets_enough("the method's images, seen singly"):
+        mask = config.method.init_mask(model, data.train, generator_for(config.seed, "mask"))
+    return model, mask
+
+
+def smallest_piece(images: int, batch_size: int, processes: int, accumulate: int) -> int:
+    """Images in the smallest forward pass of an epoch; `accumulate` and `processes` divide a batch.
+
+    >>> smallest_piece(71, 10, 1, 1), smallest_piece(80, 10, 2, 2), smallest_piece(80, 10, 2, 5)
+    (1, 2, 1)
+    """
+    batches = {min(batch_size, images), images % batch_size or batch_size}
+    parts = [batch if batch < processes else batch // processes for batch in batches]
+    return min(part // min(accumulate, part) for part in parts)
+
+
+def _check_single_image(config: RunConfig, model: nn.Module, data: TrainingData) -> None:
+    """Try one image in training mode, on a copy: batch norm can't average a map of one pixel."""
+    images = f"{len(data.train)} training images in steps of {config.batch_size}, of which one has"
+    with (
+        _batch_norm_gets_enough(f"{images} a single image, or a piece of it has"),
+        scored_copy(model, generator_for(config.seed, "trial"), training=True) as copied,
+        torch.no_grad(),
+    ):
+        copied(data.train.normalized(data.train.pixels[:1]))
+
+
+@contextmanager
+def _batch_norm_gets_enough(what: str) -> Iterator[None]:
+    """Turn torch's ValueError about a single value per channel into a UserError about `what`."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"{what}: too few for batch norm, whose maps have one pixel here; choose another --batch-size, "
+            "--examples or --accumulate, or larger images"
+        ) from error
+
+
+def _check_size(name: str, model: nn.Module, data: TrainingData) -> None:
+    """Try one image, in evaluation mode, which changes nothing."""
+    images = data.train.normalized(data.train.pixels[:1])
+    try:
+        with torch.inference_mode():
+            model.eval()(images)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{name} can't take images of {tuple(images.shape[2:])} pixels: {reason}") from error
+    model.train()
