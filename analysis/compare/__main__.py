@@ -1,0 +1,5 @@
+"""``python -m analysis.compare``."""
+
+from analysis.compare.command import main
+
+main()

@@ -1,0 +1,179 @@
+"""From a file to rows: surfaces, spectra, JSON of our commands, and checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from math import inf, isinf, nan
+from pathlib import Path
+from typing import Any
+
+from analysis.compare.rows import Cell, Row, share
+from analysis.uncertainty import Estimate
+from landscape.errors import UserError
+
+HDF5 = (".h5", ".hdf5")
+PLAIN_STEMS = ("final", "last", "best", "model", "checkpoint")  # say nothing: the folder's name does
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is to be read as a checkpoint, by its name."""
+    return path.suffix not in (*HDF5, ".json")
+
+
+def row_name(path: Path) -> str:
+    """What a checkpoint is called: its name, or its folder's where the name says nothing."""
+    folder = path.resolve().parent.name
+    return folder if path.stem in PLAIN_STEMS and folder else path.stem
+
+
+def read_results(path: Path) -> list[Row]:
+    """Rows of a surface, a spectrum, or a JSON result.
+
+    Raises
+    ------
+    UserError
+        When the file is missing, unreadable or something else.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    return list(_hdf5(path) if path.suffix in HDF5 else _json(path))
+
+
+def _hdf5(path: Path) -> Iterator[Row]:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            form = file.attrs.get("format")
+    except OSError as error:
+        raise UserError(f"{path}: not a readable HDF5 file ({error})") from error
+    if form == "sharpscape.hessian":
+        from analysis.hessian import load_spectrum
+        from analysis.hessian.report import to_json
+
+        yield from map(spectrum_row, json.loads(to_json([load_spectrum(path)], [path])))
+    else:
+        yield _surface(path)
+
+
+def _surface(path: Path) -> Row:
+    from analysis.conventions import conventions
+    from analysis.roughness import roughness
+    from landscape.store import load_surface
+
+    surface = load_surface(path)
+    checkpoint = _mapping(surface.about.get("checkpoint"))
+    row = Row(surface.label, [str(path)], str(checkpoint.get("sha256") or ""))
+    row.cells |= _metrics(_mapping(checkpoint.get("metrics")))
+    density = surface.planes[0].about.get("density")
+    if density is not None:
+        row.cells["sparsity"] = Cell(1 - float(density))
+    for number, split in enumerate(surface.splits):
+        suffix = f" ({split})" if number else ""
+        row.cells[f"ra{suffix}"] = _estimate(roughness(surface, split=split).ra)
+        try:
+            row.cells[f"ra_log{suffix}"] = _estimate(roughness(surface, split=split, log=True).ra)
+        except UserError:  # a loss that isn't positive has no logarithm; the loss itself was measured
+            continue
+    made = conventions(surface, surface.splits[0])
+    row.made |= {f"surface {name}": text for name, text in made.items()}
+    return row
+
+
+def _json(path: Path) -> Iterator[Row]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    results = content.get("results") if isinstance(content, dict) else content
+    if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
+        raise UserError(f"{path}: {_EXPECTED}")
+    for one in results:
+        try:
+            yield _reader(one, path)(one)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise UserError(f"{path} is damaged ({error!r}); compute it anew") from error
+
+
+_EXPECTED = "expected JSON of analysis.sharpness, analysis.hessian or analysis.roughness"
+
+
+def _reader(content: Mapping[str, Any], path: Path) -> Callable[[Mapping[str, Any]], Row]:
+    for key, reader in (("measures", sharpness_row), ("top", spectrum_row), ("estimates", _roughness)):
+        if key in content:
+            return reader
+    raise UserError(f"{path}: {_EXPECTED}")
+
+
+def sharpness_row(content: Mapping[str, Any]) -> Row:
+    row = Row(content["name"], [content["file"]], content["sha256"])
+    row.name = row_name(Path(content["file"])) if row.name in PLAIN_STEMS else row.name
+    about = content["about"]
+    row.cells |= _metrics(_mapping(_mapping(about.get("checkpoint")).get("metrics")))
+    row.cells["sparsity"] = Cell(1 - about["density"])
+    for name, found in content["measures"].items():
+        value = inf if found.get("diverged") else _number(found["value"])
+        low, high = _number(found["low"]), _number(found["high"])
+        # Its interval is over examples; that of analysis.hessian's λmax is the residual.
+        column = "lambda_max (sharpness)" if name == "lambda_max" else name
+        row.cells[column] = Cell(value, low, high, found["kind"] == "lower bound")
+    row.made |= {
+        f"sharpness {key}": str(value) for key, value in content["settings"].items() if key != "mask"
+    }
+    row.made["sharpness split"] = content["split"]
+    return row
+
+
+def spectrum_row(content: Mapping[str, Any]) -> Row:
+    about = content["about"]
+    checkpoint = _mapping(about.get("checkpoint"))
+    row = Row(content["label"], [content["file"]], str(checkpoint.get("sha256") or ""))
+    row.cells |= _metrics(_mapping(checkpoint.get("metrics")))
+    if content["top"]:
+        value, residual = (_number(content["top"][0][key]) for key in ("value", "residual"))
+        row.cells["lambda_max"] = Cell(value, value - residual, value + residual)
+    trace = content["trace"]
+    value, error = _number(trace["value"]), _number(trace["error"])
+    row.cells["trace"] = Cell(value, value - error, value + error)
+    row.made["hessian examples"] = str(content["settings"]["examples"])
+    row.made["hessian mask"] = str(content["settings"]["mask"]["source"])
+    return row
+
+
+def _roughness(content: Mapping[str, Any]) -> Row:
+    ra = content["estimates"]["ra"]
+    value = inf if ra["value"] is None and content["diverged_radius"] is not None else _number(ra["value"])
+    key = "ra_log" if content["quantity"] == "log loss" else "ra"
+    row = Row(content["surface"], [content["file"]])
+    row.cells[key] = Cell(value, _number(ra["low"]), _number(ra["high"]))
+    row.made |= {f"surface {name}": str(text) for name, text in content["made"].items()}
+    row.made["surface split"] = content["split"]
+    return row
+
+
+def checkpoint_row(path: Path, loaded: Any, density: float) -> Row:
+    """Accuracy and sparsity of a loaded checkpoint (`landscape.checkpoint.LoadedCheckpoint`)."""
+    row = Row(row_name(path), [str(path)], loaded.sha256)
+    row.cells |= _metrics(loaded.metrics)
+    row.cells["sparsity"] = Cell(1 - density)
+    return row
+
+
+def _metrics(metrics: Mapping[str, Any]) -> dict[str, Cell]:
+    accuracy, count = metrics.get("test_accuracy"), metrics.get("test_examples")
+    if not isinstance(accuracy, float):
+        return {}
+    return {"accuracy": share(accuracy, count if isinstance(count, int) else None)}
+
+
+def _estimate(found: Estimate) -> Cell:
+    return Cell(found.value) if isinf(found.value) else Cell(found.value, found.low, found.high)
+
+
+def _number(value: float | None) -> float:
+    return nan if value is None else float(value)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,5 @@
+"""``python -m analysis.sharpness``."""
+
+from analysis.sharpness.command import main
+
+main()

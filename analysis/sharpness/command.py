@@ -1,0 +1,284 @@
+"""The command ``python -m analysis.sharpness``: checkpoints in; a table, JSON and CSV out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from math import nan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.sharpness import MEASURES, Objective, record
+from analysis.sharpness.options import SharpnessOptions
+from analysis.sharpness.record import Entry
+from analysis.sharpness.report import table, to_csv
+from landscape.errors import UserError, exit_with
+from landscape.files import atomic_path
+from landscape.progress import Listener, Progress, terminal_bar
+from landscape.surface import (
+    _distinct_names,
+    _examples,
+    _load,
+    _print_any_text,
+    _threads,
+    terminating_signals,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from landscape.checkpoint import LoadedCheckpoint
+    from landscape.examples import Examples
+
+ABOUT = """Sharpness of trained networks, each measure with its paper, its error and whether it is a bound.
+
+Perturbations are exactly zero where a network is pruned. Measures: {names}.
+"""
+
+EPILOGUE = """Examples:
+
+- Every measure of one network on 1,000 training examples:\\
+  `python -m analysis.sharpness net.pt`
+- SAM's and ASAM's of two networks, kept while computing and again for a spreadsheet:\\
+  `python -m analysis.sharpness a.pt b.pt --measures sam asam -o sharp.json --csv sharp.csv`
+- A larger ball, searched longer:\\
+  `python -m analysis.sharpness net.pt --measures sam_ascent --rho 0.1 --steps 50 --starts 5`
+
+With --output, a run that was stopped, by Ctrl-C or by force, goes on when the same command is given again.\\
+Exit codes: 0 done, 2 bad input (one line says what), 130 stopped.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, measure, print; bad input is one line and exit code 2."""
+    import cyclopts
+
+    app = cyclopts.App(
+        name="python -m analysis.sharpness",
+        help=ABOUT.format(names=", ".join(MEASURES)),
+        help_epilogue=EPILOGUE,
+        help_format="markdown",
+        version_flags=(),
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,  # it would exit without a word
+    )
+    app["--help"].group = "Help"
+
+    @app.default
+    def command(checkpoints: list[Path], /, *, options: SharpnessOptions = SharpnessOptions()) -> None:  # noqa: B008
+        """Measure sharpness.
+
+        Parameters
+        ----------
+        checkpoints
+            Ours, a state_dict (bare or wrapped), safetensors or TorchScript. Several are compared.
+        """
+        run(checkpoints, options)
+
+    _print_any_text()
+    with terminating_signals():
+        try:
+            app(arguments, exit_on_error=False, print_error=False)
+        except cyclopts.CycloptsError as error:
+            exit_with(UserError(f"{error} (--help shows every option)"))
+        except UserError as error:
+            exit_with(error)
+
+
+def run(checkpoints: Sequence[Path], options: SharpnessOptions) -> list[Entry]:
+    """What the command does, without its command line.
+
+    Raises
+    ------
+    UserError
+        For any bad input.
+    SystemExit
+        With code 130 when stopped while computing; finished measures are in the output file.
+    """
+    options.check()
+    names = _distinct_names(checkpoints)
+    with _threads(options.computation.threads):
+        networks = [
+            _load(path, options.common()) for path in checkpoints
+        ]  # all, before hours go into the first
+        entries: list[Entry] = []
+        results = _earlier(options)
+        for loaded, path, name in zip(networks, checkpoints, names, strict=True):
+            entries += measure(loaded, path, name, options, results)
+    _write(entries, results, options)
+    return entries
+
+
+def measure(
+    loaded: LoadedCheckpoint,
+    path: Path,
+    name: str,
+    options: SharpnessOptions,
+    results: dict[tuple[str, str], Entry],
+) -> list[Entry]:
+    """Every chosen measure of one checkpoint, an entry per split.
+
+    Goes on with what `results` has, by checkpoint digest and split, and keeps it up to date.
+    """
+    from landscape.masks import density, resolve_mask
+
+    common = options.common()
+    params = {key: value.detach() for key, value in loaded.model.named_parameters()}
+    mask, source = resolve_mask(common.network.mask, loaded.mask, params)
+    data, about = _examples(loaded, common)
+    facts = about | {"mask": source, "density": density(mask) if mask else 1.0}
+    done: list[Entry] = []
+    for split, examples in data.items():
+        settings = _settings(options, mask, examples)
+        fresh = Entry(name, str(path), loaded.sha256, split, settings, dict(facts))
+        key = loaded.sha256, split
+        entry = results[key] = _continued(
+            None if options.output.overwrite else results.get(key), fresh, options
+        )
+        left = [one for one in options.chosen.names() if one not in entry.measures]
+        if left:
+            objective = _objective(loaded, examples, mask, options)
+            entry.about |= {"kept_weights": objective.size, "loss": objective.center.mean("loss")}
+            _compute(objective, entry, left, options, results)
+        done.append(entry)
+    return done
+
+
+def _objective(
+    loaded: LoadedCheckpoint, examples: Examples, mask: Mapping[str, Tensor] | None, options: SharpnessOptions
+) -> Objective:
+    computation = options.computation
+    return Objective(
+        loaded.model,
+        examples,
+        mask=mask,
+        batch_size=computation.batch_size,
+        device=computation.device,
+        dtype=computation.dtype,
+    )
+
+
+def _settings(
+    options: SharpnessOptions, mask: Mapping[str, Tensor] | None, examples: Examples
+) -> dict[str, Any]:
+    from landscape.provenance import digest
+
+    return {
+        **asdict(options.chosen.settings()),
+        "examples": examples.digest(),
+        "mask": digest(mask) if mask else None,
+        "dtype": options.computation.dtype,
+    }
+
+
+def _earlier(options: SharpnessOptions) -> dict[tuple[str, str], Entry]:
+    """What the output file holds, by checkpoint digest and split; probes that it can be written."""
+    target = options.output.output
+    if target is None:
+        return {}
+    if not target.exists():
+        record.save([], target)
+    try:
+        found = record.load(target)
+    except UserError:
+        if not options.output.overwrite:
+            raise
+        found = []
+    return {(one.sha256, one.split): one for one in found}
+
+
+def _continued(found: Entry | None, fresh: Entry, options: SharpnessOptions) -> Entry:
+    """`fresh` with the measures that were found, if they were measured alike."""
+    if found is None:
+        return fresh
+    used = {"examples", "mask", "dtype"}.union(
+        *(MEASURES[name].uses for name in found.measures if name in MEASURES)
+    )
+    differing = [key for key in used if found.settings.get(key) != fresh.settings[key]]
+    if differing:
+        parts = ", ".join(
+            f"{key} {found.settings.get(key)} there, {fresh.settings[key]} now" for key in sorted(differing)
+        )
+        raise UserError(
+            f"{options.output.output} holds {fresh.name} with other settings ({parts}); "
+            "name another --output, or give --overwrite"
+        )
+    known = [one for one in options.chosen.names() if one in found.measures]
+    if known:
+        _say(f"{fresh.name}, {fresh.split}: {', '.join(known)} from {options.output.output}")
+    fresh.measures.update(found.measures)
+    fresh.about = found.about | fresh.about
+    return fresh
+
+
+def _compute(
+    objective: Objective,
+    entry: Entry,
+    left: Sequence[str],
+    options: SharpnessOptions,
+    results: Mapping[tuple[str, str], Entry],
+) -> None:
+    settings, target = options.chosen.settings(), options.output.output
+    expected = sum(MEASURES[name].passes(settings) for name in left)
+    try:
+        with terminal_bar(entry.name) as bar:
+            objective.listener = _listener(bar, expected)
+            for name in left:
+                entry.measures[name] = MEASURES[name].compute(objective, settings)
+                if target is not None:
+                    record.save(list(results.values()), target)
+    except KeyboardInterrupt:
+        kept = "nothing is kept without --output"
+        if target is not None:
+            kept = f"{target} keeps what was finished; give the same command to go on"
+        wanted = options.chosen.names()
+        finished = sum(name in entry.measures for name in wanted)
+        _say(f"stopped after {finished} of {len(wanted)} measures of {entry.name}; {kept}")
+        raise SystemExit(130) from None
+
+
+def _listener(bar: Listener, expected: int) -> Callable[[int], None]:
+    began, done = time.perf_counter(), 0
+
+    def tell(passes: int) -> None:
+        nonlocal done
+        done += passes
+        seconds = (time.perf_counter() - began) / done
+        bar(Progress(done, max(expected, done), 1, 1, nan, seconds))
+
+    return tell
+
+
+def _write(
+    entries: Sequence[Entry], results: Mapping[tuple[str, str], Entry], options: SharpnessOptions
+) -> None:
+    output = options.output
+    if output.output is not None:
+        record.save(list(results.values()), output.output)
+    for path, form in ((output.json, record.to_json), (output.csv, to_csv)):
+        if path == "-":
+            sys.stdout.write(form(entries))
+        elif path is not None:
+            with atomic_path(path) as temporary:
+                temporary.write_text(form(entries), encoding="utf-8")
+    if "-" not in (output.json, output.csv):
+        print_table(entries)
+    for written in (output.output, output.json, output.csv):
+        if written is not None and str(written) != "-":
+            _say(f"wrote {written}")
+
+
+def print_table(entries: Sequence[Entry]) -> None:
+    """On the terminal's width; in a pipe or a file nothing is folded."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=1_000)
+    console.print(table(entries))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

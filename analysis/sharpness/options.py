@@ -1,0 +1,209 @@
+"""The options of ``python -m analysis.sharpness``, in the groups in which its help shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter, Token
+
+from analysis.sharpness import MEASURES, Settings, check_names
+from landscape.errors import UserError
+from landscape.options import ComputationOptions, DataOptions, NetworkOptions, Options
+
+_NETWORK = Group.create_ordered("Network")
+_MEASURES = Group.create_ordered("Measures")
+_COMPUTATION = Group.create_ordered("Computation")
+_OUTPUT = Group.create_ordered("Output")
+
+Flag = Annotated[bool, Parameter(negative=(), show_default="off")]
+
+
+def whole(_: Any, tokens: Any) -> int:
+    """An integer as it stands; the parser's own conversion would round 1.5 to 2."""
+    token: Token = tokens[0]
+    try:
+        return int(token.value)
+    except ValueError:
+        raise ValueError(f"expected a whole number, got {token.value!r}") from None
+
+
+Int = Annotated[int, Parameter(converter=whole)]
+
+
+@Parameter(name="*", group=_NETWORK)
+@dataclass(frozen=True)
+class Network:
+    """Which network the weights belong to."""
+
+    model: Annotated[str | None, Parameter(show_default="told by the checkpoint, or by its shapes")] = None
+    """Architecture: one of ours (`resnet20`), `torchvision:NAME`, `timm:NAME` or `package.module:factory`;
+    arguments go in brackets, as in `"resnet20(num_classes=100)"`."""
+
+    mask: Literal["auto", "checkpoint", "zeros", "none"] = "auto"
+    """Weights that no perturbation moves. `checkpoint`: those pruned by its mask; `zeros`: those that are
+    exactly zero; `auto`: the first of these two that is there; `none`: every weight may move."""
+
+    trust_checkpoint: Flag = False
+    """Unpickle whole modules, too. This runs code that is in the file: only for files of your own."""
+
+
+@Parameter(name="*", group=_MEASURES)
+@dataclass(frozen=True)
+class Chosen:
+    """Which measures, and their radii."""
+
+    measures: Annotated[
+        tuple[str, ...],
+        Parameter(show_default="all", consume_multiple=True, negative=()),
+    ] = ()
+    """Names of measures."""
+
+    rho: float = Settings.rho
+    """SAM: radius of the ball, in units of the weights."""
+
+    adaptive_rho: float = Settings.adaptive_rho
+    """ASAM: radius of the ball, relative to |w| + η."""
+
+    eta: float = Settings.eta
+    """ASAM: η."""
+
+    epsilon: float = Settings.epsilon
+    """Keskar: half-width of the box, relative to |w| + 1."""
+
+    sigma: float = Settings.sigma
+    """Gaussian: standard deviation of the perturbation, in units of the weights."""
+
+    relative_sigma: float = Settings.relative_sigma
+    """Gaussian by weight or by filter: the same, relative to them."""
+
+    draws: Int = Settings.draws
+    """Gaussian: antithetic pairs of perturbations."""
+
+    steps: Int = Settings.steps
+    """Ascent: steps from each start."""
+
+    starts: Int = Settings.starts
+    """Ascent: starts, the one-step solution and random ones."""
+
+    seed: Int = Settings.seed
+    """Of perturbations and starts."""
+
+    def settings(self) -> Settings:
+        """What determines the numbers."""
+        return Settings(**{name: getattr(self, name) for name in Settings.__dataclass_fields__})
+
+    def names(self) -> tuple[str, ...]:
+        """The measures, each once, in the order of the table."""
+        return tuple(name for name in MEASURES if name in (self.measures or MEASURES))
+
+    def check(self) -> None:
+        """Refuse what can't work.
+
+        Raises
+        ------
+        UserError
+            Naming the option, what came and what is expected.
+        """
+        check_names(self.measures)
+        for name in ("rho", "adaptive_rho", "epsilon", "sigma", "relative_sigma"):
+            if not 0 < getattr(self, name) < inf:
+                raise UserError(f"{_option(name)} {getattr(self, name)}: expected a positive, finite number")
+        if not 0 <= self.eta < inf:
+            raise UserError(f"--eta {self.eta}: expected a finite number, 0 or more")
+        for name, least in (("draws", 2), ("steps", 1), ("starts", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"{_option(name)} {getattr(self, name)}: expected at least {least}")
+
+
+@Parameter(name="*", group=_COMPUTATION)
+@dataclass(frozen=True)
+class Computation:
+    """On what, and how precisely."""
+
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where there is a device."""
+
+    dtype: Literal["float32", "float64"] = "float32"
+    """Arithmetic."""
+
+    batch_size: Annotated[
+        int | None, Parameter(show_default="what suits the caches or the device", converter=whole)
+    ] = None
+    """Examples per pass."""
+
+    threads: Annotated[int | None, Parameter(show_default="all cores", converter=whole)] = None
+    """CPU threads."""
+
+
+@Parameter(name="*", group=_OUTPUT)
+@dataclass(frozen=True)
+class Output:
+    """What to write, and where. `-` is standard output, without the table."""
+
+    output: Annotated[Path | None, Parameter(show_default="none", name=["--output", "-o"])] = None
+    """JSON that keeps every finished measure, so that the same command goes on after a stop. Results of other
+    checkpoints that it holds stay there."""
+
+    overwrite: Flag = False
+    """Compute anew what the output file holds of these checkpoints, with whatever settings."""
+
+    json: Annotated[str | None, Parameter(show_default="none", allow_leading_hyphen=True)] = None
+    """Write the finished JSON here."""
+
+    csv: Annotated[str | None, Parameter(show_default="none", allow_leading_hyphen=True)] = None
+    """Write a line per checkpoint, split and measure here."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SharpnessOptions:
+    """Everything that the command can be told."""
+
+    network: Network = field(default_factory=Network)
+    data: DataOptions = field(default_factory=DataOptions)
+    chosen: Chosen = field(default_factory=Chosen)
+    computation: Computation = field(default_factory=Computation)
+    output: Output = field(default_factory=Output)
+
+    def check(self) -> None:
+        """Refuse what can't work, before any file is read.
+
+        Raises
+        ------
+        UserError
+            Naming the option, what came and what is expected.
+        """
+        self.chosen.check()
+        self.common().check()
+        if self.output.json == "-" and self.output.csv == "-":
+            raise UserError("--json - and --csv - both go to standard output; name a file for one of them")
+        if self.output.output is not None and self.output.output.suffix != ".json":
+            raise UserError(f"--output {self.output.output}: expected a name that ends in .json")
+        for name in ("json", "csv"):
+            path = getattr(self.output, name)
+            if path is not None and Path(path).suffix in (".h5", ".hdf5", ".pt", ".pth", ".safetensors"):
+                raise UserError(f"--{name} {path} would overwrite a surface or checkpoint; name another")
+
+    def common(self) -> Options:
+        """What ``landscape.surface`` has too, in its form."""
+        return Options(
+            network=NetworkOptions(
+                model=self.network.model,
+                mask=self.network.mask,
+                trust_checkpoint=self.network.trust_checkpoint,
+            ),
+            data=self.data,
+            computation=ComputationOptions(
+                device=self.computation.device,
+                dtype=self.computation.dtype,
+                batch_size=self.computation.batch_size,
+                threads=self.computation.threads,
+            ),
+        )
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
