@@ -1,9 +1,17 @@
-"""All of the paper's figures: ``python -m figures all RESULTS``."""
+"""All of the paper's figures and tables, and the report: ``python -m figures all RESULTS``."""
 
-from figures import figure1, figure2, figure3
-from figures.command import main
+from figures import accuracy, dependence, figure1, figure2, figure3, report, table1
+from figures.command import Writable, main
 
-PRODUCTS = (figure1.PRODUCT, figure2.PRODUCT, figure3.PRODUCT)
+PRODUCTS: tuple[Writable, ...] = (
+    figure1.PRODUCT,
+    figure2.PRODUCT,
+    figure3.PRODUCT,
+    accuracy.PRODUCT,
+    dependence.PRODUCT,
+    table1.PRODUCT,
+    report.PRODUCT,
+)
 
 if __name__ == "__main__":
     main(PRODUCTS)

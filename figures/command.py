@@ -6,21 +6,37 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from analysis.command import Parser
-from figures.product import Product
 from figures.results import Results
 from landscape.errors import UserError, exit_with
+
+
+class Writable(Protocol):
+    """A figure, a table or a report: what the command needs of it."""
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+
+    def write(self, results: Results, folder: Path) -> list[Path]:
+        """Every file, each in one step."""
+
+    def unlike(self, results: Results) -> list[str]:
+        """In what its surfaces differ and mustn't."""
+
 
 ABOUT = """\
 draw from surface files and results.csv: PDF, PNG, interactive page (.html) and caption (.md).
 
 RESULTS holds surfaces/RUN.surface.h5, runs/results.csv and, for Figure 2, figure2/step.json.
-Panels without a surface are drawn as empty frames that name the missing run."""
+Panels without a surface are drawn as empty frames that name the missing run.
+The tables are .csv, .tex and .md; the report is RESULTS/report.md."""
 
 
-def main(products: Sequence[Product], arguments: Sequence[str] | None = None) -> None:
-    """Draw one product, or choose by its name, or "all", where there are several."""
+def main(products: Sequence[Writable], arguments: Sequence[str] | None = None) -> None:
+    """Write one product, or choose by its name, or "all", where there are several."""
     parser = Parser(
         prog="python -m figures" if len(products) > 1 else f"python -m figures.{products[0].name}",
         description=ABOUT,
@@ -48,7 +64,7 @@ def main(products: Sequence[Product], arguments: Sequence[str] | None = None) ->
         raise SystemExit(2)
 
 
-def _write(product: Product, results: Results, folder: Path) -> bool:
+def _write(product: Writable, results: Results, folder: Path) -> bool:
     """Whether it could be drawn; one that can't doesn't keep others from it."""
     try:
         unlike = product.unlike(results)

@@ -5,6 +5,8 @@
     RESULTS/runs/results.csv               the table of `training.sweep`, a row per run; may be absent
     RESULTS/runs/RUN/                      the runs themselves; not read here
     RESULTS/surfaces/RUN.surface.h5        a run's surface (docs/surface-format.md)
+    RESULTS/studies/RUN.KEY.surface.h5     the same run otherwise: another span, no mask (`figures.studies`)
+    RESULTS/hessian/RUN.json               its Hessian's eigenvalues (`analysis.hessian --json`)
     RESULTS/figure2/step.json              the steps that Figure 2 shows (`figures.steps`)
     RESULTS/figures/                       what the commands of this package write, unless told otherwise
 
@@ -30,7 +32,9 @@ from landscape.errors import UserError
 from landscape.store import Surface, load_surface
 
 SUFFIX = ".surface.h5"
-_NAME = re.compile(r"(?P<network>.+)-[a-z0-9_]+-[0-9.e-]+-[a-z0-9]+-seed(?P<seed>\d+)")
+_NAME = re.compile(
+    r"(?P<network>.+)-(?P<method>[a-z0-9_]+)-(?P<sparsity>[0-9.e-]+)-(?P<optimizer>[a-z0-9]+)-seed(?P<seed>\d+)"
+)
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,22 @@ class Results:
             name for name in {**self._files, **self._table} if _parts([name], "network") == {self.network}
         ]
         return sorted(int(seed) for seed in _parts(names, "seed"))
+
+    @property
+    def rows(self) -> list[Mapping[str, str]]:
+        """Rows of ``results.csv`` that are of the network, dense runs among them."""
+        return [row for name, row in self._table.items() if name.startswith(f"{self.network}-")]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell with a run that is trained, planned or has a surface, by method, sparsity, optimizer."""
+        names = [_NAME.fullmatch(name) for name in {**self._files, **self._table}]
+        keys = {
+            (one["method"], float(one["sparsity"]), one["optimizer"])
+            for one in names
+            if one and one["network"] == self.network
+        }
+        return [self.cell(*key) for key in sorted(keys)]
 
     def cell(self, method: str, sparsity: float, optimizer: str) -> Cell:
         """Every seed of one kind of run."""

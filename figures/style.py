@@ -47,5 +47,18 @@ PRINT: dict[Any, Any] = {
 }
 
 # How methods and optimizers are called in print.
-METHOD_NAMES = {"snip": "SNIP", "grasp": "GraSP", "mest_em": "MEST (EM)"}
+METHOD_NAMES = {
+    "dense": "dense",
+    "random": "random",
+    "magnitude": "magnitude",
+    "lt": "LT",
+    "snip": "SNIP",
+    "grasp": "GraSP",
+    "synflow": "SynFlow",
+    "set": "SET",
+    "dsr": "DSR",
+    "rigl": "RigL",
+    "mest_em": "MEST (EM)",
+    "mest_ems": "MEST (EM&S)",
+}
 OPTIMIZER_NAMES = {"sgd": "original", "s2sam": "S2-SAM", "sam": "SAM"}

@@ -16,6 +16,7 @@ from landscape.store import FloatArray, Metric, Plane, Split, Surface
 NETWORK = "resnet20-cifar10"
 RIDGE = {"grasp": 1.0, "mest_em": 0.7, "snip": 1.4}
 X = np.linspace(-1, 1, 17)
+COLUMNS = ("run", "state", "method", "sparsity_asked", "optimizer", "seed", "test_accuracy")
 
 
 def run_name(method: str, sparsity: float, optimizer: str, seed: int = 0, network: str = NETWORK) -> str:
@@ -72,7 +73,10 @@ def write_results(root: Path, runs: Iterable[tuple[str, float, str, int]], table
     for method, sparsity, optimizer, seed in runs:
         name = run_name(method, sparsity, optimizer, seed)
         surface_of(loss_of(method, sparsity, optimizer, seed)).save(root / "surfaces" / f"{name}.surface.h5")
-        rows.append({"run": name, "state": "finished", "test_accuracy": "0.8125"})
+        rows.append(
+            {"run": name, "state": "finished", "method": method, "sparsity_asked": f"{sparsity:g}",
+             "optimizer": optimizer, "seed": str(seed), "test_accuracy": "0.8125"}
+        )  # fmt: skip
     if table:
         write_table(root, rows)
     return root
@@ -82,7 +86,7 @@ def write_table(root: Path, rows: Iterable[Mapping[str, str]]) -> None:
     path = root / "runs" / "results.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ("run", "state", "test_accuracy"), restval="")
+        writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
         writer.writerows(rows)
 

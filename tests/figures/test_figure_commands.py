@@ -9,25 +9,32 @@ import time
 from pathlib import Path
 
 import pytest
-from made_results import NETWORK, all_runs, run_name, write_results, write_steps
+from made_results import NETWORK, all_runs, loss_of, run_name, surface_of, write_results, write_steps
 
 from figures.__main__ import PRODUCTS
 from figures.command import main
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = [f"figure{number}.{form}" for number in (1, 2, 3) for form in ("pdf", "png", "md", "html")]
+FORMS = {
+    **dict.fromkeys(("figure1", "figure2", "figure3"), ("pdf", "png", "md", "html")),
+    **dict.fromkeys(("accuracy", "dependence"), ("pdf", "png", "md")),
+    "table1": ("csv", "tex", "md"),
+}
+NAMES = [f"{name}.{form}" for name, forms in FORMS.items() for form in forms]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_results(tmp_path_factory.mktemp("results"), all_runs())
     write_steps(root)
+    studied = run_name("grasp", 0.9, "sgd")
+    surface_of(2 * loss_of("grasp", 0.9, "sgd")).save(root / "studies" / f"{studied}.dense.surface.h5")
     return root
 
 
 @pytest.fixture(scope="module")
 def written(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("written")
+    folder = tmp_path_factory.mktemp("written") / "figures"
     begin = time.monotonic()
     main(PRODUCTS, ["all", str(root), "--output", str(folder)])
     assert time.monotonic() - begin < 60
@@ -37,12 +44,14 @@ def written(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_all_files_twice_the_same(
     root: Path, written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(PRODUCTS, ["all", str(root), "--output", str(tmp_path), "--network", NETWORK])
+    out = tmp_path / "figures"
+    main(PRODUCTS, ["all", str(root), "--output", str(out), "--network", NETWORK])
     printed = capsys.readouterr()
-    assert [Path(line).name for line in printed.out.splitlines()] == NAMES
+    assert [Path(line).name for line in printed.out.splitlines()] == [*NAMES, "report.md"]
     assert printed.err == ""
     for name in NAMES:
-        assert (written / name).read_bytes() == (tmp_path / name).read_bytes(), name
+        assert (written / name).read_bytes() == (out / name).read_bytes(), name
+    assert (written.parent / "report.md").read_bytes() == (tmp_path / "report.md").read_bytes()
 
 
 def test_fonts_are_embedded_as_truetype_and_nothing_is_a_picture(written: Path) -> None:
@@ -80,9 +89,13 @@ def test_one_that_cannot_be_drawn_keeps_none_back(tmp_path: Path, capsys: pytest
         main(PRODUCTS, ["all", str(root)])
     assert exit_.value.code == 2
     printed = capsys.readouterr()
-    assert re.fullmatch(r"error: figure2: .*step\.json: no such file; .*\n", printed.err)
+    expected_lines = (
+        r"error: figure2: .*step\.json: no such file; .*\nerror: dependence: .*nothing to compare\n"
+    )
+    assert re.fullmatch(rf"{expected_lines}error: table1: .*\n", printed.err)
     # Figure 3 has no surface at all here, so it has no page.
-    expected = [name for name in NAMES if not name.startswith("figure2") and name != "figure3.html"]
+    expected = [name for name in NAMES if not name.startswith(("figure2", "dependence", "table1"))]
+    expected.remove("figure3.html")
     assert sorted(path.name for path in (root / "figures").iterdir()) == sorted(expected)
 
 

@@ -1,0 +1,206 @@
+"""What the paper claims of roughness and accuracy, tested on the runs that are there. Needs no torch.
+
+The claims are those of Ji et al., "A Single-Step, Sharpness-Aware Minimization is All You Need to Achieve
+Efficient and Accurate Sparse Training" (2024), Figures 1 and 3 and Table 1. Ratios are tested as differences
+of logarithms: Ra differs between methods by factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import exp, isfinite, log
+
+from analysis.paired import permutation_test
+from analysis.trend import trend_test
+from figures.curvature import top_eigenvalue
+from figures.results import Cell, Results
+
+LEVEL = 0.05
+Key = tuple[str, float, int]  # method, sparsity, training seed
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement and what the runs say about it.
+
+    Attributes
+    ----------
+    statement, source
+        What is claimed, and where; "ours" for a question that the paper doesn't raise.
+    n, of
+        Number of pairs or rows, and what they are.
+    effect
+        In words with an interval; empty without data.
+    p_value
+        Two-sided; NaN without data.
+    towards
+        Whether the effect has the claimed sign.
+    left_out
+        Pairs that couldn't be used, and why.
+    """
+
+    statement: str
+    source: str
+    n: int
+    of: str
+    effect: str
+    p_value: float
+    towards: bool
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """Found, the opposite found, or neither, at p < 0.05."""
+        if self.n == 0:
+            return "no data"
+        if self.p_value >= LEVEL:
+            return "not found"
+        return "found" if self.towards else "the opposite was found"
+
+
+def claims(results: Results) -> list[Claim]:
+    """All of them, in the order of the paper's figures."""
+    return [
+        sparsity_claim(results, "sgd", "Ra grows with sparsity (SGD)", "Figure 1"),
+        sparsity_claim(results, "s2sam", "Ra grows with sparsity (S2-SAM)", "ours"),
+        pair_claim("S2-SAM lowers Ra", "Figure 3", *ra_pairs(results, "s2sam"), sign=-1, ratio=True),
+        pair_claim("SAM lowers Ra", "ours", *ra_pairs(results, "sam"), sign=-1, ratio=True),
+        pair_claim(
+            "S2-SAM raises test accuracy", "Table 1", *accuracy_pairs(results, "s2sam"), sign=1, ratio=False
+        ),
+        pair_claim("SAM raises test accuracy", "ours", *accuracy_pairs(results, "sam"), sign=1, ratio=False),
+        pair_claim(
+            "S2-SAM lowers the largest Hessian eigenvalue",
+            "ours",
+            *eigenvalue_pairs(results, "s2sam"),
+            sign=-1,
+            ratio=True,
+        ),
+    ]
+
+
+def sparsity_claim(results: Results, optimizer: str, statement: str, source: str) -> Claim:
+    """A row per method and seed with Ra at two sparsities or more, lowest first."""
+    values: dict[tuple[str, int], dict[float, float]] = {}
+    left_out = []
+    for cell in results.cells:
+        for run in cell.runs if cell.optimizer == optimizer else ():
+            if isfinite(run.ra.ra.value):
+                values.setdefault((cell.method, run.seed), {})[cell.sparsity] = log(run.ra.ra.value)
+            else:
+                left_out.append(f"{run.name}: Ra isn't finite")
+    # A method's sparsities start at different levels; its lowest and highest are compared in "effect".
+    rows = [[one[key] for key in sorted(one)] for one in values.values() if len(one) > 1]
+    if not rows:
+        return Claim(statement, source, 0, "methods", "", float("nan"), False, tuple(left_out))
+    found = trend_test(rows)
+    effect = (
+        f"from the lowest to the highest sparsity Ra × {_interval(found.change, found.low, found.high, exp)}"
+    )
+    return Claim(
+        statement,
+        source,
+        found.rows,
+        "methods × seeds",
+        effect,
+        found.p_value,
+        found.change > 0,
+        tuple(left_out),
+    )
+
+
+def pair_claim(
+    statement: str,
+    source: str,
+    pairs: Mapping[Key, tuple[float, float]],
+    left_out: list[str],
+    *,
+    sign: int,
+    ratio: bool,
+) -> Claim:
+    """A paired test of second minus first, or of the logarithm of their ratio; `sign` is the claimed one."""
+    if not pairs:
+        return Claim(statement, source, 0, "pairs", "", float("nan"), False, tuple(left_out))
+    values = [log(after / before) if ratio else after - before for before, after in pairs.values()]
+    found = permutation_test(values)
+    shown = _interval(found.mean, found.low, found.high, _percent if ratio else _points)
+    unit = "%" if ratio else "percentage points"
+    effect = f"{shown} {unit}" + (
+        f", d_z {found.effect:+.2f}".replace("-", "−") if isfinite(found.effect) else ""
+    )
+    return Claim(
+        statement,
+        source,
+        found.n,
+        "pairs (method, sparsity, seed)",
+        effect,
+        found.p_value,
+        found.mean * sign > 0,
+        tuple(left_out),
+    )
+
+
+Pairs = tuple[dict[Key, tuple[float, float]], list[str]]
+
+
+def ra_pairs(results: Results, optimizer: str) -> Pairs:
+    """Ra with SGD and with `optimizer`."""
+
+    def values(cell: Cell) -> dict[int, float]:
+        return {run.seed: run.ra.ra.value for run in cell.runs}
+
+    return _pairs(results, optimizer, values)
+
+
+def eigenvalue_pairs(results: Results, optimizer: str) -> Pairs:
+    """The largest eigenvalue of the Hessian with SGD and with `optimizer`."""
+
+    def values(cell: Cell) -> dict[int, float]:
+        found = {run.seed: top_eigenvalue(results.root, run.name) for run in cell.runs}
+        return {seed: one.value for seed, one in found.items() if one is not None}
+
+    return _pairs(results, optimizer, values)
+
+
+def accuracy_pairs(results: Results, optimizer: str) -> Pairs:
+    """Test accuracy with SGD and with `optimizer`; needs no surface."""
+    found: dict[str, dict[Key, float]] = {"sgd": {}, optimizer: {}}
+    for row in results.rows:
+        if row.get("optimizer") in found and row.get("test_accuracy") and row.get("method"):
+            key = (row["method"], float(row.get("sparsity_asked") or 0.0), int(row["seed"]))
+            found[row["optimizer"]][key] = float(row["test_accuracy"])
+    shared = [key for key in found["sgd"] if key in found[optimizer]]
+    return {key: (found["sgd"][key], found[optimizer][key]) for key in sorted(shared)}, []
+
+
+def _pairs(results: Results, optimizer: str, values: Callable[[Cell], dict[int, float]]) -> Pairs:
+    pairs: dict[Key, tuple[float, float]] = {}
+    left_out = []
+    for cell in results.cells:
+        if cell.optimizer != "sgd":
+            continue
+        before, after = values(cell), values(results.cell(cell.method, cell.sparsity, optimizer))
+        for seed in sorted(before.keys() & after.keys()):
+            pair = before[seed], after[seed]
+            if all(isfinite(one) and one > 0 for one in pair):
+                pairs[cell.method, cell.sparsity, seed] = pair
+            else:
+                left_out.append(f"{cell.method} {cell.sparsity:g} seed {seed}: {pair[0]:g} and {pair[1]:g}")
+    return pairs, left_out
+
+
+def _percent(value: float) -> float:
+    return 100 * (exp(value) - 1)
+
+
+def _points(value: float) -> float:
+    return 100 * value
+
+
+def _interval(value: float, low: float, high: float, convert: Callable[[float], float]) -> str:
+    sign = "" if convert is exp else "+"
+    shown = f"{convert(value):{sign}.2f}"
+    if isfinite(low) and isfinite(high):
+        shown += f" [{convert(low):{sign}.2f}, {convert(high):{sign}.2f}]"
+    return shown.replace("-", "−")

@@ -1,0 +1,255 @@
+"""The report of a reproduction: what was run, what each claim came to, every cell, what is missing. No torch.
+
+``python -m figures.report RESULTS`` writes ``RESULTS/report.md``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from figures import accuracy, caption, dependence, table1
+from figures.claims import LEVEL, Claim, claims
+from figures.curvature import top_eigenvalue
+from figures.panels import ra_text
+from figures.results import Cell, Results, Run
+from figures.studies import Studies
+from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
+from landscape.errors import UserError
+from landscape.files import atomic_path
+
+TITLE = "Ra, sparsity and S2-SAM: report"
+RECIPE = ("model", "data", "examples", "epochs", "batch_size", "precision", "validation", "augment")
+
+
+@dataclass(frozen=True)
+class ReportProduct:
+    """As `figures.product.Product`, for the report; it lies in RESULTS itself, beside the figures' folder."""
+
+    name: str
+    title: str
+
+    def write(self, results: Results, folder: Path) -> list[Path]:
+        """One Markdown file in one step."""
+        path = folder.parent / "report.md"
+        with atomic_path(path) as temporary:
+            temporary.write_text(report(results), encoding="utf-8")
+        return [path]
+
+    def unlike(self, results: Results) -> list[str]:
+        """The report says it itself."""
+        return []
+
+
+PRODUCT = ReportProduct("report", TITLE)
+
+
+def report(results: Results) -> str:
+    """The whole text."""
+    cells = results.cells
+    parts = [
+        f"# {TITLE}",
+        _what(results, cells),
+        "## Claims",
+        _claims(claims(results)),
+        "## Cells",
+        _cells(results, cells),
+        "## Table 1",
+        _table(results),
+        "## Does Ra predict test accuracy?",
+        _prediction(results),
+        "## What Ra depends on",
+        _dependence(results),
+        "## Missing",
+        _missing(cells),
+    ]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def _what(results: Results, cells: Sequence[Cell]) -> str:
+    """Network, recipe and how the surfaces were made."""
+    runs = caption.runs_of(cells)
+    lines = [
+        "Written by `python -m figures.reproduce`; every number below is computed from the files beside it. "
+        "Claims are those of Ji et al., “A Single-Step, Sharpness-Aware Minimization is All You Need to "
+        "Achieve Efficient and Accurate Sparse Training” (2024).",
+        "",
+        f"- network: {results.network}",
+    ]
+    recipe = _recipe(results, runs)
+    lines += [f"- training: {recipe}"] if recipe else []
+    seeds = ", ".join(map(str, results.seeds))
+    lines.append(f"- training seeds: {seeds}; with one seed nothing below covers the chance of training")
+    if runs:
+        ways = caption.made(runs)
+        lines.append(
+            "- surfaces: " + ", ".join(f"{name} {ways[0][name]}" for name in caption.SHOWN if name in ways[0])
+        )
+        different = ", ".join(caption.unlike(cells))
+        lines += [f"- **not made alike**: surfaces differ in {different}"] if different else []
+        lines.append(f"- software: {_software(runs[0])}")
+    lines.append("- intervals: 95 %; of Ra over examples, direction seeds and interpolation")
+    return "\n".join(lines)
+
+
+def _recipe(results: Results, runs: Sequence[Run]) -> str:
+    """What the runs' settings have in common."""
+    shared: dict[str, Any] | None = None
+    for run in runs:
+        path = results.root / "runs" / run.name / "run.json"
+        if not path.is_file():
+            continue
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        one = {name: settings.get(name) for name in RECIPE} | {"lr": settings.get("optimizer", {}).get("lr")}
+        shared = (
+            one if shared is None else {key: shared[key] for key in shared if shared[key] == one.get(key)}
+        )
+    words = {name: value for name, value in (shared or {}).items() if value is not None}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in words.items())
+
+
+def _software(run: Run) -> str:
+    software = run.surface.about.get("software", {})
+    if not isinstance(software, Mapping):
+        return str(software)
+    return ", ".join(f"{name} {version}" for name, version in software.items())
+
+
+def _claims(found: Sequence[Claim]) -> str:
+    lines = [
+        "| claim | of | verdict | effect, 95 % interval | p | n |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for claim in found:
+        p = "–" if isnan(claim.p_value) else f"{claim.p_value:.2g}"
+        lines.append(
+            f"| {claim.statement} | {claim.source} | **{claim.verdict}** | {claim.effect or '–'} | {p} | "
+            f"{claim.n} {claim.of} |"
+        )
+    lines += [
+        "",
+        f"“Found” and “the opposite was found” mean p < {LEVEL:g}, two-sided, without correction for "
+        f"{len(found)} tests; “not found” means that these runs don't show it, not that it is false. "
+        "Sparsity: permutations of the levels within each method and seed (mean slope of log Ra). Pairs: "
+        "sign flips of the differences, of logarithms for Ra and eigenvalues. “Of: ours” are questions "
+        "that the paper doesn't raise.",
+    ]
+    left_out = [text for claim in found for text in claim.left_out]
+    lines += ["", "Left out of these tests:", "", *(f"- {text}" for text in left_out)] if left_out else []
+    return "\n".join(lines)
+
+
+def _cells(results: Results, cells: Sequence[Cell]) -> str:
+    lines = [
+        "| method | sparsity | optimizer | Ra [95 %] | test accuracy (%) | largest Hessian eigenvalue "
+        "| kept weights |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for cell in cells:
+        for run in cell.runs:
+            lines.append(
+                f"| {_names(cell)} | {_ra(run)} | {_accuracy(run)} | {_top(results, run)} | {_kept(run)} |"
+            )
+        for name, why in cell.missing.items():
+            lines.append(f"| {_names(cell)} | {why} | {_from_table(results, name)} | – | – |")
+    return "\n".join(lines)
+
+
+def _names(cell: Cell) -> str:
+    method = METHOD_NAMES.get(cell.method, cell.method)
+    return f"{method} | {cell.sparsity:g} | {OPTIMIZER_NAMES.get(cell.optimizer, cell.optimizer)}"
+
+
+def _ra(run: Run) -> str:
+    if run.ra.diverged_radius is not None:
+        return f"not finite (diverged from radius {run.ra.diverged_radius:.2g})"
+    value, interval = ra_text(run.ra.ra)
+    return f"{value} [{interval}]"
+
+
+def _accuracy(run: Run) -> str:
+    return _percent(run.row)
+
+
+def _percent(row: Mapping[str, str]) -> str:
+    if not row.get("test_accuracy"):
+        return "–"
+    error = row.get("test_accuracy_error")
+    return f"{100 * float(row['test_accuracy']):.2f}" + (f" ± {100 * float(error):.2f}" if error else "")
+
+
+def _from_table(results: Results, name: str) -> str:
+    return next((_percent(row) for row in results.rows if row["run"] == name), "–")
+
+
+def _top(results: Results, run: Run) -> str:
+    found = top_eigenvalue(results.root, run.name)
+    if found is None:
+        return "not computed"
+    return f"{found.value:.4g}" + (
+        "" if found.converged else f" (not converged, residual {found.residual:.2g})"
+    )
+
+
+def _kept(run: Run) -> str:
+    return f"{int(run.row['kept_weights']):,}" if run.row.get("kept_weights") else "–"
+
+
+def _table(results: Results) -> str:
+    try:
+        return table1.to_markdown(table1.table(results))
+    except UserError as error:
+        return f"None: {error}."
+
+
+def _prediction(results: Results) -> str:
+    every, pairs = accuracy.dots(results), accuracy.changes(results)
+    lines = [f"Spearman's rank correlation of Ra and test accuracy over {len(every)} runs: "
+             f"{accuracy.correlation_text(accuracy.correlation(every))}."]  # fmt: skip
+    for level, one in accuracy.within_sparsity(every).items():
+        count = sum(dot.sparsity == level for dot in every)
+        lines.append(f"- at sparsity {level:g}, {count} runs: {accuracy.correlation_text(one)}")
+    lines += ["", f"Changes within {len(pairs)} pairs (from SGD to S2-SAM or SAM, log₂ Ra and accuracy): "
+                  f"{accuracy.correlation_text(accuracy.correlation(pairs))}."]  # fmt: skip
+    lines += ["", "![Ra against accuracy](figures/accuracy.png)"]
+    return "\n".join(lines)
+
+
+def _dependence(results: Results) -> str:
+    studies = Studies(results)
+    lines = []
+    for one in studies.agreements:
+        verdict = "they agree within the stated error" if one.agree else "**they differ by more than stated**"
+        lines.append(
+            f"- Every point against adaptive, first plane of {one.run}: Ra {one.exact:.6g} from all "
+            f"{one.points:,} points, {one.adaptive:.6g} from {one.computed:,}; stated error "
+            f"{one.stated:.2g}, difference {one.difference:.2g}: {verdict}."
+        )
+    if not studies.agreements:
+        lines.append("- Every point against adaptive: not computed.")
+    try:
+        table = dependence.caption(results).split("| run | span", 1)[1]
+        lines += ["", "| run | span" + table.split("\nMissing", 1)[0].rstrip()]
+    except UserError as error:
+        lines.append(f"- {error}")
+    return "\n".join([*lines, "", "![Dependence](figures/dependence.png)"])
+
+
+def _missing(cells: Sequence[Cell]) -> str:
+    gone = {name: why for cell in cells for name, why in cell.missing.items()}
+    total = len(gone) + len(caption.runs_of(cells))
+    if not gone:
+        return f"Nothing: all {total} runs have a surface."
+    return "\n".join(
+        [f"{len(gone)} of {total} runs:", "", *(f"- {name}: {why}" for name, why in gone.items())]
+    )
+
+
+if __name__ == "__main__":
+    from figures.command import main
+
+    main([PRODUCT])

@@ -1,0 +1,141 @@
+"""The command ``python -m figures.reproduce``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.command import Parser
+from figures.__main__ import PRODUCTS
+from figures.command import main as draw
+from figures.reproduce.plan import Options, jobs, sweep_commands
+from figures.reproduce.runner import Outcome, run_jobs
+from figures.reproduce.scale import Scale, load_scale
+from landscape.errors import UserError, exit_with
+
+ABOUT = """\
+Train, or find trained, the runs of Figures 1 and 3; compute surfaces, eigenvalues and Figure 2's steps; draw
+the figures; write tables and report. What is done is skipped: stopped in whatever way, the same command goes
+on."""
+EPILOGUE = """\
+examples:
+  python -m figures.reproduce --scale mini --data npz:cifar10.npz --jobs 2
+  python -m figures.reproduce --scale mini --skip-training --time-budget 45m
+
+Exit codes: 0 done, 1 some commands failed, 2 bad input, 3 the time budget ended it, 130 stopped. The report
+is written in each case but 2, of what there is.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run it all and leave with the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        scale = load_scale(options.scale)
+        deadline = time.monotonic() + _duration(options.time_budget)
+        if options.jobs < 1:
+            raise UserError(f"--jobs {options.jobs}: expected 1 or more")
+    except UserError as error:
+        exit_with(error)
+    root = options.output or Path("results") / scale.name
+    told = Options(options.data, options.data_root, options.device, options.jobs)
+    signal.signal(signal.SIGTERM, _interrupt)  # a batch system's time limit
+    code = 0
+    try:
+        if not options.skip_training:
+            code = _train(scale, root, told, deadline)
+            if code == 2:
+                raise SystemExit(2)
+        outcome = run_jobs(jobs(scale, root, told), root / "logs", deadline)
+    except KeyboardInterrupt:
+        outcome = Outcome(stopped=True)
+    code = _ending(outcome, code)
+    try:
+        draw(PRODUCTS, ["all", str(root), "--network", scale.network])
+    except SystemExit as error:  # figures whose files don't exist yet; each has said so
+        code = code or (1 if error.code else 0)
+    raise SystemExit(code)
+
+
+def _train(scale: Scale, root: Path, told: Options, deadline: float) -> int:
+    """Every sweep; the worst of their exit codes."""
+    worst = 0
+    for command in sweep_commands(scale, root, told):
+        left = deadline - time.monotonic()
+        budget = [] if math.isinf(left) else [f"--time-budget={max(1, int(left))}s"]
+        code = subprocess.run([*command, *budget], check=False).returncode
+        if code == 130:
+            raise KeyboardInterrupt
+        if code == 2:
+            return 2
+        worst = max(worst, code)
+    return worst
+
+
+def _ending(outcome: Outcome, code: int) -> int:
+    """Say what isn't done, and give the exit code."""
+    for name, line in outcome.failed.items():
+        print(f"failed: {name}: {line}", file=sys.stderr)
+    if outcome.stopped:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
+    if outcome.left:
+        print(
+            f"time budget: {len(outcome.left)} commands weren't started; the same command goes on",
+            file=sys.stderr,
+        )
+        return 3
+    return 1 if outcome.failed else code
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _duration(text: str | None) -> float:
+    """Seconds in 45m, 2h, 1h30m or 90s; inf for None."""
+    if text is None:
+        return math.inf
+    seconds, number = 0.0, ""
+    units = {"h": 3600, "m": 60, "s": 1}
+    for sign in text:
+        if sign in units and number:
+            seconds, number = seconds + float(number) * units[sign], ""
+        elif sign.isdigit():
+            number += sign
+        else:
+            number = "?"
+            break
+    if number or seconds <= 0:
+        raise UserError(f"--time-budget {text!r}: expected a time as 45m, 2h, 1h30m or 90s")
+    return seconds
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m figures.reproduce",
+        description=ABOUT,
+        epilog=EPILOGUE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--scale", default="mini", help="mini, paper or a .toml file (default: %(default)s)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="RESULTS (default: results/SCALE)")
+    parser.add_argument("--data", help="instead of the specs': npz:PATH, imagefolder:PATH, cifar10, …")
+    parser.add_argument("--data-root", type=Path, help="folder of the data sets (default: ./data)")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="(default: auto)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="trainings at a time; each gets its share of cores (default: 1)"
+    )
+    parser.add_argument("--time-budget", metavar="TIME", help="45m, 2h, 1h30m (default: none)")
+    parser.add_argument("--skip-training", action="store_true", help="use the runs that are finished")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

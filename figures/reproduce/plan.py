@@ -1,0 +1,179 @@
+"""The commands of a reproduction, in order, and which of them are done."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from figures import figure1, figure3
+from figures.reproduce.scale import Scale
+from figures.results import SUFFIX
+from landscape.errors import UserError
+from landscape.store import load_surface
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all commands are told."""
+
+    data: str | None
+    data_root: Path | None
+    device: str
+    jobs: int
+
+    @property
+    def arguments(self) -> list[str]:
+        """Where the data are."""
+        found = [] if self.data is None else [f"--data={self.data}"]
+        return found + ([] if self.data_root is None else [f"--data-root={self.data_root}"])
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command.
+
+    Attributes
+    ----------
+    kind, name
+        "surface" and a run's name, say; jobs of a kind take about as long as each other.
+    command
+        To be run.
+    product
+        The file that it leaves.
+    """
+
+    kind: str
+    name: str
+    command: Sequence[str]
+    product: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether the product is there, and finished."""
+        if not self.product.exists():
+            return False
+        if not self.product.name.endswith(SUFFIX):
+            return True
+        try:
+            return load_surface(self.product).complete
+        except UserError:
+            return False
+
+
+def sweep_commands(scale: Scale, root: Path, options: Options) -> list[list[str]]:
+    """Training: one command a spec; each knows what is finished."""
+    shared = [f"--output={root / 'runs'}", f"--device={options.device}", f"--jobs={options.jobs}"]
+    return [_python("training.sweep", spec, *options.arguments, *shared) for spec in scale.sweeps]
+
+
+def jobs(scale: Scale, root: Path, options: Options) -> list[Job]:
+    """Everything after training, for the runs that are finished; what the figures need comes first."""
+    trained = {path.parent.name: path for path in sorted((root / "runs").glob(f"{scale.network}-*/final.pt"))}
+    figures = [name for name in figure_runs(scale) if name in trained]
+    others = [name for name in trained if name not in figures and "-dense-" not in name]
+    studied = [name for name in _names(scale, scale.studies.runs) if name in trained]
+    exact = [name for name in _names(scale, scale.studies.exact) if name in trained]
+    step = [name for name in _names(scale, [scale.step.run]) if name in trained]
+    return [
+        *(_surface(scale, root, options, name, trained[name]) for name in figures),
+        *(_step(scale, root, options, name, trained[name]) for name in step),
+        *(_hessian(scale, root, options, name, trained[name]) for name in figures),
+        *(study for name in studied for study in _studies(scale, root, options, name, trained[name])),
+        *(_exact(scale, root, options, name, trained[name]) for name in exact),
+        *(_surface(scale, root, options, name, trained[name]) for name in others),
+        *(_hessian(scale, root, options, name, trained[name]) for name in others),
+    ]
+
+
+def figure_runs(scale: Scale) -> list[str]:
+    """Runs that Figures 1 and 3 show, of the first seed."""
+    cells = [
+        *(f"{m}-{s:g}-sgd" for m in figure1.METHODS for s in figure1.SPARSITIES),
+        *(f"{m}-{s:g}-{o}" for m in figure3.METHODS for s in figure3.SPARSITIES for o in figure3.PAIR),
+    ]
+    return list(dict.fromkeys(_names(scale, cells)))
+
+
+def _names(scale: Scale, cells: Iterable[str]) -> list[str]:
+    return [f"{scale.network}-{cell}-seed0" for cell in cells]
+
+
+def _python(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
+
+
+def _surface(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
+    product = root / "surfaces" / f"{name}{SUFFIX}"
+    planes = [f"--planes={scale.surface.planes}", f"--tolerance={scale.surface.tolerance}"]
+    return _surface_job("surface", scale, options, name, checkpoint, product, planes)
+
+
+def _studies(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> list[Job]:
+    planes = [f"--planes={scale.studies.planes}", f"--tolerance={scale.surface.tolerance}"]
+    varied = [(f"span{span:g}", [f"--span={span:g}"]) for span in scale.studies.spans]
+    return [
+        _surface_job("study", scale, options, f"{name}.{key}", checkpoint,
+                     root / "studies" / f"{name}.{key}{SUFFIX}", [*planes, *more])
+        for key, more in [*varied, ("dense", ["--mask=none"])]
+    ]  # fmt: skip
+
+
+def _exact(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
+    product = root / "studies" / f"{name}.exact{SUFFIX}"
+    return _surface_job("exact", scale, options, f"{name}.exact", checkpoint, product, ["--exact"])
+
+
+def _surface_job(
+    kind: str,
+    scale: Scale,
+    options: Options,
+    name: str,
+    checkpoint: Path,
+    product: Path,
+    more: Sequence[str],
+) -> Job:
+    """A surface file without page and picture; an earlier one of other settings is computed anew."""
+    arguments = [
+        str(checkpoint),
+        *options.arguments,
+        f"--examples={scale.surface.examples}",
+        f"--points={scale.surface.points}",
+        f"--device={options.device}",
+        "--no-page",
+        "--no-plot",
+        f"--output={product}",
+    ]
+    return Job(kind, name, _python("landscape.surface", *arguments, *more), product)
+
+
+def _hessian(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
+    product = root / "hessian" / f"{name}.json"
+    arguments = [
+        str(checkpoint),
+        *options.arguments,
+        f"--examples={scale.hessian.examples}",
+        f"--top={scale.hessian.top}",
+        f"--tolerance={scale.hessian.tolerance:g}",
+        f"--max-products={scale.hessian.max_products}",
+        *("--bottom=0", "--density-probes=0", "--trace-tolerance=0.2", "--max-probes=8"),
+        f"--device={options.device}",
+        f"--output={product.with_suffix('.hessian.h5')}",
+        f"--json={product}",
+    ]
+    return Job("hessian", name, _python("analysis.hessian", *arguments), product)
+
+
+def _step(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
+    step = scale.step
+    arguments = [
+        str(checkpoint),
+        *options.arguments,
+        f"--examples={step.examples}",
+        f"--rate={step.rate:g}",
+        f"--rho={step.rho:g}",
+        f"--name={name}",
+        f"--output={root / 'figure2'}",
+    ]
+    return Job("step", name, _python("figures.step", *arguments), root / "figure2" / "step.json")

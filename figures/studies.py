@@ -1,0 +1,149 @@
+"""Surfaces of the same runs made otherwise: another span, dense directions, every point computed. No torch.
+
+``RESULTS/studies/RUN.KEY.surface.h5`` with KEY one of ``span0.25`` (any number), ``dense`` (directions that
+aren't masked) and ``exact`` (the whole grid evaluated on the first plane).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import isfinite, nan
+
+from analysis.roughness import Roughness, roughness
+from analysis.uncertainty import Estimate
+from figures.results import SUFFIX, Results, Run
+from landscape.store import Surface, load_surface
+
+_FILE = re.compile(r"(?P<run>.+)\.(?P<kind>span|dense|exact)(?P<value>[0-9.]*)")
+
+
+@dataclass(frozen=True)
+class Study:
+    """One such surface.
+
+    Attributes
+    ----------
+    run
+        The run whose surface it varies.
+    kind, value
+        "span", "dense" or "exact"; the span, else NaN.
+    surface, ra
+        As those of `figures.results.Run`.
+    """
+
+    run: Run
+    kind: str
+    value: float
+    surface: Surface
+    ra: Roughness
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Ra of one plane computed twice: every grid point, and adaptively.
+
+    Attributes
+    ----------
+    run
+        Whose surface.
+    exact, adaptive
+        Ra of the same plane and examples.
+    stated
+        What the adaptive one may be off by, as it says itself.
+    computed, points
+        How many points it evaluated, of how many.
+    """
+
+    run: str
+    exact: float
+    adaptive: float
+    stated: float
+    computed: int
+    points: int
+
+    @property
+    def difference(self) -> float:
+        """Absolute difference of the two."""
+        return abs(self.exact - self.adaptive)
+
+    @property
+    def agree(self) -> bool:
+        """Whether they do, within what is stated."""
+        return self.difference <= self.stated
+
+
+@dataclass(frozen=True)
+class Studies:
+    """All of a folder's, unfinished ones left out."""
+
+    results: Results
+
+    @cached_property
+    def all(self) -> list[Study]:
+        """By file name; of runs of the network that have a surface."""
+        runs = {run.name: run for cell in self.results.cells for run in cell.runs}
+        found = []
+        for path in sorted((self.results.root / "studies").glob(f"*{SUFFIX}")):
+            match = _FILE.fullmatch(path.name.removesuffix(SUFFIX))
+            if match is None or match["run"] not in runs:
+                continue
+            surface = load_surface(path)
+            if surface.complete:
+                value = float(match["value"]) if match["value"] else nan
+                found.append(Study(runs[match["run"]], match["kind"], value, surface, roughness(surface)))
+        return found
+
+    def of(self, kind: str) -> list[Study]:
+        """Those of one kind."""
+        return [study for study in self.all if study.kind == kind]
+
+    @property
+    def spans(self) -> Mapping[str, list[tuple[float, Estimate]]]:
+        """Ra by span for every run with more than one, its main surface among them."""
+        found: dict[str, list[tuple[float, Estimate]]] = {}
+        for study in self.of("span"):
+            main = (float(study.run.surface.alpha[-1]), study.run.ra.ra)
+            found.setdefault(study.run.name, [main]).append((study.value, study.ra.ra))
+        return {name: sorted(points, key=lambda point: point[0]) for name, points in found.items()}
+
+    @property
+    def agreements(self) -> list[Agreement]:
+        """Every exact surface beside the first plane of the run's main one."""
+        return [_agreement(study) for study in self.of("exact")]
+
+
+def plane_values(run: Run) -> list[float]:
+    """Ra on each plane alone, in the order of the planes."""
+    return [ra_of_plane(run.surface, number).value for number in range(len(run.surface.planes))]
+
+
+def ra_of_plane(surface: Surface, number: int) -> Estimate:
+    """Ra on one of the planes."""
+    return roughness(replace(surface, planes=(surface.planes[number],))).ra
+
+
+def spread_of_seeds(runs: Sequence[Run]) -> list[tuple[Run, list[float]]]:
+    """Ra per direction seed as a share of the run's mean, for runs with several finite ones."""
+    found = []
+    for run in runs:
+        values = plane_values(run)
+        mean = sum(values) / len(values)
+        if len(values) > 1 and all(map(isfinite, values)) and mean > 0:
+            found.append((run, [value / mean for value in values]))
+    return found
+
+
+def _agreement(study: Study) -> Agreement:
+    adaptive = ra_of_plane(study.run.surface, 0)
+    computed = study.run.surface.planes[0].computed
+    return Agreement(
+        study.run.name,
+        ra_of_plane(study.surface, 0).value,
+        adaptive.value,
+        adaptive.error_interpolation,
+        int(computed.sum()),
+        computed.size,
+    )

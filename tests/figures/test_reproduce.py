@@ -1,0 +1,181 @@
+"""The reproduction: what is done is skipped, the budget holds, failures are told, nothing is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from math import inf
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_results import NETWORK, run_name, surface_of
+
+import figures.reproduce.__main__ as command
+from figures.reproduce.plan import Job, Options, figure_runs, jobs, sweep_commands
+from figures.reproduce.runner import run_jobs, run_one
+from figures.reproduce.scale import FOLDER, load_scale
+from landscape.errors import UserError
+
+TOLD = Options("npz:x.npz", None, "cpu", 2)
+
+
+class Clock:
+    """Time that only jobs spend."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def job(root: Path, name: str, kind: str = "step") -> Job:
+    return Job(kind, name, [sys.executable, "-c", "pass"], root / f"{name}.json")
+
+
+def maker(clock: Clock, seconds: float, ran: list[str]) -> Callable[[Job, Path], int]:
+    def call(one: Job, log: Path) -> int:
+        ran.append(one.name)
+        clock.now += seconds
+        one.product.write_text("{}")
+        return 0
+
+    return call
+
+
+def trained(root: Path, *names: str) -> None:
+    for name in names:
+        (root / "runs" / name).mkdir(parents=True)
+        (root / "runs" / name / "final.pt").write_bytes(b"")
+
+
+@pytest.mark.parametrize("name", [path.stem for path in FOLDER.glob("*.toml")])
+def test_shipped_scales(name: str) -> None:
+    scale = load_scale(name)
+    specs = Path(command.__file__).parents[2] / "training" / "specs"
+    assert all((specs / f"{spec}.toml").is_file() for spec in scale.sweeps)
+    assert len(figure_runs(scale)) == 8 + 18 - 6  # six of Figure 1's runs are in Figure 3 too
+
+
+def test_bad_scales(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown scale 'huge'; expected mini, paper or a \.toml"):
+        load_scale("huge")
+    path = tmp_path / "mine.toml"
+    path.write_text((FOLDER / "mini.toml").read_text().replace("planes = 3", "plains = 3"))
+    with pytest.raises(UserError, match=r"\[surface\] has examples, points, plains, .*expected"):
+        load_scale(str(path))
+
+
+def test_jobs_are_of_trained_runs_only_and_figures_come_first(tmp_path: Path) -> None:
+    scale = load_scale("mini")
+    names = [run_name("grasp", 0.9, "sgd"), run_name("rigl", 0.9, "sgd")]
+    trained(tmp_path, *names, f"{NETWORK}-dense-sgd-seed0")
+    found = jobs(scale, tmp_path, TOLD)
+    surfaces = [one.name for one in found if one.kind == "surface"]
+    assert surfaces == names  # dense runs have no cell
+    kinds = [one.kind for one in found]
+    assert kinds.index("exact") < len(kinds) - 2  # the last two are RigL's
+    assert {one.kind for one in found} == {"surface", "step", "hessian", "study", "exact"}
+    assert sum(kind == "study" for kind in kinds) == 4  # three spans and dense directions
+    assert all("--data=npz:x.npz" in one.command for one in found)
+
+
+def test_commands_are_understood(tmp_path: Path) -> None:
+    # Whatever options the plan uses must exist: parse them with the commands' own help.
+    from landscape.options import Options as SurfaceOptions
+
+    trained(tmp_path, run_name("grasp", 0.9, "sgd"))
+    line = next(one for one in jobs(load_scale("mini"), tmp_path, TOLD) if one.kind == "surface").command
+    names = {
+        part.partition("=")[0].removeprefix("--").removeprefix("no-") for part in line if part[:2] == "--"
+    }
+    known = {
+        one.name.replace("_", "-")
+        for group in dataclasses.fields(SurfaceOptions)
+        for one in dataclasses.fields(getattr(SurfaceOptions(), group.name))
+    }
+    assert names <= known
+    training = sweep_commands(load_scale("mini"), tmp_path, TOLD)
+    assert [one[3] for one in training] == ["figure3-mini", "figure1-mini", "methods-mini"]
+
+
+def test_done_is_skipped_and_half_a_surface_is_not_done(tmp_path: Path) -> None:
+    clock, ran = Clock(), list[str]()
+    todo = [job(tmp_path, name) for name in "abc"]
+    todo[1].product.write_text("{}")
+    surface = tmp_path / "d.surface.h5"
+    todo.append(Job("surface", "d", [], surface))
+    surface_of(np.ones((3, 3)), alpha=np.arange(3.0), beta=np.arange(3.0), complete=False).save(surface)
+    assert not todo[-1].done
+    outcome = run_jobs(todo[:3], tmp_path, inf, maker(clock, 1, ran), clock)
+    assert ran == ["a", "c"]
+    assert (outcome.failed, outcome.left, outcome.stopped) == ({}, [], False)
+    surface.write_bytes(b"not HDF5")
+    assert not todo[-1].done
+
+
+def test_the_budget_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clock, ran = Clock(), list[str]()
+    todo = [job(tmp_path, f"{number}") for number in range(6)]
+    outcome = run_jobs(todo, tmp_path, 250.0, maker(clock, 80, ran), clock)
+    assert ran == ["0", "1", "2"]
+    assert outcome.left == ["3", "4", "5"]
+    assert clock.now <= 250
+    assert "[2/6, about 7 min left] step 1" in capsys.readouterr().err
+
+
+def test_a_failure_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
+    bad = Job(
+        "step", "bad", [sys.executable, "-c", "import sys; sys.exit('error: no such thing')"], tmp_path / "x"
+    )
+    good = Job(
+        "step",
+        "good",
+        [sys.executable, "-c", "import sys; open(sys.argv[1], 'w')", str(tmp_path / "y")],
+        tmp_path / "y",
+    )
+    outcome = run_jobs([bad, good], tmp_path / "logs", inf)
+    assert outcome.failed == {"step bad": "error: no such thing"}
+    assert good.done
+    log = (tmp_path / "logs" / "step-bad.log").read_text()
+    assert log.splitlines()[-1] == "error: no such thing"
+
+
+def test_a_command_that_leaves_nothing_has_failed(tmp_path: Path) -> None:
+    outcome = run_jobs([job(tmp_path, "a")], tmp_path / "logs", inf)
+    assert outcome.failed == {"step a": "exit status 0"}
+
+
+def test_stopping_stops_the_command_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Job("step", "a", [sys.executable, "-c", "import time; print('x', file=__import__('sys').stderr, "
+               "flush=True); time.sleep(600)"], tmp_path / "a")  # fmt: skip
+
+    def interrupt(line: str) -> None:
+        if line.strip() == "x":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("figures.reproduce.runner._say", interrupt)
+    outcome = run_jobs([slow], tmp_path / "logs", inf, run_one)
+    assert outcome.stopped
+    assert outcome.left == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scale", "huge"], "unknown scale 'huge'"),
+        (["--time-budget", "soon"], "expected a"),
+        (["--jobs", "0"], "--jobs 0: expected 1 or more"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        command.main(arguments)
+    assert exit_.value.code == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
