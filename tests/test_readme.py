@@ -29,6 +29,9 @@ SMALLER: dict[str, dict[str, str]] = {
     "training": {"--widths": "4 4 4"},
     "training.sweep": {},
     "analysis.roughness": {},
+    "analysis.compare": {},
+    "analysis.hessian": {"--examples": "20", "--data": "sample", "--density-probes": "0"},
+    "analysis.sharpness": {"--examples": "20", "--data": "sample", "--draws": "2"},
     "landscape.viewer": {},
     "figures.compare": {},
 }
@@ -94,6 +97,7 @@ def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "surfaces/resnet20-cifar10-erk90.surface.h5",
         "mine/net.surface.h5",
         "three/resnet20-cifar10-erk90.surface.h5",
+        "hessians/resnet20-cifar10-erk90.hessian.h5",
     }
     written = ("surfaces/resnet20-cifar10-erk90.html", "mine/net.png", "page.html", "compare.pdf")
     for name in (*written, "runs/trial/final.pt"):
