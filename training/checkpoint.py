@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 import platform
+import struct
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -107,11 +108,24 @@ def save(content: object, path: Path) -> None:
     path.write_bytes(buffer.getbuffer())
 
 
+# What reading a damaged file was seen to raise, in torch and in the modules below it.
+_DAMAGED = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+)
+
+
 def load_dict(path: Path, device: torch.device | None = None) -> dict[str, Any]:
     """Read a dict with ``torch.load(weights_only=True)``; UserError when it is damaged or something else."""
     try:
         content = torch.load(path, map_location=device or "cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} can't be read: {reason}; remove it or choose another --output") from error
     if not isinstance(content, dict):

@@ -106,18 +106,22 @@ def _python(module: str, *arguments: str) -> list[str]:
 
 def _surface(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
     product = root / "surfaces" / f"{name}{SUFFIX}"
-    planes = [f"--planes={scale.surface.planes}", f"--tolerance={scale.surface.tolerance}"]
-    return _surface_job("surface", scale, options, name, checkpoint, product, planes)
+    more = [f"--planes={scale.surface.planes}", *_sampling(scale)]
+    return _surface_job("surface", scale, options, name, checkpoint, product, more)
 
 
 def _studies(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> list[Job]:
-    planes = [f"--planes={scale.studies.planes}", f"--tolerance={scale.surface.tolerance}"]
+    planes = [f"--planes={scale.studies.planes}", *_sampling(scale)]
     varied = [(f"span{span:g}", [f"--span={span:g}"]) for span in scale.studies.spans]
     return [
         _surface_job("study", scale, options, f"{name}.{key}", checkpoint,
                      root / "studies" / f"{name}.{key}{SUFFIX}", [*planes, *more])
         for key, more in [*varied, ("dense", ["--mask=none"])]
     ]  # fmt: skip
+
+
+def _sampling(scale: Scale) -> list[str]:
+    return [f"--tolerance={scale.surface.tolerance}", f"--max-points={scale.surface.max_points}"]
 
 
 def _exact(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:

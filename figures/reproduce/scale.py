@@ -21,6 +21,7 @@ class SurfaceScale:
     points: int
     planes: int
     tolerance: float
+    max_points: int
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from landscape.checkpoint.format import Checkpoint, decode, encode, is_checkpoint
 from landscape.errors import UserError
+from training.checkpoint import load_dict
 
 
 def make(shape: tuple[int, ...], density: float, seed: int, dtype: torch.dtype = torch.float32) -> Checkpoint:
@@ -116,3 +117,11 @@ def test_is_checkpoint() -> None:
     assert is_checkpoint(encode(make((2, 2), 1.0, 0)))
     assert not is_checkpoint([1])
     assert not is_checkpoint({"format": "other"})
+
+
+@pytest.mark.parametrize("content", [b".", b"", b"PK\x03\x04", b"\x80\x02}q\x00X"])
+def test_a_damaged_file_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "final.pt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"final\.pt can't be read: .*remove it"):
+        load_dict(path)
