@@ -1,0 +1,5 @@
+"""``python -m analysis.hessian``."""
+
+from analysis.hessian.command import main
+
+main()

@@ -1,0 +1,123 @@
+"""The files of a run: the state of an unfinished one, until the result takes its place."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+
+from analysis.hessian.result import Spectrum
+from analysis.hessian.run import SpectrumRun
+from analysis.hessian.store import FORMAT_VERSION, load_spectrum, opened, save_spectrum, write_whole
+from landscape.errors import UserError
+from landscape.store import settings_difference
+
+Found = TypeVar("Found")
+
+STATE_FORMAT = "sharpscape.hessian.state"
+STATE_SUFFIX = ".partial"
+SAVE_EVERY_SECONDS = 5.0
+SAVE_SHARE = 0.05  # of the time that saving may take where the basis is large
+
+
+class Keeper:
+    """The files of one run: the result at `path`, the state at ``PATH.partial`` until then.
+
+    Parameters
+    ----------
+    path
+        None keeps nothing.
+    settings
+        Of this run; files with others are refused.
+    overwrite
+        Begin anew and replace whatever is there.
+
+    Attributes
+    ----------
+    finished
+        The result, where it is there already.
+
+    Raises
+    ------
+    UserError
+        For a result or a state with other settings, or a file that is neither.
+    """
+
+    def __init__(self, path: Path | None, settings: Mapping[str, Any], overwrite: bool) -> None:
+        self.path, self.settings = path, dict(settings)
+        self.finished: Spectrum | None = None
+        self._state: dict[str, Any] | None = None
+        self._save_at = time.monotonic() + SAVE_EVERY_SECONDS
+        if path is None or overwrite:
+            return
+        if path.exists():
+            self.finished = self._accepted(load_spectrum(path), lambda one: one.settings, path)
+        state = state_path(path)
+        if self.finished is None and state.exists():
+            self._state = self._accepted(_read_state(state), lambda one: one["settings"], state)
+
+    def resume(self, run: SpectrumRun) -> float:
+        """Put the stored state into the run; gives the seconds that it has taken so far."""
+        if self._state is None:
+            return 0.0
+        run.restore(self._state["arrays"])
+        return float(self._state["seconds"])
+
+    def save_sometimes(self, run: SpectrumRun, seconds: float) -> None:
+        """Save if the last time is long enough ago."""
+        if time.monotonic() >= self._save_at:
+            self.save(run, seconds)
+
+    def save(self, run: SpectrumRun, seconds: float) -> None:
+        """Replace the state on disk by the present one, in one step."""
+        if self.path is None or not run.products:
+            return
+        began = time.monotonic()
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w") as file:
+            file.attrs["format"], file.attrs["format_version"] = STATE_FORMAT, FORMAT_VERSION
+            file.attrs["settings"] = json.dumps(self.settings, sort_keys=True)
+            file.attrs["seconds"] = seconds
+            for name, value in run.state().items():
+                file[name] = value
+        write_whole(state_path(self.path), buffer)
+        now = time.monotonic()
+        self._save_at = now + max(SAVE_EVERY_SECONDS, (now - began) / SAVE_SHARE)
+
+    def finish(self, spectrum: Spectrum) -> None:
+        """Write the result and remove the state."""
+        if self.path is None:
+            return
+        save_spectrum(spectrum, self.path, vectors=bool(self.settings.get("keep_vectors")))
+        state_path(self.path).unlink(missing_ok=True)
+
+    def _accepted(self, found: Found, settings: Callable[[Found], Mapping[str, Any]], path: Path) -> Found:
+        difference = settings_difference(dict(settings(found)), self.settings)
+        if difference is None:
+            return found
+        raise UserError(
+            f"{path} holds a spectrum made with other settings ({difference}); "
+            "choose another output path, or overwrite it with --overwrite"
+        )
+
+
+def state_path(path: Path) -> Path:
+    """Where the state of a run with this result is kept."""
+    return path.with_name(path.name + STATE_SUFFIX)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    return opened(
+        path,
+        STATE_FORMAT,
+        lambda file: {
+            "settings": json.loads(file.attrs["settings"]),
+            "seconds": float(file.attrs["seconds"]),
+            "arrays": {name: file[name][()] for name in file},
+        },
+    )

@@ -1,0 +1,284 @@
+"""`HessianOperator`: products of the mean loss's Hessian with vectors, usable with scipy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from analysis.hessian.graphs import (
+    BatchGraph,
+    add,
+    differentiate,
+    finite,
+    graph_bytes,
+    kept_batches,
+    plus,
+)
+from analysis.hessian.network import ChainRule, reparametrize
+from analysis.hessian.space import WeightSpace
+from landscape.compute import Data, _device, _examples
+from landscape.engine import _own_copy
+from landscape.engine.cost import choose_batch_size
+from landscape.engine.cuda_graph import numerics
+from landscape.engine.probe import probe
+from landscape.engine.streams import Streams, one_thread
+from landscape.errors import UserError
+from landscape.losses import Loss, classification
+
+FloatArray = npt.NDArray[Any]
+Found = TypeVar("Found")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+MEMORY = 4 << 30
+_PROBED = 16  # examples that decide how the network is run
+
+
+class HessianOperator(LinearOperator):
+    """Hessian of the mean loss over all examples, in evaluation mode, at a network's weights.
+
+    Every example counts the same, however they are cut into batches. The caller's model is never touched:
+    the operator works on its own copy. The same product gives the same bits, whatever was computed before
+    and whatever `memory` is.
+
+    A product is the derivative of ``⟨gradient, v⟩`` (Pearlmutter, "Fast exact multiplication by the Hessian",
+    1994). The graph of the gradient is built once per batch and kept while memory allows, so that a product
+    costs one more backward pass through it.
+
+    Parameters
+    ----------
+    model
+        Any module. Its floating-point parameters that require a gradient span the space, all of them where
+        none does.
+    data
+        Tensors ``(inputs, targets)``, an iterable of batches (used as they come), or an `Examples`.
+    loss
+        See `landscape.losses.Loss`.
+    mask
+        Bool tensors by parameter name, True = kept; the space then holds the kept weights alone. What it
+        doesn't name is wholly kept. None: the full space.
+    batch_size
+        By default chosen from the size of the activations. Given batches stay as they are.
+    device, dtype
+        "auto", "cpu", "cuda", …; "float32" or "float64".
+    memory
+        Bytes that kept graphs may take; what doesn't fit is computed again for each call.
+
+    Attributes
+    ----------
+    shape, dtype
+        ``(n, n)`` and numpy's type, as scipy expects them.
+    space
+        The kept coordinates: n of them, in the order of ``named_parameters``.
+    products
+        How many vectors have been multiplied so far.
+    about
+        JSON types: device, dtype, batch_size, streams, folded, unfolded_because, bytes_per_example,
+        kept_batches, batches.
+
+    Raises
+    ------
+    UserError
+        For a mask, dtype, device, batch size or loss that can't be used, or no examples.
+
+    >>> _ = torch.manual_seed(0)
+    >>> model = nn.Linear(2, 1)
+    >>> from landscape.losses import regression
+    >>> data = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.zeros(2, 1)
+    >>> HessianOperator(model, data, loss=regression).matvec(np.array([1.0, 1.0, 0.0]))
+    array([1., 4., 3.], dtype=float32)
+    """
+
+    products: int
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Data,
+        *,
+        loss: Loss = classification,
+        mask: Mapping[str, Tensor] | None = None,
+        batch_size: int | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+        memory: float = MEMORY,
+    ) -> None:
+        _check(dtype, batch_size, memory)
+        self.torch_device, self.torch_dtype = torch.device(_device(device)), DTYPES[dtype]
+        self.space = WeightSpace(model, mask).to(self.torch_device)
+        super().__init__(np.dtype(dtype), (self.space.size, self.space.size))  # type: ignore[call-arg]
+        self.products = 0
+        self._loss = loss
+        module = _own_copy(model).to(self.torch_device, self.torch_dtype).eval()
+        examples = _examples(data)
+        with self._settings(), one_thread():
+            head = examples.head(_PROBED).to(self.torch_device, self.torch_dtype).batches(_PROBED)[0]
+            seen = probe(module, loss, head)
+            self._network = reparametrize(module, self.space, loss, head, seen, self.torch_dtype)
+            per_example = graph_bytes(self._network, loss, head)
+        size = batch_size or choose_batch_size(seen.cost, self.torch_device)
+        pure = self._network.pure
+        self._batches = examples.to(self.torch_device, self.torch_dtype, channels_last=pure).batches(size)
+        self._kept = kept_batches(self._batches, per_example, memory)
+        self._streams = Streams() if self.torch_device.type == "cpu" and pure else None
+        self._graphs: list[BatchGraph | None] = [None] * len(self._batches)
+        self._count, self._mean_loss = 0, math.nan
+        self._chain: ChainRule
+        self.about: dict[str, Any] = {
+            "device": str(self.torch_device),
+            "dtype": dtype,
+            "batch_size": size if examples.rebatchable else None,
+            "streams": self._streams.count if self._streams else 1,
+            "folded": pure,
+            "unfolded_because": self._network.reason,
+            "bytes_per_example": round(per_example),
+            "kept_batches": self._kept,
+            "batches": len(self._batches),
+        }
+
+    @property
+    def size(self) -> int:
+        """Length n of the vectors."""
+        return self.space.size
+
+    @property
+    def examples(self) -> int:
+        """How many the loss is averaged over."""
+        self._start()
+        return self._count
+
+    def gradient(self) -> tuple[float, FloatArray]:
+        """Mean loss in nats per example, and its gradient in the kept space, ``[n]``."""
+        self._start()
+        with self._settings():
+            pulled = self._chain.up(self._chain.gradient)
+            return self._mean_loss, self._numpy(self.space.restrict(pulled))
+
+    def multiply(self, vectors: Tensor) -> Tensor:
+        """``H V`` for ``[n]`` or ``[n, k]`` on the operator's device and in its type."""
+        self._start()
+        columns = vectors.reshape(self.size, -1).unbind(1)
+        with self._settings(), torch.no_grad():
+            ways = [self._chain.down(self.space.expand(one)) for one in columns]
+            summed = self._sum(lambda graph: [graph.multiply(tangent) for tangent, _ in ways])
+            found = []
+            for (_, bend), product in zip(ways, summed, strict=True):
+                pulled = self._chain.up([one / self._count for one in product])
+                found.append(self.space.restrict(plus(pulled, bend) if bend else pulled))
+        self.products += len(columns)
+        return torch.stack(found, 1).reshape(vectors.shape)
+
+    def to_directions(self, vector: FloatArray | Tensor) -> dict[str, Tensor]:
+        """Tensors by parameter name, on the CPU, in the parameters' shapes; exactly zero where pruned."""
+        expanded = self.space.expand(self._tensor(vector))
+        return {name: one.cpu().clone() for name, one in zip(self.space.names, expanded, strict=True)}
+
+    def from_directions(self, direction: Mapping[str, Tensor]) -> FloatArray:
+        """The kept coordinates of a direction, ``[n]``; parameters that it doesn't name are zero.
+
+        Raises
+        ------
+        UserError
+            When a name or a shape doesn't fit.
+        """
+        return self._numpy(self.space.flatten(direction, self._tensor(np.zeros(0))))
+
+    def curvature(self, direction: Mapping[str, Tensor] | FloatArray | Tensor) -> float:
+        """``dᵀ H d / dᵀ d``: second derivative of the mean loss along the unit vector of `direction`.
+
+        The pruned part of a direction is left out. NaN for a direction without length.
+        """
+        given = self.from_directions(direction) if isinstance(direction, Mapping) else direction
+        vector = self._tensor(given)
+        length = float(vector.double().norm())
+        if not length:
+            return math.nan
+        vector = vector / length
+        return float(vector.double() @ self.multiply(vector).double())
+
+    def _matvec(self, x: FloatArray) -> FloatArray:
+        return self._numpy(self.multiply(self._tensor(x).reshape(-1)))
+
+    def _matmat(self, X: FloatArray) -> FloatArray:  # noqa: N803
+        return self._numpy(self.multiply(self._tensor(X)))
+
+    def _adjoint(self) -> HessianOperator:
+        return self
+
+    def _start(self) -> None:
+        """The first pass: loss, gradient, number of examples."""
+        if self._count:
+            return
+        with self._settings():
+            found = list(self._pass(lambda graph: (graph.loss, graph.count, graph.values())))
+        total = [one.clone() for one in found[0][2]]
+        for _, _, more in found[1:]:
+            total = add(total, more)
+        count = sum(one[1] for one in found)
+        loss = math.fsum(one[0] for one in found) / count
+        if not finite(loss, total):
+            raise UserError(
+                "the loss or its gradient isn't finite at the weights, so there is no Hessian; "
+                "check the data's normalization, or try dtype float64"
+            )
+        self._chain = self._network.at([one / count for one in total])
+        self._mean_loss, self._count = loss, count
+
+    def _sum(self, work: Callable[[BatchGraph], list[list[Tensor]]]) -> list[list[Tensor]]:
+        """Add up what `work` gives for each batch, in the order of the batches."""
+        total: list[list[Tensor]] = []
+        for found in self._pass(work):
+            if total:
+                total = [add(*pair) for pair in zip(total, found, strict=True)]
+            else:  # copies: autograd may return one tensor for two leaves
+                total = [[one.clone() for one in product] for product in found]
+        return total
+
+    def _pass(self, work: Callable[[BatchGraph], Found]) -> Iterator[Found]:
+        """Apply `work` to every batch's graph, as many at a time as there are streams."""
+
+        def one(number: int) -> Found:
+            graph = self._graphs[number]
+            if graph is None:
+                graph = differentiate(self._network, self._loss, self._batches[number])
+                if number < self._kept:
+                    self._graphs[number] = graph
+            return work(graph)
+
+        numbers = range(len(self._batches))
+        if self._streams is None:
+            yield from map(one, numbers)
+            return
+        at_once = self._streams.count
+        for start in range(0, len(numbers), at_once):
+            yield from self._streams.map(one, numbers[start : start + at_once])
+
+    @contextmanager
+    def _settings(self) -> Iterator[None]:
+        # Fused attention has no second derivative.
+        with numerics(self.torch_device, False), sdpa_kernel(SDPBackend.MATH):
+            yield
+
+    def _tensor(self, vector: FloatArray | Tensor) -> Tensor:
+        if not isinstance(vector, Tensor):  # a copy: torch takes neither read-only nor reversed arrays
+            vector = torch.from_numpy(np.array(vector, order="C"))
+        return vector.to(self.torch_device, self.torch_dtype)
+
+    def _numpy(self, vector: Tensor) -> FloatArray:
+        return np.asarray(vector.detach().cpu().numpy())
+
+
+def _check(dtype: str, batch_size: int | None, memory: float) -> None:
+    if dtype not in DTYPES:
+        raise UserError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"batch size must be at least 1, got {batch_size}")
+    if not memory >= 0:
+        raise UserError(f"memory must be a number of bytes, 0 or more, got {memory}")

@@ -1,0 +1,208 @@
+"""The options of ``python -m analysis.hessian``, in the groups in which its help shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter, Token
+
+from landscape.errors import UserError
+from landscape.options import ComputationOptions, DataOptions, NetworkOptions, Options
+
+_NETWORK = Group.create_ordered("Network")
+_SPECTRUM = Group.create_ordered("Spectrum")
+_COMPUTATION = Group.create_ordered("Computation")
+_OUTPUT = Group.create_ordered("Output")
+
+PICTURES = (".png", ".pdf", ".svg")
+_GIB = 1 << 30
+
+_Flag = Annotated[bool, Parameter(negative=(), show_default="off")]
+
+
+def _whole(_: Any, tokens: Any) -> int:
+    """An integer as it stands; the parser's own conversion would round 1.5 to 2."""
+    token: Token = tokens[0]
+    try:
+        return int(token.value)
+    except ValueError:
+        raise ValueError(f"expected a whole number, got {token.value!r}") from None
+
+
+_Int = Annotated[int, Parameter(converter=_whole)]
+
+
+@Parameter(name="*", group=_NETWORK)
+@dataclass(frozen=True)
+class Network:
+    """Which network the weights belong to."""
+
+    model: Annotated[str | None, Parameter(show_default="told by the checkpoint, or by its shapes")] = None
+    """Architecture: one of ours (`resnet20`), `torchvision:NAME`, `timm:NAME` or `package.module:factory`;
+    arguments go in brackets, as in `"resnet20(num_classes=100)"`."""
+
+    mask: Literal["auto", "checkpoint", "zeros", "none"] = "auto"
+    """Weights that the Hessian leaves out. `checkpoint`: those pruned by its mask; `zeros`: those that are
+    exactly zero; `auto`: the first of these two that is there; `none`: no weights, the full space."""
+
+    trust_checkpoint: _Flag = False
+    """Unpickle whole modules, too. This runs code that is in the file: only for files of your own."""
+
+
+@Parameter(name="*", group=_SPECTRUM)
+@dataclass(frozen=True)
+class SpectrumOptions:
+    """What to find out."""
+
+    top: _Int = 5
+    """Largest eigenvalues."""
+
+    bottom: _Int = 1
+    """Smallest eigenvalues, negative ones where there are any."""
+
+    tolerance: float = 1e-3
+    """Residual at which an eigenvalue counts as converged, as a share of the largest one."""
+
+    max_products: _Int = 300
+    """Products after which the search for eigenvalues ends in any case; the table says what converged."""
+
+    trace_tolerance: float = 0.05
+    """Standard error of the trace at which to stop, as a share of the trace."""
+
+    max_probes: _Int = 100
+    """Products for the trace at most (8 or more)."""
+
+    density_probes: _Int = 4
+    """Probes of the spectral density and the effective rank. 0 leaves both out, and is fastest."""
+
+    density_steps: _Int = 30
+    """Products for each of these probes: the density's resolution."""
+
+    seed: _Int = 0
+    """Of all random vectors. One seed, the same vectors on every machine."""
+
+
+@Parameter(name="*", group=_COMPUTATION)
+@dataclass(frozen=True)
+class Computation:
+    """On what, and how precisely."""
+
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where there is a device."""
+
+    dtype: Literal["float32", "float64"] = "float32"
+    """Arithmetic of the products."""
+
+    batch_size: Annotated[
+        int | None, Parameter(show_default="what suits the caches or the device", converter=_whole)
+    ] = None
+    """Examples per pass."""
+
+    memory: float = 4.0
+    """GiB that the gradient's graph may take; what doesn't fit is computed again for each product."""
+
+    threads: Annotated[int | None, Parameter(show_default="all cores", converter=_whole)] = None
+    """CPU threads."""
+
+
+@Parameter(name="*", group=_OUTPUT)
+@dataclass(frozen=True)
+class Output:
+    """What to write, and where."""
+
+    output: Annotated[Path | None, Parameter(show_default="the folder hessians", name=["--output", "-o"])] = (
+        None
+    )
+    """A folder, or for one checkpoint a file `NAME.hessian.h5`. An unfinished run's state lies beside."""
+
+    overwrite: _Flag = False
+    """Compute anew where a file is there already, with whatever settings."""
+
+    keep_vectors: _Flag = False
+    """Store the eigenvectors in the file, for planes through them."""
+
+    json: Annotated[str | None, Parameter(show_default="none", allow_leading_hyphen=True)] = None
+    """Write everything but vectors as JSON here; `-` is standard output, without the table."""
+
+    plot: Annotated[Path | None, Parameter(show_default="none")] = None
+    """Draw the densities here: `.png`, `.pdf` or `.svg`."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class HessianOptions:
+    """Everything that the command can be told."""
+
+    network: Network = field(default_factory=Network)
+    data: DataOptions = field(default_factory=DataOptions)
+    spectrum: SpectrumOptions = field(default_factory=SpectrumOptions)
+    computation: Computation = field(default_factory=Computation)
+    output: Output = field(default_factory=Output)
+
+    def check(self) -> None:
+        """Refuse what can't work, before any file is read.
+
+        Raises
+        ------
+        UserError
+            Naming the option, what came and what is expected.
+        """
+        self.common().check()
+        self._check_spectrum()
+        if not 0 <= self.computation.memory < inf:
+            raise UserError(f"--memory {self.computation.memory}: expected GiB, 0 or more")
+        plot, json = self.output.plot, self.output.json
+        if plot is not None and plot.suffix.lower() not in PICTURES:
+            raise UserError(f"--plot {plot}: expected a name that ends in {', '.join(PICTURES)}")
+        if plot is not None and not self.spectrum.density_probes:
+            raise UserError("--plot draws the density; leave out --density-probes 0, or --plot")
+        if json is not None and Path(json).suffix in (".h5", ".hdf5", ".pt", ".pth", ".safetensors"):
+            raise UserError(f"--json {json} would overwrite a result or a checkpoint; name another file")
+
+    def common(self) -> Options:
+        """What ``landscape.surface`` has too, in its form."""
+        network, computation = self.network, self.computation
+        return Options(
+            network=NetworkOptions(
+                model=network.model, mask=network.mask, trust_checkpoint=network.trust_checkpoint
+            ),
+            data=self.data,
+            computation=ComputationOptions(
+                device=computation.device,
+                dtype=computation.dtype,
+                batch_size=computation.batch_size,
+                threads=computation.threads,
+            ),
+        )
+
+    @property
+    def memory_bytes(self) -> float:
+        """For the graphs."""
+        return self.computation.memory * _GIB
+
+    def _check_spectrum(self) -> None:
+        chosen = self.spectrum
+        least = {
+            "top": 0,
+            "bottom": 0,
+            "max_products": 1,
+            "max_probes": 8,
+            "density_probes": 0,
+            "density_steps": 1,
+            "seed": 0,
+        }
+        for name, number in least.items():
+            if getattr(chosen, name) < number:
+                raise UserError(f"{_option(name)} {getattr(chosen, name)}: expected at least {number}")
+        if not chosen.top + chosen.bottom:
+            raise UserError("--top 0 --bottom 0: expected at least one eigenvalue")
+        for name in ("tolerance", "trace_tolerance"):
+            if not 0 < getattr(chosen, name) < 1:
+                raise UserError(f"{_option(name)} {getattr(chosen, name)}: expected a share between 0 and 1")
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,129 @@
+"""Spectra as a table on the terminal and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.hessian.result import Pairs, Spectrum
+from analysis.hessian.trace import Estimate
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NOT_CONVERGED = "not converged"
+
+
+def print_table(spectra: Sequence[Spectrum]) -> None:
+    """On the terminal's width; in a pipe or a file nothing is folded."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=1_000)
+    console.print(table(spectra))
+
+
+def table(spectra: Sequence[Spectrum]) -> Table:
+    """A column per spectrum: eigenvalues with their residuals, then what was sampled with its error."""
+    from rich.table import Table
+    from rich.text import Text
+
+    caption = "eigenvalue (residual); ± error that covers in at least 95 of 100 cases"
+    result = Table(show_edge=False, pad_edge=False, caption=caption)
+    result.add_column("")
+    cells = [_cells(one) for one in spectra]
+    for spectrum in spectra:
+        result.add_column(Text(spectrum.label), justify="right", overflow="fold")
+    for name in dict.fromkeys(key for one in cells for key in one):
+        result.add_row(name, *(Text(one.get(name, "–")) for one in cells))  # not str: brackets are markup
+    return result
+
+
+def to_json(spectra: Sequence[Spectrum], paths: Sequence[Path]) -> str:
+    """A list with an object per spectrum; what isn't known is null."""
+    rows = [_row(spectrum, path) for spectrum, path in zip(spectra, paths, strict=True)]
+    return json.dumps(_finite(rows), indent=2, allow_nan=False) + "\n"
+
+
+def _cells(spectrum: Spectrum) -> dict[str, str]:
+    top = {f"λ{number}": _pair(spectrum.top, number - 1) for number in range(1, len(spectrum.top.values) + 1)}
+    count = len(spectrum.bottom.values)
+    bottom = {
+        "λmin" if number == 0 else f"λmin+{number}": _pair(spectrum.bottom, number)
+        for number in reversed(range(count))
+    }
+    share = "" if spectrum.n == spectrum.full_size else f" of {spectrum.full_size:,}"
+    about = spectrum.about
+    return {
+        **top,
+        **bottom,
+        "trace": _estimate(spectrum.trace),
+        "Frobenius norm": _estimate(spectrum.frobenius),
+        "stable rank": _estimate(spectrum.stable_rank),
+        "effective rank": "–" if spectrum.effective_rank is None else _estimate(spectrum.effective_rank),
+        "loss": f"{spectrum.loss:.4g}",
+        "gradient norm": f"{spectrum.gradient_norm:.3g}",
+        "weights": f"{spectrum.n:,}{share}, mask: {about.get('mask')}",
+        "examples": f"{spectrum.examples:,}",
+        "products": f"{spectrum.products}",
+        "time": f"{spectrum.seconds:.1f} s",
+    }
+
+
+def _pair(pairs: Pairs, place: int) -> str:
+    missed = "" if pairs.converged[place] else f", {NOT_CONVERGED}"
+    return f"{pairs.values[place]:.5g} ({pairs.residuals[place]:.1g}{missed})"
+
+
+def _estimate(estimate: Estimate) -> str:
+    if not isfinite(estimate.error):
+        return f"{estimate.value:.4g} ± ?"
+    return f"{estimate.value:.4g} ± {estimate.error:.2g}"
+
+
+def _row(spectrum: Spectrum, path: Path) -> dict[str, Any]:
+    effective = spectrum.effective_rank
+    return {
+        "label": spectrum.label,
+        "file": str(path),
+        "top": _pairs(spectrum.top),
+        "bottom": _pairs(spectrum.bottom),
+        "converged": spectrum.converged,
+        "trace": _numbers(spectrum.trace),
+        "frobenius": _numbers(spectrum.frobenius),
+        "stable_rank": _numbers(spectrum.stable_rank),
+        "effective_rank": None if effective is None else _numbers(effective),
+        "loss": spectrum.loss,
+        "gradient_norm": spectrum.gradient_norm,
+        "n": spectrum.n,
+        "full_size": spectrum.full_size,
+        "examples": spectrum.examples,
+        "products": spectrum.products,
+        "seconds": spectrum.seconds,
+        "settings": spectrum.settings,
+        "about": spectrum.about,
+    }
+
+
+def _pairs(pairs: Pairs) -> list[dict[str, Any]]:
+    return [
+        {"value": float(value), "residual": float(residual), "converged": bool(converged)}
+        for value, residual, converged in zip(pairs.values, pairs.residuals, pairs.converged, strict=True)
+    ]
+
+
+def _numbers(estimate: Estimate) -> dict[str, float]:
+    return {"value": estimate.value, "stderr": estimate.stderr, "error": estimate.error}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -1,0 +1,113 @@
+"""`Spectrum`: what was found out about a Hessian."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from analysis.hessian.density import SpectralDensity
+from analysis.hessian.trace import Estimate
+
+FloatArray = npt.NDArray[np.float64]
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Eigenvalues at one end of the spectrum, the outermost first.
+
+    Attributes
+    ----------
+    values, residuals, converged
+        ``[k]``; see `analysis.hessian.lanczos.Eigenpairs`.
+    directions
+        The unit eigenvectors as tensors by parameter name, exactly zero where pruned; none where a file was
+        read that doesn't keep them.
+    """
+
+    values: FloatArray
+    residuals: FloatArray
+    converged: npt.NDArray[np.bool_]
+    directions: tuple[Mapping[str, Tensor], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """What is known about the spectrum of a Hessian.
+
+    Attributes
+    ----------
+    top, bottom
+        The largest and the smallest eigenvalues, algebraically.
+    trace, frobenius
+        With their errors.
+    effective_rank
+        See `SpectralDensity.effective_rank`; None without a density.
+    density
+        Of all eigenvalues, or None.
+    n, full_size
+        Coordinates of the space, and of the network without a mask.
+    examples
+        How many the loss is averaged over.
+    loss, gradient_norm
+        At the weights; nats per example for the default loss.
+    products
+        Hessian-vector products that were needed, over all sessions.
+    seconds
+        That they took, the first pass over the examples included.
+    settings
+        Everything that determines the numbers; a run resumes only from equal ones.
+    about
+        Provenance; JSON types only.
+    """
+
+    top: Pairs
+    bottom: Pairs
+    trace: Estimate
+    frobenius: Estimate
+    effective_rank: Estimate | None
+    density: SpectralDensity | None
+    n: int
+    full_size: int
+    examples: int
+    loss: float
+    gradient_norm: float
+    products: int
+    seconds: float
+    settings: Json = field(default_factory=dict)
+    about: Json = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Short name for legends and tables."""
+        return str(self.about.get("label") or "network")
+
+    @property
+    def largest(self) -> float:
+        """The largest absolute eigenvalue among those found."""
+        return float(np.abs(np.concatenate([self.top.values, self.bottom.values])).max())
+
+    @property
+    def stable_rank(self) -> Estimate:
+        """``‖H‖_F² / λ²`` with λ the largest in size: how many such eigenvalues make the norm.
+
+        Called numerical rank by Rudelson and Vershynin, "Sampling from large matrices", 2007.
+        """
+        if not self.largest:
+            return Estimate(0.0)
+        ratio = self.frobenius.value / self.largest
+        return Estimate(
+            ratio**2,
+            2 * ratio * self.frobenius.stderr / self.largest,
+            2 * ratio * self.frobenius.error / self.largest,
+        )
+
+    @property
+    def converged(self) -> bool:
+        """Whether all eigenvalues that were asked for are within the tolerance."""
+        return bool(self.top.converged.all() and self.bottom.converged.all())

@@ -1,0 +1,119 @@
+"""The space in which a Hessian acts: the kept weights of a network as one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import UserError
+
+
+class WeightSpace:
+    """Kept coordinates of a module's parameters, in the order of ``named_parameters``.
+
+    Parameters
+    ----------
+    module
+        Its floating-point parameters that require a gradient span the space; all floating-point ones where
+        none does, as after loading TorchScript.
+    mask
+        Bool tensors by parameter name, True = kept; parameters that it doesn't name are wholly kept. None
+        keeps everything.
+
+    Attributes
+    ----------
+    names, shapes
+        Of the parameters.
+    size
+        Number of kept coordinates, n.
+    full_size
+        Number of all coordinates, N.
+
+    Raises
+    ------
+    UserError
+        When there is no such parameter, the mask doesn't fit them, or it keeps nothing.
+    """
+
+    def __init__(self, module: nn.Module, mask: Mapping[str, Tensor] | None = None) -> None:
+        floating = {name: one for name, one in module.named_parameters() if one.is_floating_point()}
+        params = {name: one for name, one in floating.items() if one.requires_grad} or floating
+        if not params:
+            raise UserError("the model has no floating-point parameters; there is no Hessian")
+        self.names = list(params)
+        self.shapes = [one.shape for one in params.values()]
+        self._lengths = [one.numel() for one in params.values()]
+        self.full_size = sum(self._lengths)
+        self._kept = _kept(params, floating, mask or {})
+        self.size = self.full_size if self._kept is None else len(self._kept)
+        if not self.size:
+            raise UserError("the mask keeps no weight at all; there is no Hessian")
+
+    @property
+    def restricted(self) -> bool:
+        """Whether some coordinates are left out."""
+        return self._kept is not None
+
+    def to(self, device: torch.device) -> WeightSpace:
+        """Move the bookkeeping to a device, in place."""
+        if self._kept is not None:
+            self._kept = self._kept.to(device)
+        return self
+
+    def expand(self, vector: Tensor) -> list[Tensor]:
+        """From ``[n]`` one tensor per parameter, in its shape, exactly zero where pruned."""
+        if self._kept is not None:
+            full = vector.new_zeros(self.full_size)
+            full[self._kept] = vector
+            vector = full
+        return [
+            one.view(shape)
+            for one, shape in zip(torch.split(vector, self._lengths), self.shapes, strict=True)
+        ]
+
+    def restrict(self, tensors: Sequence[Tensor]) -> Tensor:
+        """From one tensor per parameter the kept coordinates, ``[n]``; the transpose of `expand`."""
+        full = torch.cat([one.reshape(-1) for one in tensors])
+        return full if self._kept is None else full[self._kept]
+
+    def flatten(self, direction: Mapping[str, Tensor], like: Tensor) -> Tensor:
+        """The kept coordinates of tensors by parameter name; what isn't named is zero.
+
+        Raises
+        ------
+        UserError
+            When a name or a shape is none of the space's.
+        """
+        shapes = dict(zip(self.names, self.shapes, strict=True))
+        for name, value in direction.items():
+            if name not in shapes:
+                raise UserError(f"the direction names {name!r}, which is no parameter of the Hessian's space")
+            if value.shape != shapes[name]:
+                raise UserError(
+                    f"the direction has shape {list(value.shape)} for {name!r}; expected {list(shapes[name])}"
+                )
+        return self.restrict(
+            [direction.get(name, torch.zeros(shape)).to(like) for name, shape in shapes.items()]
+        )
+
+
+def _kept(
+    params: Mapping[str, Tensor], floating: Mapping[str, Tensor], mask: Mapping[str, Tensor]
+) -> Tensor | None:
+    """Indices of the kept coordinates, int64 ``[n]``; None where all are."""
+    for name, kept in mask.items():
+        if name not in floating:
+            raise UserError(f"the mask names {name!r}, which is no parameter of the network")
+        if kept.dtype != torch.bool or kept.shape != floating[name].shape:
+            raise UserError(
+                f"the mask of {name!r} is {kept.dtype} of shape {list(kept.shape)}; "
+                f"expected torch.bool of shape {list(floating[name].shape)}"
+            )
+    whole = [mask[name].reshape(-1).cpu() if name in mask else None for name in params]
+    if all(one is None or bool(one.all()) for one in whole):
+        return None
+    pairs = zip(whole, params.values(), strict=True)
+    flat = [torch.ones(value.numel(), dtype=torch.bool) if one is None else one for one, value in pairs]
+    return torch.cat(flat).nonzero()[:, 0]

@@ -1,0 +1,192 @@
+"""`hessian_spectrum`: a network and examples in; eigenvalues, trace, norm and density out, resumable."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from analysis.hessian.keeper import Keeper
+from analysis.hessian.lanczos import Eigenpairs, Wanted
+from analysis.hessian.operator import MEMORY, HessianOperator
+from analysis.hessian.result import Pairs, Spectrum
+from analysis.hessian.run import Plan, SpectrumRun
+from landscape.compute import Data, _examples, _finite_params, _mask
+from landscape.losses import Loss, classification
+from landscape.masks import density
+from landscape.progress import Listener, Progress
+from landscape.provenance import describe_run, digest
+
+Json = dict[str, Any]
+
+
+def hessian_spectrum(
+    model: nn.Module,
+    data: Data,
+    *,
+    loss: Loss = classification,
+    mask: Mapping[str, Tensor] | Literal["auto", "none"] = "auto",
+    mask_source: str = "given",
+    top: int = 5,
+    bottom: int = 1,
+    tolerance: float = 1e-3,
+    max_products: int = 300,
+    trace_tolerance: float = 0.05,
+    max_probes: int = 100,
+    density_probes: int = 4,
+    density_steps: int = 30,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "float32",
+    batch_size: int | None = None,
+    memory: float = MEMORY,
+    path: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    keep_vectors: bool = False,
+    label: str = "",
+    about: Mapping[str, Any] | None = None,
+    progress: Listener | None = None,
+) -> Spectrum:
+    """Eigenvalues, trace, Frobenius norm and density of the Hessian of a network's mean loss.
+
+    The model is never modified. With a `path` the state of the run is kept beside it; the same call after an
+    interruption goes on where it stopped and ends with the same bits.
+
+    Parameters
+    ----------
+    model, data, loss, batch_size, device, dtype, memory
+        See `HessianOperator`.
+    mask, mask_source
+        Kept weights by parameter name (True = kept), whose space the Hessian is restricted to; "auto" takes
+        them from exact zeros, "none" is the full space. And what the file calls a mask given as tensors.
+    top, bottom, tolerance, max_products
+        Eigenvalues to find; see `analysis.hessian.lanczos.eigenpairs`.
+    trace_tolerance, max_probes
+        Probes are drawn until the trace's standard error is this share of it, at least 8, at most so many.
+    density_probes, density_steps
+        Of the spectral density; 0 probes leave it out.
+    seed
+        Of every random vector.
+    path, overwrite, keep_vectors
+        HDF5 file for the result; whether to compute it anew and replace what is there; whether it holds
+        eigenvectors.
+    label, about
+        Name for tables, and provenance to store.
+    progress
+        Called after every product.
+
+    Raises
+    ------
+    UserError
+        For unusable arguments, weights or losses that aren't finite, or a file at `path` with other settings.
+    """
+    plan = Plan(
+        Wanted(top, bottom, tolerance, max_products),
+        trace_tolerance,
+        max_probes,
+        density_probes,
+        density_steps,
+        seed,
+    )
+    params = _finite_params(model)
+    kept, source = _mask(mask, mask_source, params)
+    examples = _examples(data)
+    operator = HessianOperator(
+        model,
+        examples,
+        loss=loss,
+        mask=kept,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        memory=memory,
+    )
+    settings: Json = {
+        "network": digest({**params, **dict(model.named_buffers())}),
+        "examples": examples.digest(),
+        "loss": getattr(loss, "__qualname__", type(loss).__name__),
+        "mask": {"source": source, "digest": digest(kept or {})},
+        "eigenvalues": {"top": top, "bottom": bottom, "tolerance": tolerance, "max_products": max_products},
+        "trace": {"tolerance": trace_tolerance, "max_probes": max_probes},
+        "density": {"probes": density_probes, "steps": density_steps},
+        "seed": seed,
+        "operator": {name: operator.about[name] for name in ("device", "dtype", "batch_size", "folded")},
+        "keep_vectors": keep_vectors,
+    }
+    keeper = Keeper(None if path is None else Path(path), settings, overwrite)
+    if keeper.finished is not None:
+        return keeper.finished
+    facts = {
+        "label": label,
+        "mask": source,
+        "density_of_weights": None if kept is None else density(kept),
+        **describe_run(params, operator.about),
+        **(about or {}),
+    }
+    run = SpectrumRun(operator, plan)
+    seconds = keeper.resume(run)
+    seconds = _work(run, keeper, seconds, progress)
+    result = _result(operator, run, seconds, settings, facts)
+    keeper.finish(result)
+    return result
+
+
+def _work(run: SpectrumRun, keeper: Keeper, before: float, progress: Listener | None) -> float:
+    """All products that are left; whatever stops them, the state is kept. Gives the seconds in all."""
+    began, start = time.perf_counter(), run.products
+    try:
+        while not run.done:
+            run.advance()
+            elapsed = time.perf_counter() - began
+            if progress is not None:
+                progress(
+                    Progress(
+                        done=run.products,
+                        expected=max(run.products, run.expected()),
+                        plane=1,
+                        planes=1,
+                        error=math.nan,
+                        seconds_per_point=elapsed / (run.products - start),
+                    )
+                )
+            keeper.save_sometimes(run, before + elapsed)
+    except BaseException:
+        keeper.save(run, before + time.perf_counter() - began)
+        raise
+    return before + time.perf_counter() - began
+
+
+def _result(
+    operator: HessianOperator, run: SpectrumRun, seconds: float, settings: Json, about: Json
+) -> Spectrum:
+    top, bottom = run.search.pairs()
+    loss, gradient = operator.gradient()
+    found = run.density()
+    return Spectrum(
+        top=_named(operator, top),
+        bottom=_named(operator, bottom),
+        trace=run.probing.trace(),
+        frobenius=run.probing.frobenius(),
+        effective_rank=None if found is None else found.effective_rank(),
+        density=found,
+        n=operator.size,
+        full_size=operator.space.full_size,
+        examples=operator.examples,
+        loss=loss,
+        gradient_norm=float(np.linalg.norm(gradient.astype(np.float64))),
+        products=run.products,
+        seconds=seconds,
+        settings=settings,
+        about=about,
+    )
+
+
+def _named(operator: HessianOperator, pairs: Eigenpairs) -> Pairs:
+    directions = tuple(operator.to_directions(vector) for vector in pairs.vectors)
+    return Pairs(pairs.values, pairs.residuals, pairs.converged, directions)
