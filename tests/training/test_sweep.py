@@ -225,7 +225,8 @@ def test_kills_of_the_sweep_lose_nothing(world: World, sweeps: Sweeps) -> None:
     sweeps.start(world)
     assert sweeps.code() == 0
     assert states(world) == ["finished", "finished"]
-    assert [start["run"] for start in world.starts()] == [name(0), name(1)]  # a run outlives its killed sweep
+    # A run outlives its killed sweep, so each starts once; where processes start slowly seed 1 may be first.
+    assert sorted(start["run"] for start in world.starts()) == [name(0), name(1)]
 
 
 def test_a_run_of_a_killed_sweep_is_waited_for(world: World, sweeps: Sweeps) -> None:
