@@ -113,10 +113,9 @@ def _recipe(results: Results, runs: Sequence[Run]) -> str:
 
 
 def _software(run: Run) -> str:
-    software = run.surface.about.get("software", {})
-    if not isinstance(software, Mapping):
-        return str(software)
-    return ", ".join(f"{name} {version}" for name, version in software.items())
+    versions = run.surface.about.get("versions")
+    known = versions if isinstance(versions, Mapping) else {}
+    return ", ".join(f"{name} {version}" for name, version in known.items()) or "not told by the surface files"
 
 
 def _claims(found: Sequence[Claim]) -> str:
