@@ -115,7 +115,8 @@ def _recipe(results: Results, runs: Sequence[Run]) -> str:
 def _software(run: Run) -> str:
     versions = run.surface.about.get("versions")
     known = versions if isinstance(versions, Mapping) else {}
-    return ", ".join(f"{name} {version}" for name, version in known.items()) or "not told by the surface files"
+    words = [f"{name} {version}" for name, version in known.items()]
+    return ", ".join(words) or "not told by the surface files"
 
 
 def _claims(found: Sequence[Claim]) -> str:
