@@ -95,7 +95,7 @@ def within_sparsity(found: Sequence[Dot]) -> dict[float, RankCorrelation]:
 def draw(results: Results) -> Figure:
     """The figure."""
     with mpl.rc_context(PRINT):
-        note = wrapped(captions.footer(_shown(results), results.network, WHAT), PAGE - 2 * EDGE)
+        note = wrapped(captions.footer(results.drawn, results.network, WHAT, below=False), PAGE - 2 * EDGE)
         top = EDGE + 2 * LINE + 0.05
         below = top + HEIGHT + 0.5
         height = below + LEGEND + len(note) * LINE + EDGE
@@ -128,13 +128,6 @@ def correlation_text(found: RankCorrelation | None) -> str:
         return "ρ unknown"
     p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
     return f"ρ = {found.rho:.2f} [{found.low:.2f}, {found.high:.2f}], {p}".replace("-", "−")
-
-
-def _shown(results: Results) -> list[Cell]:
-    """Cells with a run; others are the business of Figures 1 and 3."""
-    return [
-        Cell(cell.method, cell.sparsity, cell.optimizer, cell.runs, {}) for cell in results.cells if cell.runs
-    ]
 
 
 def _color(level: float, levels: Sequence[float]) -> Any:
@@ -182,7 +175,7 @@ def caption(results: Results) -> str:
         for level, one in within_sparsity(every).items()
     ]
     extra += [f"| changes within pairs | {len(pairs)} | {correlation_text(correlation(pairs))} |"]
-    return captions.caption(TITLE, _shown(results), results.network, WHAT, extra)
+    return captions.caption(TITLE, results.drawn, results.network, WHAT, extra)
 
 
 def surfaces(results: Results) -> list[Surface]:
@@ -192,7 +185,7 @@ def surfaces(results: Results) -> list[Surface]:
 
 def unlike(results: Results) -> list[str]:
     """In what the surfaces differ and mustn't."""
-    return captions.unlike(_shown(results))
+    return captions.unlike(results.drawn)
 
 
 PRODUCT = Product("accuracy", TITLE, draw, caption, surfaces, unlike)

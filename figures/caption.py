@@ -32,8 +32,8 @@ def unlike(cells: Iterable[Cell]) -> list[str]:
     return [name for name in differences(made(runs_of(cells))) if name != "mask"]
 
 
-def footer(cells: Sequence[Cell], network: str, what: str) -> str:
-    """The small print in the figure."""
+def footer(cells: Sequence[Cell], network: str, what: str, *, below: bool = True) -> str:
+    """The small print in the figure; `below`: Ra stands below the panels."""
     ways = made(runs_of(cells))
     different = differences(ways)
     shared = [
@@ -41,12 +41,14 @@ def footer(cells: Sequence[Cell], network: str, what: str) -> str:
     ]
     parts = [f"{what} Network {network}{', ' + ', '.join(shared) if shared else ''}."]
     parts += [f"The surfaces differ in {', '.join(unlike(cells))}." if unlike(cells) else ""]
-    if any(cell.diverged_radius is not None for cell in cells):
+    if below and any(cell.diverged_radius is not None for cell in cells):
         parts.append(
             "Where the loss diverges, r is the smallest distance from the checkpoint at which it does."
         )
     counts = sorted({len(cell.runs) for cell in cells if cell.runs})
-    if counts == [1]:
+    if counts and not below:
+        parts.append(f"{sum(len(cell.runs) for cell in cells)} runs.")
+    elif counts == [1]:
         parts.append("Below each: Ra and its 95 % interval, one training seed.")
     elif counts:
         seeds = "–".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))

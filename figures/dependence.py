@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import isfinite
 from typing import Any
 
@@ -14,14 +13,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.roughness import roughness
 from analysis.uncertainty import Estimate
 from figures import caption as captions
 from figures.panels import ra_text
 from figures.product import Product
-from figures.results import Cell, Results, Run
+from figures.results import Results, Run
 from figures.sheet import LINE, Sheet, wrapped
-from figures.studies import Studies, spread_of_seeds
+from figures.studies import studies_of
 from figures.style import PAGE, PRINT
 from figures.ticks import set_log
 from landscape.errors import UserError
@@ -57,7 +55,7 @@ def draw(results: Results) -> Figure:
     spans, pairs, seeds = found(results)
     names = list(dict.fromkeys([*spans, *(run.name for run, _, _ in pairs)]))
     with mpl.rc_context(PRINT):
-        note = wrapped(captions.footer(_shown(results), results.network, WHAT), PAGE - 2 * EDGE)
+        note = wrapped(captions.footer(results.drawn, results.network, WHAT, below=False), PAGE - 2 * EDGE)
         top = EDGE + LINE + 0.06
         keys = top + HEIGHT + 0.48
         height = keys + (len(names) + 1) // 2 * 1.2 * LINE + 0.1 + len(note) * LINE + EDGE
@@ -80,39 +78,14 @@ Shares = list[tuple[Run, list[float]]]
 
 def found(results: Results) -> tuple[Spans, list[MaskPair], Shares]:
     """Ra by span, on masked and dense directions, and by direction seed; UserError where there is none."""
-    studies = Studies(results)
-    parts = studies.spans, mask_pairs(studies), spread_of_seeds(_runs(results))
+    studies = studies_of(results)
+    parts = studies.spans, studies.masks, studies.seeds
     if not any(parts):
         raise UserError(
             f"{results.root}: no studies/RUN.span0.5.surface.h5 or RUN.dense.surface.h5, and no surface of "
             "several planes; nothing to compare"
         )
     return parts
-
-
-def mask_pairs(studies: Studies) -> list[MaskPair]:
-    """Runs with Ra on masked and on dense directions of the same seeds."""
-    return [
-        (study.run, first_planes(study.run, len(study.surface.planes)), study.ra.ra)
-        for study in studies.of("dense")
-    ]
-
-
-def first_planes(run: Run, planes: int) -> Estimate:
-    """Ra of a run's first planes: a study may have fewer than the main surface."""
-    if planes >= len(run.surface.planes):
-        return run.ra.ra
-    return roughness(replace(run.surface, planes=run.surface.planes[:planes])).ra
-
-
-def _runs(results: Results) -> list[Run]:
-    return [run for cell in results.cells for run in cell.runs]
-
-
-def _shown(results: Results) -> list[Cell]:
-    return [
-        Cell(cell.method, cell.sparsity, cell.optimizer, cell.runs, {}) for cell in results.cells if cell.runs
-    ]
 
 
 def _look(name: str, names: Sequence[str]) -> dict[str, Any]:
@@ -178,6 +151,11 @@ def _legend(sheet: Sheet, top: float, names: Sequence[str], network: str) -> Non
 
 def caption(results: Results) -> str:
     """Markdown: what, how the surfaces were made, and every number."""
+    return captions.caption(TITLE, results.drawn, results.network, WHAT, tables(results))
+
+
+def tables(results: Results) -> list[str]:
+    """Every number of the figure, as lines of Markdown; UserError where there is none."""
     spans, pairs, seeds = found(results)
     extra = ["| run | span | Ra, 95 % interval |", "| --- | --- | --- |"]
     for name, points in spans.items():
@@ -192,7 +170,7 @@ def caption(results: Results) -> str:
             f"{100 * float(np.median(spreads)):.1f} % of its mean (median of {len(seeds)} runs; "
             f"{100 * min(spreads):.1f} to {100 * max(spreads):.1f} %).",
         ]
-    return captions.caption(TITLE, _shown(results), results.network, WHAT, extra)
+    return extra
 
 
 def _text(found: Estimate) -> str:
@@ -206,7 +184,7 @@ def surfaces(results: Results) -> list[Surface]:
 
 def unlike(results: Results) -> list[str]:
     """In what the main surfaces differ and mustn't."""
-    return captions.unlike(_shown(results))
+    return captions.unlike(results.drawn)
 
 
 PRODUCT = Product("dependence", TITLE, draw, caption, surfaces, unlike)

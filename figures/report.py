@@ -17,7 +17,7 @@ from figures.claims import LEVEL, Claim, claims
 from figures.curvature import top_eigenvalue
 from figures.panels import ra_text
 from figures.results import Cell, Results, Run
-from figures.studies import Studies
+from figures.studies import studies_of
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
 from landscape.errors import UserError
 from landscape.files import atomic_path
@@ -28,16 +28,17 @@ RECIPE = ("model", "data", "examples", "epochs", "batch_size", "precision", "val
 
 @dataclass(frozen=True)
 class ReportProduct:
-    """As `figures.product.Product`, for the report; it lies in RESULTS itself, beside the figures' folder."""
+    """As `figures.product.Product`, for the report: in RESULTS itself, or in a folder that is asked for."""
 
     name: str
     title: str
 
     def write(self, results: Results, folder: Path) -> list[Path]:
         """One Markdown file in one step."""
-        path = folder.parent / "report.md"
+        usual = folder == results.root / "figures"
+        path = (results.root if usual else folder) / "report.md"
         with atomic_path(path) as temporary:
-            temporary.write_text(report(results), encoding="utf-8")
+            temporary.write_text(report(results, "figures/" if usual else ""), encoding="utf-8")
         return [path]
 
     def unlike(self, results: Results) -> list[str]:
@@ -48,8 +49,8 @@ class ReportProduct:
 PRODUCT = ReportProduct("report", TITLE)
 
 
-def report(results: Results) -> str:
-    """The whole text."""
+def report(results: Results, figures: str = "figures/") -> str:
+    """The whole text; `figures` leads from it to the pictures."""
     cells = results.cells
     parts = [
         f"# {TITLE}",
@@ -62,8 +63,9 @@ def report(results: Results) -> str:
         _table(results),
         "## Does Ra predict test accuracy?",
         _prediction(results),
+        f"![Ra against accuracy]({figures}accuracy.png)",
         "## What Ra depends on",
-        _dependence(results),
+        _dependence(results, figures),
         "## Missing",
         _missing(cells),
     ]
@@ -215,12 +217,11 @@ def _prediction(results: Results) -> str:
         lines.append(f"- at sparsity {level:g}, {count} runs: {accuracy.correlation_text(one)}")
     lines += ["", f"Changes within {len(pairs)} pairs (from SGD to S2-SAM or SAM, log₂ Ra and accuracy): "
                   f"{accuracy.correlation_text(accuracy.correlation(pairs))}."]  # fmt: skip
-    lines += ["", "![Ra against accuracy](figures/accuracy.png)"]
     return "\n".join(lines)
 
 
-def _dependence(results: Results) -> str:
-    studies = Studies(results)
+def _dependence(results: Results, figures: str) -> str:
+    studies = studies_of(results)
     lines = []
     for one in studies.agreements:
         verdict = "they agree within the stated error" if one.agree else "**they differ by more than stated**"
@@ -232,11 +233,10 @@ def _dependence(results: Results) -> str:
     if not studies.agreements:
         lines.append("- Every point against adaptive: not computed.")
     try:
-        table = dependence.caption(results).split("| run | span", 1)[1]
-        lines += ["", "| run | span" + table.split("\nMissing", 1)[0].rstrip()]
+        lines += ["", *dependence.tables(results), "", f"![Dependence]({figures}dependence.png)"]
     except UserError as error:
         lines.append(f"- {error}")
-    return "\n".join([*lines, "", "![Dependence](figures/dependence.png)"])
+    return "\n".join(lines)
 
 
 def _missing(cells: Sequence[Cell]) -> str:

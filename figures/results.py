@@ -19,7 +19,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite, nan
 from pathlib import Path
 
@@ -184,6 +184,16 @@ class Results:
             if one and one["network"] == self.network
         }
         return [self.cell(*key) for key in sorted(keys)]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run with a finished surface, cell by cell."""
+        return [run for cell in self.cells for run in cell.runs]
+
+    @property
+    def drawn(self) -> list[Cell]:
+        """Cells with a run, without what is missing: for figures of whatever is there."""
+        return [replace(cell, missing={}) for cell in self.cells if cell.runs]
 
     def cell(self, method: str, sparsity: float, optimizer: str) -> Cell:
         """Every seed of one kind of run."""

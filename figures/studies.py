@@ -7,9 +7,9 @@ aren't masked) and ``exact`` (the whole grid evaluated on the first plane).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import isfinite, nan
 
 from analysis.roughness import Roughness, roughness
@@ -84,7 +84,7 @@ class Studies:
     @cached_property
     def all(self) -> list[Study]:
         """By file name; of runs of the network that have a surface."""
-        runs = {run.name: run for cell in self.results.cells for run in cell.runs}
+        runs = {run.name: run for run in self.results.runs}
         found = []
         for path in sorted((self.results.root / "studies").glob(f"*{SUFFIX}")):
             match = _FILE.fullmatch(path.name.removesuffix(SUFFIX))
@@ -100,7 +100,7 @@ class Studies:
         """Those of one kind."""
         return [study for study in self.all if study.kind == kind]
 
-    @property
+    @cached_property
     def spans(self) -> Mapping[str, list[tuple[float, Estimate]]]:
         """Ra by span for every run with more than one, its main surface among them."""
         found: dict[str, list[tuple[float, Estimate]]] = {}
@@ -109,39 +109,48 @@ class Studies:
             found.setdefault(study.run.name, [main]).append((study.value, study.ra.ra))
         return {name: sorted(points, key=lambda point: point[0]) for name, points in found.items()}
 
-    @property
+    @cached_property
+    def masks(self) -> list[tuple[Run, Estimate, Estimate]]:
+        """Runs with Ra on masked and on dense directions of the same seeds."""
+        return [
+            (study.run, ra_of(study.run.surface, range(len(study.surface.planes))), study.ra.ra)
+            for study in self.of("dense")
+        ]
+
+    @cached_property
+    def seeds(self) -> list[tuple[Run, list[float]]]:
+        """Ra per direction seed as a share of the run's mean, for runs with several finite ones."""
+        found = []
+        for run in self.results.runs:
+            values = [ra_of(run.surface, [number]).value for number in range(len(run.surface.planes))]
+            mean = sum(values) / len(values)
+            if len(values) > 1 and all(map(isfinite, values)) and mean > 0:
+                found.append((run, [value / mean for value in values]))
+        return found
+
+    @cached_property
     def agreements(self) -> list[Agreement]:
         """Every exact surface beside the first plane of the run's main one."""
         return [_agreement(study) for study in self.of("exact")]
 
 
-def plane_values(run: Run) -> list[float]:
-    """Ra on each plane alone, in the order of the planes."""
-    return [ra_of_plane(run.surface, number).value for number in range(len(run.surface.planes))]
+@lru_cache(maxsize=1)
+def studies_of(results: Results) -> Studies:
+    """Read and measured once for all figures of one call."""
+    return Studies(results)
 
 
-def ra_of_plane(surface: Surface, number: int) -> Estimate:
-    """Ra on one of the planes."""
-    return roughness(replace(surface, planes=(surface.planes[number],))).ra
-
-
-def spread_of_seeds(runs: Sequence[Run]) -> list[tuple[Run, list[float]]]:
-    """Ra per direction seed as a share of the run's mean, for runs with several finite ones."""
-    found = []
-    for run in runs:
-        values = plane_values(run)
-        mean = sum(values) / len(values)
-        if len(values) > 1 and all(map(isfinite, values)) and mean > 0:
-            found.append((run, [value / mean for value in values]))
-    return found
+def ra_of(surface: Surface, planes: Iterable[int]) -> Estimate:
+    """Ra over some of the planes."""
+    return roughness(replace(surface, planes=tuple(surface.planes[number] for number in planes))).ra
 
 
 def _agreement(study: Study) -> Agreement:
-    adaptive = ra_of_plane(study.run.surface, 0)
+    adaptive = ra_of(study.run.surface, [0])
     computed = study.run.surface.planes[0].computed
     return Agreement(
         study.run.name,
-        ra_of_plane(study.surface, 0).value,
+        ra_of(study.surface, [0]).value,
         adaptive.value,
         adaptive.error_interpolation,
         int(computed.sum()),

@@ -108,12 +108,12 @@ def compute_surface(
     shape = _shape(points, dim)
     _check(planes, shape, span, tolerance, max_points)
     axes = 1 if shape[1] == 1 else dim  # one point across is a line
-    params = _finite_params(model)
-    splits = {name: _examples(one) for name, one in _splits(data).items()}
-    kept, source = _mask(mask, mask_source, params)
+    params = finite_params(model)
+    splits = {name: as_examples(one) for name, one in _splits(data).items()}
+    kept, source = choose_mask(mask, mask_source, params)
     alpha = planes[0].axis(0, shape[0], span)
     beta = planes[0].axis(1, shape[1], span) if axes == 2 else np.zeros(1)
-    device = _device(device)
+    device = choose_device(device)
 
     def prepare(spec: PlaneSpec) -> tuple[Engine, list[Params]]:
         directions = spec.directions(params, kept, axes)
@@ -186,7 +186,8 @@ def _check(
         raise UserError(f"max_points must be at least 1, got {max_points}")
 
 
-def _finite_params(model: nn.Module) -> Params:
+def finite_params(model: nn.Module) -> Params:
+    """Parameters by name on the CPU; UserError when there are none, or a weight isn't finite."""
     params = {name: value.detach().cpu() for name, value in model.named_parameters()}
     if not params:
         raise UserError("the model has no parameters; there is no plane through them")
@@ -205,7 +206,8 @@ def _splits(data: Data | Mapping[str, Data]) -> Mapping[str, Data]:
     return data
 
 
-def _examples(data: Data) -> Examples:
+def as_examples(data: Data) -> Examples:
+    """Tensors, batches or `Examples` as `Examples`."""
     if isinstance(data, Examples):
         return data
     if isinstance(data, tuple) and data and all(isinstance(one, Tensor) for one in data):
@@ -213,9 +215,10 @@ def _examples(data: Data) -> Examples:
     return Examples.from_batches(data)
 
 
-def _mask(
+def choose_mask(
     mask: Mapping[str, Tensor] | str, source: str, params: Params
 ) -> tuple[Mapping[str, Tensor] | None, str]:
+    """The mask that an argument stands for, and what a file calls its source."""
     if isinstance(mask, str):
         return resolve_mask(mask, None, params)
     return (resolve_mask("checkpoint", mask, params)[0] if mask else None), source
@@ -227,7 +230,8 @@ def _digest(directions: Sequence[Params]) -> str:
     )
 
 
-def _device(device: str) -> str:
+def choose_device(device: str) -> str:
+    """The device that "auto" or a name stands for; UserError when it isn't there."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -21,10 +21,10 @@ _OUTPUT = Group.create_ordered("Output")
 
 LEAST_POINTS = 50  # with fewer, next to nothing is known about the error of what lies between
 
-_Flag = Annotated[bool, Parameter(negative=(), show_default="off")]
+Flag = Annotated[bool, Parameter(negative=(), show_default="off")]
 
 
-def _whole(_: Any, tokens: Sequence[Token]) -> int:
+def whole(_: Any, tokens: Sequence[Token]) -> int:
     """An integer as it stands; the parser's own conversion would round 1.5 to 2."""
     try:
         return int(tokens[0].value)
@@ -32,7 +32,7 @@ def _whole(_: Any, tokens: Sequence[Token]) -> int:
         raise ValueError(f"expected a whole number, got {tokens[0].value!r}") from None
 
 
-_Int = Annotated[int, Parameter(converter=_whole)]
+Int = Annotated[int, Parameter(converter=whole)]
 
 
 def _default(text: str, **more: Any) -> Parameter:
@@ -58,7 +58,7 @@ class NetworkOptions:
     ] = None
     """Running statistics of batch norm: the checkpoint's everywhere, or estimated anew at each point."""
 
-    trust_checkpoint: _Flag = False
+    trust_checkpoint: Flag = False
     """Unpickle whole modules, too. This runs code that is in the file: only for files of your own."""
 
 
@@ -76,16 +76,16 @@ class DataOptions:
     data_root: Annotated[Path | None, _default("$SHARPSCAPE_DATA, else ./data")] = None
     """Folder of the data sets, in torchvision's layout."""
 
-    download: _Flag = False
+    download: Flag = False
     """Fetch CIFAR into the data root where it isn't there."""
 
     split: Literal["train", "test", "both"] = "train"
     """Examples to use. With `both`, the training examples steer the sampling."""
 
-    examples: _Int = 1000
+    examples: Int = 1000
     """Examples per split: a fixed, seeded, class-balanced subset. 0 takes all."""
 
-    example_seed: _Int = 0
+    example_seed: Int = 0
     """Seed of that subset."""
 
 
@@ -94,7 +94,7 @@ class DataOptions:
 class PlaneOptions:
     """Where in weight space to look."""
 
-    points: _Int = 51
+    points: Int = 51
     """Grid points per axis. With an odd number the checkpoint itself is one of them."""
 
     span: float = 1.0
@@ -103,10 +103,10 @@ class PlaneOptions:
     dim: Literal[1, 2] = 2
     """A line (1) or a plane (2)."""
 
-    seed: _Int = 0
+    seed: Int = 0
     """Seed of the random directions. One seed, the same directions on every machine."""
 
-    planes: _Int = 1
+    planes: Int = 1
     """How many planes, with seeds SEED, SEED+1, and so on. Their spread enters Ra's interval."""
 
     normalize: Annotated[
@@ -128,13 +128,13 @@ class PlaneOptions:
 class SamplingOptions:
     """How many grid points to evaluate."""
 
-    exact: _Flag = False
+    exact: Flag = False
     """Evaluate every grid point, instead of choosing points adaptively and interpolating."""
 
     tolerance: float = 0.005
     """Stop choosing points when the stated error is this share of the loss range."""
 
-    max_points: Annotated[int | None, _default("no limit", converter=_whole)] = None
+    max_points: Annotated[int | None, _default("no limit", converter=whole)] = None
     """Stop after so many evaluated points per plane (50 or more), whatever the error."""
 
 
@@ -149,12 +149,10 @@ class ComputationOptions:
     dtype: Literal["float32", "tf32", "bfloat16", "float64"] = "float32"
     """Arithmetic of the forward passes. `bfloat16` is for previews: about 1 % error in the loss."""
 
-    batch_size: Annotated[int | None, _default("what suits the caches or the device", converter=_whole)] = (
-        None
-    )
+    batch_size: Annotated[int | None, _default("what suits the caches or the device", converter=whole)] = None
     """Examples per forward pass."""
 
-    threads: Annotated[int | None, _default("all cores", converter=_whole)] = None
+    threads: Annotated[int | None, _default("all cores", converter=whole)] = None
     """CPU threads."""
 
 
@@ -166,10 +164,10 @@ class OutputOptions:
     output: Annotated[Path | None, _default("the folder surfaces", name=["--output", "-o"])] = None
     """A folder, or for one checkpoint a surface file `NAME.surface.h5`. Page and picture lie beside it."""
 
-    overwrite: _Flag = False
+    overwrite: Flag = False
     """Compute anew where a surface file is there already, with whatever settings."""
 
-    keep_directions: _Flag = False
+    keep_directions: Flag = False
     """Store the directions in the surface file."""
 
     page: Annotated[bool, _default("on")] = True
@@ -201,19 +199,16 @@ class Options:
         """
         self._check_numbers()
         self._check_plane()
-        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.computation.device) is None:
-            raise UserError(f"--device {self.computation.device}: expected auto, cpu, cuda or cuda:N")
         if self.sampling.exact and self.sampling.max_points is not None:
             raise UserError("--exact evaluates every point; leave out --max-points, or --exact")
 
     def _check_numbers(self) -> None:
         _at_least("--points", self.plane.points, 2)
         _at_least("--planes", self.plane.planes, 1)
-        _at_least("--examples", self.data.examples, 0)
-        _at_least("--example-seed", self.data.example_seed, 0)
+        check_data(self.data)
         _at_least("--max-points", self.sampling.max_points, LEAST_POINTS)
-        _at_least("--batch-size", self.computation.batch_size, 1)
-        _at_least("--threads", self.computation.threads, 1)
+        computation = self.computation
+        check_computation(computation.device, computation.batch_size, computation.threads)
         if not 0 < self.plane.span < float("inf"):
             raise UserError(f"--span {self.plane.span}: expected a positive, finite number such as 1.0")
         if not 0 < self.sampling.tolerance < 1:
@@ -238,6 +233,20 @@ class Options:
             raise UserError(
                 "--normalize is about random directions; leave it out where all lead to other checkpoints"
             )
+
+
+def check_data(data: DataOptions) -> None:
+    """Refuse counts below zero; UserError names the option."""
+    _at_least("--examples", data.examples, 0)
+    _at_least("--example-seed", data.example_seed, 0)
+
+
+def check_computation(device: str, batch_size: int | None, threads: int | None) -> None:
+    """Refuse an unknown device, and counts below one; UserError names the option."""
+    _at_least("--batch-size", batch_size, 1)
+    _at_least("--threads", threads, 1)
+    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
+        raise UserError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
 
 
 def _at_least(name: str, value: int | None, least: int) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import glob
-import io
-import os
-import signal
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from landscape.errors import UserError, exit_with
-from landscape.files import atomic_path
+from landscape.command import (
+    both,
+    distinct_names,
+    load_examples,
+    load_network,
+    prepare_folder,
+    run_command,
+    say,
+    threads,
+)
+from landscape.errors import UserError
 from landscape.options import Options
 from landscape.progress import Progress, terminal_bar
 from landscape.store import Surface, load_surface
@@ -27,7 +30,6 @@ if TYPE_CHECKING:  # torch is imported only when there is something to compute
     from landscape.planes import PlaneSpec
 
 SUFFIX = ".surface.h5"
-LEFTOVER_SECONDS = 600  # no write takes as long; an older temporary file belongs to a killed run
 
 ABOUT = """Compute the loss surface around trained networks, with its roughness Ra.
 
@@ -63,20 +65,7 @@ class Result:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, run, print the table; bad input is one line and exit code 2."""
-    import cyclopts
 
-    app = cyclopts.App(
-        name="python -m landscape.surface",
-        help=ABOUT,
-        help_epilogue=EPILOGUE,
-        help_format="markdown",
-        version_flags=(),
-        result_action="return_value",
-        suppress_keyboard_interrupt=False,  # it would exit without a word
-    )
-    app["--help"].group = "Help"
-
-    @app.default
     def command(checkpoints: list[Path], /, *, options: Options = Options()) -> None:  # noqa: B008
         """Compute surfaces.
 
@@ -87,14 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         """
         run(checkpoints, options)
 
-    _print_any_text()
-    with terminating_signals():
-        try:
-            app(arguments, exit_on_error=False, print_error=False)
-        except cyclopts.CycloptsError as error:
-            exit_with(UserError(f"{error} (--help shows every option)"))
-        except UserError as error:
-            exit_with(error)
+    run_command("landscape.surface", ABOUT, EPILOGUE, command, arguments)
 
 
 def run(checkpoints: Sequence[Path], options: Options) -> list[Result]:
@@ -109,10 +91,12 @@ def run(checkpoints: Sequence[Path], options: Options) -> list[Result]:
         how to go on.
     """
     options.check()
-    names = _distinct_names(checkpoints)
+    names = distinct_names(checkpoints)
     targets = output_paths(checkpoints, options.output.output)
-    with _threads(options.computation.threads):
-        networks = [_load(path, options) for path in checkpoints]  # all, before hours go into the first
+    with threads(options.computation.threads):
+        networks = [
+            load_network(path, options.network) for path in checkpoints
+        ]  # all, before hours go into the first
         results = [
             Result(_compute(loaded, name, target, options), target)
             for loaded, name, target in zip(networks, names, targets, strict=True)
@@ -141,29 +125,7 @@ def output_paths(checkpoints: Sequence[Path], output: Path | None) -> list[Path]
         if not output.name.endswith(".h5"):
             raise UserError(f"--output {output} is a file; name a folder or a file NAME{SUFFIX}")
         return [output]
-    return [folder / f"{name}{SUFFIX}" for name in _distinct_names(checkpoints)]
-
-
-def _distinct_names(checkpoints: Sequence[Path]) -> list[str]:
-    """File stems, with the folder's name in front where they repeat (``a/final.pt``, ``b/final.pt``)."""
-    stems = [path.stem for path in checkpoints]
-    if len(set(stems)) < len(stems):
-        stems = [f"{Path(os.path.abspath(path)).parent.name}-{path.stem}" for path in checkpoints]
-    if len(set(stems)) < len(stems):
-        raise UserError("two checkpoints have the same name and folder name; compute them one by one")
-    return stems
-
-
-def _load(path: Path, options: Options) -> LoadedCheckpoint:
-    from landscape.checkpoint import load_checkpoint
-    from training.models import ARCHITECTURES
-
-    network = options.network
-    loaded = load_checkpoint(
-        path, model=network.model, trust=network.trust_checkpoint, architectures=ARCHITECTURES
-    )
-    _say(f"{path}: {loaded.how}")
-    return loaded
+    return [folder / f"{name}{SUFFIX}" for name in distinct_names(checkpoints)]
 
 
 def _compute(loaded: LoadedCheckpoint, name: str, target: Path, options: Options) -> Surface:
@@ -174,8 +136,8 @@ def _compute(loaded: LoadedCheckpoint, name: str, target: Path, options: Options
 
     params = {key: value.detach() for key, value in loaded.model.named_parameters()}
     mask, source = resolve_mask(options.network.mask, loaded.mask, params)
-    data, about = _examples(loaded, options)
-    _prepare_folder(target)
+    data, about = load_examples(loaded, options.data)
+    prepare_folder(target, SUFFIX)
     _say_what_is_there(target, options.output.overwrite)
     with _stop_message(target, options) as listener, terminal_bar(name) as bar, torch.no_grad():
         return compute_surface(
@@ -199,47 +161,8 @@ def _compute(loaded: LoadedCheckpoint, name: str, target: Path, options: Options
             keep_directions=options.output.keep_directions,
             label=name,
             about=about,
-            progress=_both(listener, bar),
+            progress=both(listener, bar),
         )
-
-
-def _examples(loaded: LoadedCheckpoint, options: Options) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The examples by split, and what the surface file says about checkpoint and data."""
-    from landscape.data import check_model_takes, load_data
-    from landscape.examples import Examples
-
-    names = ("train", "test") if options.data.split == "both" else (options.data.split,)
-    sets = {
-        name: load_data(
-            options.data.data,
-            root=options.data.data_root,
-            split=name,
-            examples=options.data.examples or None,
-            seed=options.data.example_seed,
-            stored=loaded.data,
-            num_classes=loaded.num_classes,
-            download=options.data.download,
-        )
-        for name in names
-    }
-    first = next(iter(sets.values()))
-    _say(first.how)
-    for one in sets.values():
-        check_model_takes(loaded.model, one)
-    about = {
-        "checkpoint": {"file": f"{loaded.name}", "sha256": loaded.sha256, "metrics": loaded.metrics},
-        "architecture": loaded.architecture,
-        "data": {
-            "name": first.name,
-            "examples": {name: len(one.targets) for name, one in sets.items()},
-            "seed": options.data.example_seed,
-            "mean": first.mean,
-            "std": first.std,
-        },
-    }
-    return {
-        name: Examples.from_images(one.inputs, one.targets, one.mean, one.std) for name, one in sets.items()
-    }, about
 
 
 def _planes(options: Options, params: Mapping[str, Tensor]) -> list[PlaneSpec]:
@@ -247,7 +170,7 @@ def _planes(options: Options, params: Mapping[str, Tensor]) -> list[PlaneSpec]:
 
     plane = options.plane
     if plane.between:
-        others = [_load(path, options) for path in plane.between]
+        others = [load_network(path, options.network) for path in plane.between]
         weights = [{key: value.detach() for key, value in one.model.named_parameters()} for one in others]
         names = tuple(one.name for one in others)
         third = weights[1] if len(weights) > 1 else None
@@ -260,39 +183,16 @@ def _planes(options: Options, params: Mapping[str, Tensor]) -> list[PlaneSpec]:
     return [replace(first, seed=plane.seed + number) for number in range(plane.planes)]
 
 
-def _prepare_folder(target: Path) -> None:
-    """Fail before computing, not after; sweep up what killed runs left."""
-    probe = target.with_name(f".{target.name[:60]}.probe")
-    with atomic_path(probe) as temporary:
-        temporary.write_bytes(b"")
-    probe.unlink(missing_ok=True)
-    stem = glob.escape(f".{target.name[:60].removesuffix(SUFFIX)}")
-    for leftover in target.parent.glob(f"{stem}*.tmp"):
-        with suppress(OSError):  # another run may sweep at the same time
-            if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
-                leftover.unlink()
-
-
 def _say_what_is_there(target: Path, overwrite: bool) -> None:
     if overwrite or not target.exists():
         return
     earlier = load_surface(target)
     points = sum(int(plane.computed.sum()) for plane in earlier.planes)
-    _say(
+    say(
         f"{target} is there and finished; --overwrite would compute it anew"
         if earlier.complete
         else f"{target} is there, with {points} computed points"
     )
-
-
-def _both(
-    first: Callable[[Progress], None], second: Callable[[Progress], None]
-) -> Callable[[Progress], None]:
-    def listener(state: Progress) -> None:
-        first(state)
-        second(state)
-
-    return listener
 
 
 @contextmanager
@@ -310,50 +210,8 @@ def _stop_message(target: Path, options: Options) -> Iterator[Callable[[Progress
         where = f"after {last.done} of about {last.expected} points" if last else "before the first new point"
         again = "the same command without --overwrite" if options.output.overwrite else "the same command"
         kept = f"{target} keeps what was computed; " if target.exists() else ""
-        _say(f"stopped {where}; {kept}give {again} to go on")
+        say(f"stopped {where}; {kept}give {again} to go on")
         raise SystemExit(130) from None
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    if number is None:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def terminating_signals() -> Iterator[None]:
-    """Treat SIGTERM (a batch system's time limit) like Ctrl-C, for the length of the block."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        _say("stopped; give the same command to go on")
-        raise SystemExit(130) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-def _print_any_text() -> None:
-    """Where the output's encoding lacks a sign (β, ±), print a question mark instead of failing."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "training": {"training", "landscape"},
 }
 TRAINING_MAY_USE = {
+    "landscape.duration",
     "landscape.errors",
     "landscape.files",
     "landscape.images",
@@ -29,7 +30,7 @@ TRAINING_MAY_USE = {
 }
 # The command joins networks of ours with landscapes of anyone's; the summary states the roughness.
 INSIDE_FUNCTIONS = {
-    ("landscape.surface", "training"),
+    ("landscape.command", "training"),
     ("landscape.summary", "analysis"),
     # Commands that take a network of ours, or draw the steps of our optimizers.
     ("figures.step", "training"),

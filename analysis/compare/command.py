@@ -11,9 +11,9 @@ from analysis.compare.pairs import Comparison, compare_pairs, find_pairs
 from analysis.compare.read import is_checkpoint, read_results
 from analysis.compare.report import paired_table, table, to_csv, to_json, to_latex
 from analysis.compare.rows import Row, disagreements, merge
-from landscape.errors import UserError, exit_with
+from landscape.command import run_command
+from landscape.errors import UserError
 from landscape.files import atomic_path
-from landscape.surface import _print_any_text, terminating_signals
 
 ABOUT = """Compare trained networks: accuracy, sparsity, Ra, λmax, trace and sharpness, with 95 % intervals.
 
@@ -37,20 +37,7 @@ _SHOWN = 3  # differing values per line of a warning
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, compare, print; bad input is one line and exit code 2."""
-    import cyclopts
 
-    app = cyclopts.App(
-        name="python -m analysis.compare",
-        help=ABOUT,
-        help_epilogue=EPILOGUE,
-        help_format="markdown",
-        version_flags=(),
-        result_action="return_value",
-        suppress_keyboard_interrupt=False,  # it would exit without a word
-    )
-    app["--help"].group = "Help"
-
-    @app.default
     def command(files: list[Path], /, *, options: CompareOptions = CompareOptions()) -> None:  # noqa: B008
         """Compare networks.
 
@@ -62,14 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         """
         run(files, options)
 
-    _print_any_text()
-    with terminating_signals():
-        try:
-            app(arguments, exit_on_error=False, print_error=False)
-        except cyclopts.CycloptsError as error:
-            exit_with(UserError(f"{error} (--help shows every option)"))
-        except UserError as error:
-            exit_with(error)
+    run_command("analysis.compare", ABOUT, EPILOGUE, command, arguments)
 
 
 def run(files: Sequence[Path], options: CompareOptions) -> tuple[list[Row], list[Comparison]]:

@@ -26,13 +26,14 @@ def measure_checkpoints(paths: Sequence[Path], options: CompareOptions) -> list[
     SystemExit
         With code 130 when stopped while computing.
     """
+    from landscape.command import load_network, threads
     from landscape.masks import density, resolve_mask
-    from landscape.surface import _load, _threads
 
-    common = options.sharpness_options().common()
     rows = []
-    with _threads(options.computation.threads):
-        loaded = [_load(path, common) for path in paths]  # all, before hours go into the first
+    with threads(options.computation.threads):
+        loaded = [
+            load_network(path, options.network) for path in paths
+        ]  # all, before hours go into the first
         for path, one in zip(paths, loaded, strict=True):
             params = {key: value.detach() for key, value in one.model.named_parameters()}
             mask, _ = resolve_mask(options.network.mask, one.mask, params)
@@ -53,14 +54,13 @@ def _add(row: Row, found: Row) -> None:
 def _hessian(loaded: LoadedCheckpoint, path: Path, options: CompareOptions) -> Row:
     from analysis.hessian import hessian_spectrum
     from analysis.hessian.report import to_json
+    from landscape.command import load_examples
     from landscape.masks import resolve_mask
     from landscape.progress import terminal_bar
-    from landscape.surface import _examples
 
-    common = options.sharpness_options().common()
     params = {key: value.detach() for key, value in loaded.model.named_parameters()}
     mask, source = resolve_mask(options.network.mask, loaded.mask, params)
-    data, about = _examples(loaded, common)
+    data, about = load_examples(loaded, options.data)
     name, folder = row_name(path), options.output.output
     with terminal_bar(name) as bar:
         spectrum = hessian_spectrum(

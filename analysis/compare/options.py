@@ -8,9 +8,9 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from analysis.sharpness.options import Chosen, Computation, Flag, Int, Network, Output, SharpnessOptions
+from analysis.sharpness.options import Chosen, Computation, Network, Output, SharpnessOptions
 from landscape.errors import UserError
-from landscape.options import DataOptions
+from landscape.options import DataOptions, Flag, Int
 
 _COMPARE = Group.create_ordered("Comparison")
 _OUTPUT = Group.create_ordered("Output")

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.hessian.options import HessianOptions
-from landscape.errors import UserError, exit_with
+from landscape.command import (
+    both,
+    distinct_names,
+    load_examples,
+    load_network,
+    prepare_folder,
+    run_command,
+    say,
+    threads,
+)
+from landscape.errors import UserError
 from landscape.files import atomic_path
 from landscape.progress import Progress, terminal_bar
-from landscape.surface import (
-    _both,
-    _distinct_names,
-    _examples,
-    _load,
-    _prepare_folder,
-    _print_any_text,
-    _threads,
-    terminating_signals,
-)
 
 if TYPE_CHECKING:
     from analysis.hessian.result import Spectrum
@@ -53,20 +53,7 @@ Exit codes: 0 done, 2 bad input (one line says what), 130 stopped.
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, compute, print the table; bad input is one line and exit code 2."""
-    import cyclopts
 
-    app = cyclopts.App(
-        name="python -m analysis.hessian",
-        help=ABOUT,
-        help_epilogue=EPILOGUE,
-        help_format="markdown",
-        version_flags=(),
-        result_action="return_value",
-        suppress_keyboard_interrupt=False,  # it would exit without a word
-    )
-    app["--help"].group = "Help"
-
-    @app.default
     def command(checkpoints: list[Path], /, *, options: HessianOptions = HessianOptions()) -> None:  # noqa: B008
         """Compute spectra.
 
@@ -77,14 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         """
         run(checkpoints, options)
 
-    _print_any_text()
-    with terminating_signals():
-        try:
-            app(arguments, exit_on_error=False, print_error=False)
-        except cyclopts.CycloptsError as error:
-            exit_with(UserError(f"{error} (--help shows every option)"))
-        except UserError as error:
-            exit_with(error)
+    run_command("analysis.hessian", ABOUT, EPILOGUE, command, arguments)
 
 
 def run(checkpoints: Sequence[Path], options: HessianOptions) -> list[Spectrum]:
@@ -99,13 +79,13 @@ def run(checkpoints: Sequence[Path], options: HessianOptions) -> list[Spectrum]:
     """
     options.check()
     splits = ("train", "test") if options.data.split == "both" else (options.data.split,)
-    names = _distinct_names(checkpoints)
+    names = distinct_names(checkpoints)
     targets = output_paths(names, splits, options.output.output)
     found: list[Spectrum] = []
-    with _threads(options.computation.threads):
-        networks = [_load(path, options.common()) for path in checkpoints]
+    with threads(options.computation.threads):
+        networks = [load_network(path, options.network) for path in checkpoints]
         for loaded, name in zip(networks, names, strict=True):
-            data, about = _examples(loaded, options.common())
+            data, about = load_examples(loaded, options.data)
             for split, examples in data.items():
                 label = name if len(splits) == 1 else f"{name} {split}"
                 facts = about | {"split": split}
@@ -148,10 +128,10 @@ def _compute(
 
     params = {key: value.detach() for key, value in loaded.model.named_parameters()}
     mask, source = resolve_mask(options.network.mask, loaded.mask, params)
-    _prepare_folder(target)
+    prepare_folder(target, SUFFIX)
     chosen, computation, output = options.spectrum, options.computation, options.output
     if target.exists() and not output.overwrite:
-        _say(f"{target} is there already; --overwrite would compute it anew")
+        say(f"{target} is there already; --overwrite would compute it anew")
     with _stop_message(target, overwrite=output.overwrite) as listener, terminal_bar(label) as bar:
         return hessian_spectrum(
             loaded.model,
@@ -176,7 +156,7 @@ def _compute(
             keep_vectors=output.keep_vectors,
             label=label,
             about=about,
-            progress=_both(listener, bar),
+            progress=both(listener, bar),
         )
 
 
@@ -198,7 +178,7 @@ def _stop_message(target: Path, *, overwrite: bool) -> Iterator[Callable[[Progre
         again = "the same command without --overwrite" if overwrite else "the same command"
         state = state_path(target)
         kept = f"{state} keeps what was computed; " if state.exists() else ""
-        _say(f"stopped {where}; {kept}give {again} to go on")
+        say(f"stopped {where}; {kept}give {again} to go on")
         raise SystemExit(130) from None
 
 
@@ -219,8 +199,4 @@ def _report(found: Sequence[Spectrum], paths: Sequence[Path], options: HessianOp
         print_table(found)
     for written in (*paths, json, plot):
         if written is not None and str(written) != "-":
-            _say(f"wrote {written}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+            say(f"wrote {written}")

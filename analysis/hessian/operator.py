@@ -25,8 +25,8 @@ from analysis.hessian.graphs import (
 )
 from analysis.hessian.network import ChainRule, reparametrize
 from analysis.hessian.space import WeightSpace
-from landscape.compute import Data, _device, _examples
-from landscape.engine import _own_copy
+from landscape.compute import Data, as_examples, choose_device
+from landscape.engine import own_copy
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import numerics
 from landscape.engine.probe import probe
@@ -111,13 +111,13 @@ class HessianOperator(LinearOperator):
         memory: float = MEMORY,
     ) -> None:
         _check(dtype, batch_size, memory)
-        self.torch_device, self.torch_dtype = torch.device(_device(device)), DTYPES[dtype]
+        self.torch_device, self.torch_dtype = torch.device(choose_device(device)), DTYPES[dtype]
         self.space = WeightSpace(model, mask).to(self.torch_device)
         super().__init__(np.dtype(dtype), (self.space.size, self.space.size))  # type: ignore[call-arg]
         self.products = 0
         self._loss = loss
-        module = _own_copy(model).to(self.torch_device, self.torch_dtype).eval()
-        examples = _examples(data)
+        module = own_copy(model).to(self.torch_device, self.torch_dtype).eval()
+        examples = as_examples(data)
         with self._settings(), one_thread():
             head = examples.head(_PROBED).to(self.torch_device, self.torch_dtype).batches(_PROBED)[0]
             seen = probe(module, loss, head)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from cyclopts import Group, Parameter, Token
+from cyclopts import Group, Parameter
 
 from landscape.errors import UserError
-from landscape.options import ComputationOptions, DataOptions, NetworkOptions, Options
+from landscape.options import DataOptions, Flag, Int, check_computation, check_data, whole
 
 _NETWORK = Group.create_ordered("Network")
 _SPECTRUM = Group.create_ordered("Spectrum")
@@ -19,20 +19,6 @@ _OUTPUT = Group.create_ordered("Output")
 
 PICTURES = (".png", ".pdf", ".svg")
 _GIB = 1 << 30
-
-_Flag = Annotated[bool, Parameter(negative=(), show_default="off")]
-
-
-def _whole(_: Any, tokens: Any) -> int:
-    """An integer as it stands; the parser's own conversion would round 1.5 to 2."""
-    token: Token = tokens[0]
-    try:
-        return int(token.value)
-    except ValueError:
-        raise ValueError(f"expected a whole number, got {token.value!r}") from None
-
-
-_Int = Annotated[int, Parameter(converter=_whole)]
 
 
 @Parameter(name="*", group=_NETWORK)
@@ -48,7 +34,7 @@ class Network:
     """Weights that the Hessian leaves out. `checkpoint`: those pruned by its mask; `zeros`: those that are
     exactly zero; `auto`: the first of these two that is there; `none`: no weights, the full space."""
 
-    trust_checkpoint: _Flag = False
+    trust_checkpoint: Flag = False
     """Unpickle whole modules, too. This runs code that is in the file: only for files of your own."""
 
 
@@ -57,31 +43,31 @@ class Network:
 class SpectrumOptions:
     """What to find out."""
 
-    top: _Int = 5
+    top: Int = 5
     """Largest eigenvalues."""
 
-    bottom: _Int = 1
+    bottom: Int = 1
     """Smallest eigenvalues, negative ones where there are any."""
 
     tolerance: float = 1e-3
     """Residual at which an eigenvalue counts as converged, as a share of the largest one."""
 
-    max_products: _Int = 300
+    max_products: Int = 300
     """Products after which the search for eigenvalues ends in any case; the table says what converged."""
 
     trace_tolerance: float = 0.05
     """Standard error of the trace at which to stop, as a share of the trace."""
 
-    max_probes: _Int = 100
+    max_probes: Int = 100
     """Products for the trace at most (8 or more)."""
 
-    density_probes: _Int = 4
+    density_probes: Int = 4
     """Probes of the spectral density and the effective rank. 0 leaves both out, and is fastest."""
 
-    density_steps: _Int = 30
+    density_steps: Int = 30
     """Products for each of these probes: the density's resolution."""
 
-    seed: _Int = 0
+    seed: Int = 0
     """Of all random vectors. One seed, the same vectors on every machine."""
 
 
@@ -97,14 +83,14 @@ class Computation:
     """Arithmetic of the products."""
 
     batch_size: Annotated[
-        int | None, Parameter(show_default="what suits the caches or the device", converter=_whole)
+        int | None, Parameter(show_default="what suits the caches or the device", converter=whole)
     ] = None
     """Examples per pass."""
 
     memory: float = 4.0
     """GiB that the gradient's graph may take; what doesn't fit is computed again for each product."""
 
-    threads: Annotated[int | None, Parameter(show_default="all cores", converter=_whole)] = None
+    threads: Annotated[int | None, Parameter(show_default="all cores", converter=whole)] = None
     """CPU threads."""
 
 
@@ -118,10 +104,10 @@ class Output:
     )
     """A folder, or for one checkpoint a file `NAME.hessian.h5`. An unfinished run's state lies beside."""
 
-    overwrite: _Flag = False
+    overwrite: Flag = False
     """Compute anew where a file is there already, with whatever settings."""
 
-    keep_vectors: _Flag = False
+    keep_vectors: Flag = False
     """Store the eigenvectors in the file, for planes through them."""
 
     json: Annotated[str | None, Parameter(show_default="none", allow_leading_hyphen=True)] = None
@@ -150,7 +136,9 @@ class HessianOptions:
         UserError
             Naming the option, what came and what is expected.
         """
-        self.common().check()
+        check_data(self.data)
+        computation = self.computation
+        check_computation(computation.device, computation.batch_size, computation.threads)
         self._check_spectrum()
         if not 0 <= self.computation.memory < inf:
             raise UserError(f"--memory {self.computation.memory}: expected GiB, 0 or more")
@@ -161,22 +149,6 @@ class HessianOptions:
             raise UserError("--plot draws the density; leave out --density-probes 0, or --plot")
         if json is not None and Path(json).suffix in (".h5", ".hdf5", ".pt", ".pth", ".safetensors"):
             raise UserError(f"--json {json} would overwrite a result or a checkpoint; name another file")
-
-    def common(self) -> Options:
-        """What ``landscape.surface`` has too, in its form."""
-        network, computation = self.network, self.computation
-        return Options(
-            network=NetworkOptions(
-                model=network.model, mask=network.mask, trust_checkpoint=network.trust_checkpoint
-            ),
-            data=self.data,
-            computation=ComputationOptions(
-                device=computation.device,
-                dtype=computation.dtype,
-                batch_size=computation.batch_size,
-                threads=computation.threads,
-            ),
-        )
 
     @property
     def memory_bytes(self) -> float:

@@ -17,7 +17,7 @@ from analysis.hessian.lanczos import Eigenpairs, Wanted
 from analysis.hessian.operator import MEMORY, HessianOperator
 from analysis.hessian.result import Pairs, Spectrum
 from analysis.hessian.run import Plan, SpectrumRun
-from landscape.compute import Data, _examples, _finite_params, _mask
+from landscape.compute import Data, as_examples, choose_mask, finite_params
 from landscape.losses import Loss, classification
 from landscape.masks import density
 from landscape.progress import Listener, Progress
@@ -94,9 +94,9 @@ def hessian_spectrum(
         density_steps,
         seed,
     )
-    params = _finite_params(model)
-    kept, source = _mask(mask, mask_source, params)
-    examples = _examples(data)
+    params = finite_params(model)
+    kept, source = choose_mask(mask, mask_source, params)
+    examples = as_examples(data)
     operator = HessianOperator(
         model,
         examples,

@@ -14,17 +14,10 @@ from analysis.sharpness import MEASURES, Objective, record
 from analysis.sharpness.options import SharpnessOptions
 from analysis.sharpness.record import Entry
 from analysis.sharpness.report import table, to_csv
-from landscape.errors import UserError, exit_with
+from landscape.command import distinct_names, load_examples, load_network, run_command, say, threads
+from landscape.errors import UserError
 from landscape.files import atomic_path
 from landscape.progress import Listener, Progress, terminal_bar
-from landscape.surface import (
-    _distinct_names,
-    _examples,
-    _load,
-    _print_any_text,
-    _threads,
-    terminating_signals,
-)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,20 +46,7 @@ Exit codes: 0 done, 2 bad input (one line says what), 130 stopped.
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, measure, print; bad input is one line and exit code 2."""
-    import cyclopts
 
-    app = cyclopts.App(
-        name="python -m analysis.sharpness",
-        help=ABOUT.format(names=", ".join(MEASURES)),
-        help_epilogue=EPILOGUE,
-        help_format="markdown",
-        version_flags=(),
-        result_action="return_value",
-        suppress_keyboard_interrupt=False,  # it would exit without a word
-    )
-    app["--help"].group = "Help"
-
-    @app.default
     def command(checkpoints: list[Path], /, *, options: SharpnessOptions = SharpnessOptions()) -> None:  # noqa: B008
         """Measure sharpness.
 
@@ -77,14 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         """
         run(checkpoints, options)
 
-    _print_any_text()
-    with terminating_signals():
-        try:
-            app(arguments, exit_on_error=False, print_error=False)
-        except cyclopts.CycloptsError as error:
-            exit_with(UserError(f"{error} (--help shows every option)"))
-        except UserError as error:
-            exit_with(error)
+    run_command("analysis.sharpness", ABOUT.format(names=", ".join(MEASURES)), EPILOGUE, command, arguments)
 
 
 def run(checkpoints: Sequence[Path], options: SharpnessOptions) -> list[Entry]:
@@ -98,11 +71,10 @@ def run(checkpoints: Sequence[Path], options: SharpnessOptions) -> list[Entry]:
         With code 130 when stopped while computing; finished measures are in the output file.
     """
     options.check()
-    names = _distinct_names(checkpoints)
-    with _threads(options.computation.threads):
-        networks = [
-            _load(path, options.common()) for path in checkpoints
-        ]  # all, before hours go into the first
+    names = distinct_names(checkpoints)
+    with threads(options.computation.threads):
+        # All of them, before hours go into the first.
+        networks = [load_network(path, options.network) for path in checkpoints]
         entries: list[Entry] = []
         results = _earlier(options)
         for loaded, path, name in zip(networks, checkpoints, names, strict=True):
@@ -124,10 +96,9 @@ def measure(
     """
     from landscape.masks import density, resolve_mask
 
-    common = options.common()
     params = {key: value.detach() for key, value in loaded.model.named_parameters()}
-    mask, source = resolve_mask(common.network.mask, loaded.mask, params)
-    data, about = _examples(loaded, common)
+    mask, source = resolve_mask(options.network.mask, loaded.mask, params)
+    data, about = load_examples(loaded, options.data)
     facts = about | {"mask": source, "density": density(mask) if mask else 1.0}
     done: list[Entry] = []
     for split, examples in data.items():
@@ -207,7 +178,7 @@ def _continued(found: Entry | None, fresh: Entry, options: SharpnessOptions) -> 
         )
     known = [one for one in options.chosen.names() if one in found.measures]
     if known:
-        _say(f"{fresh.name}, {fresh.split}: {', '.join(known)} from {options.output.output}")
+        say(f"{fresh.name}, {fresh.split}: {', '.join(known)} from {options.output.output}")
     fresh.measures.update(found.measures)
     fresh.about = found.about | fresh.about
     return fresh
@@ -235,7 +206,7 @@ def _compute(
             kept = f"{target} keeps what was finished; give the same command to go on"
         wanted = options.chosen.names()
         finished = sum(name in entry.measures for name in wanted)
-        _say(f"stopped after {finished} of {len(wanted)} measures of {entry.name}; {kept}")
+        say(f"stopped after {finished} of {len(wanted)} measures of {entry.name}; {kept}")
         raise SystemExit(130) from None
 
 
@@ -267,7 +238,7 @@ def _write(
         print_table(entries)
     for written in (output.output, output.json, output.csv):
         if written is not None and str(written) != "-":
-            _say(f"wrote {written}")
+            say(f"wrote {written}")
 
 
 def print_table(entries: Sequence[Entry]) -> None:
@@ -278,7 +249,3 @@ def print_table(entries: Sequence[Entry]) -> None:
     if not console.is_terminal:
         console = Console(width=1_000)
     console.print(table(entries))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from analysis.hessian.space import WeightSpace
-from landscape.compute import Data, _device, _examples
-from landscape.engine import _own_copy
+from landscape.compute import Data, as_examples, choose_device
+from landscape.engine import own_copy
 from landscape.engine.cost import choose_batch_size, measure
 from landscape.engine.cuda_graph import numerics
 from landscape.engine.totals import BatchValues, Totals, batch_values, total
@@ -78,17 +78,17 @@ class Objective:
             raise UserError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
         if batch_size is not None and batch_size < 1:
             raise UserError(f"batch size must be at least 1, got {batch_size}")
-        self.device, self.dtype, self.loss, self.mask = torch.device(_device(device)), dtype, loss, mask
+        self.device, self.dtype, self.loss, self.mask = torch.device(choose_device(device)), dtype, loss, mask
         kind = DTYPES[dtype]
         self.space = WeightSpace(model, mask).to(self.device)
-        self.module = _own_copy(model).to(self.device, kind).eval()
+        self.module = own_copy(model).to(self.device, kind).eval()
         params = dict(self.module.named_parameters())
         for name, one in params.items():
             one.requires_grad_(name in self.space.names)
         self._params = [params[name] for name in self.space.names]
         self._start = [one.detach().clone() for one in self._params]
         self.weights = self.space.restrict(self._start).clone()
-        self.examples = _examples(data).to(self.device, kind)
+        self.examples = as_examples(data).to(self.device, kind)
         self.batch_size = batch_size or self._suitable_batch_size()
         self._batches = self.examples.batches(self.batch_size)
         self.passes = 0

@@ -5,32 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from cyclopts import Group, Parameter, Token
+from cyclopts import Group, Parameter
 
 from analysis.sharpness import MEASURES, Settings, check_names
 from landscape.errors import UserError
-from landscape.options import ComputationOptions, DataOptions, NetworkOptions, Options
+from landscape.options import DataOptions, Flag, Int, check_computation, check_data, whole
 
 _NETWORK = Group.create_ordered("Network")
 _MEASURES = Group.create_ordered("Measures")
 _COMPUTATION = Group.create_ordered("Computation")
 _OUTPUT = Group.create_ordered("Output")
-
-Flag = Annotated[bool, Parameter(negative=(), show_default="off")]
-
-
-def whole(_: Any, tokens: Any) -> int:
-    """An integer as it stands; the parser's own conversion would round 1.5 to 2."""
-    token: Token = tokens[0]
-    try:
-        return int(token.value)
-    except ValueError:
-        raise ValueError(f"expected a whole number, got {token.value!r}") from None
-
-
-Int = Annotated[int, Parameter(converter=whole)]
 
 
 @Parameter(name="*", group=_NETWORK)
@@ -177,7 +163,9 @@ class SharpnessOptions:
             Naming the option, what came and what is expected.
         """
         self.chosen.check()
-        self.common().check()
+        check_data(self.data)
+        computation = self.computation
+        check_computation(computation.device, computation.batch_size, computation.threads)
         if self.output.json == "-" and self.output.csv == "-":
             raise UserError("--json - and --csv - both go to standard output; name a file for one of them")
         if self.output.output is not None and self.output.output.suffix != ".json":
@@ -186,23 +174,6 @@ class SharpnessOptions:
             path = getattr(self.output, name)
             if path is not None and Path(path).suffix in (".h5", ".hdf5", ".pt", ".pth", ".safetensors"):
                 raise UserError(f"--{name} {path} would overwrite a surface or checkpoint; name another")
-
-    def common(self) -> Options:
-        """What ``landscape.surface`` has too, in its form."""
-        return Options(
-            network=NetworkOptions(
-                model=self.network.model,
-                mask=self.network.mask,
-                trust_checkpoint=self.network.trust_checkpoint,
-            ),
-            data=self.data,
-            computation=ComputationOptions(
-                device=self.computation.device,
-                dtype=self.computation.dtype,
-                batch_size=self.computation.batch_size,
-                threads=self.computation.threads,
-            ),
-        )
 
 
 def _option(name: str) -> str:

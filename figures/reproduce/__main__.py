@@ -17,6 +17,7 @@ from figures.command import main as draw
 from figures.reproduce.plan import Options, jobs, sweep_commands
 from figures.reproduce.runner import Outcome, run_jobs
 from figures.reproduce.scale import Scale, load_scale
+from landscape.duration import parse_duration
 from landscape.errors import UserError, exit_with
 
 ABOUT = """\
@@ -28,8 +29,8 @@ examples:
   python -m figures.reproduce --scale mini --data npz:cifar10.npz --jobs 2
   python -m figures.reproduce --scale mini --skip-training --time-budget 45m
 
-Exit codes: 0 done, 1 some commands failed, 2 bad input, 3 the time budget ended it, 130 stopped. The report
-is written in each case but 2, of what there is.
+Exit codes: 0 done, 1 some commands failed, 2 bad input, 3 the time budget ended it, 130 stopped. Figures
+and report are drawn of what there is, except after 2 and 130; python -m figures all RESULTS does it then.
 """
 
 
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     try:
         scale = load_scale(options.scale)
-        deadline = time.monotonic() + _duration(options.time_budget)
+        budget = math.inf if options.time_budget is None else parse_duration(options.time_budget)
+        deadline = time.monotonic() + budget
         if options.jobs < 1:
             raise UserError(f"--jobs {options.jobs}: expected 1 or more")
     except UserError as error:
@@ -56,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         outcome = Outcome(stopped=True)
     code = _ending(outcome, code)
+    if outcome.stopped:  # at once: a batch system waits seconds, drawing takes a minute
+        raise SystemExit(code)
     try:
         draw(PRODUCTS, ["all", str(root), "--network", scale.network])
     except SystemExit as error:  # figures whose files don't exist yet; each has said so
@@ -96,25 +100,6 @@ def _ending(outcome: Outcome, code: int) -> int:
 
 def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def _duration(text: str | None) -> float:
-    """Seconds in 45m, 2h, 1h30m or 90s; inf for None."""
-    if text is None:
-        return math.inf
-    seconds, number = 0.0, ""
-    units = {"h": 3600, "m": 60, "s": 1}
-    for sign in text:
-        if sign in units and number:
-            seconds, number = seconds + float(number) * units[sign], ""
-        elif sign.isdigit():
-            number += sign
-        else:
-            number = "?"
-            break
-    if number or seconds <= 0:
-        raise UserError(f"--time-budget {text!r}: expected a time as 45m, 2h, 1h30m or 90s")
-    return seconds
 
 
 def _parser() -> argparse.ArgumentParser:

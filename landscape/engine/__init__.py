@@ -98,7 +98,7 @@ class Engine:
         run_in = _dtype(dtype, self._device)
         exact = torch.promote_types(run_in, torch.float32)
         first = next(iter(data.values()))
-        master = _own_copy(model).to(self._device, exact).eval()
+        master = own_copy(model).to(self._device, exact).eval()
         self._weights = Weights(master, directions)
         module = master if run_in == exact else copy.deepcopy(master).to(run_in)
         self._recalibration = _recalibration(batch_norm, master, loss, recalibration or first, exact)
@@ -198,7 +198,8 @@ def _dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype:
     return found
 
 
-def _own_copy(model: nn.Module) -> nn.Module:
+def own_copy(model: nn.Module) -> nn.Module:
+    """A copy that may be moved; UserError when the model can't be copied."""
     try:
         with torch.no_grad():  # TorchScript copies by computing
             return copy.deepcopy(model)

@@ -51,7 +51,7 @@ def test_all_files_twice_the_same(
     assert printed.err == ""
     for name in NAMES:
         assert (written / name).read_bytes() == (out / name).read_bytes(), name
-    assert (written.parent / "report.md").read_bytes() == (tmp_path / "report.md").read_bytes()
+    assert (written / "report.md").read_bytes() == (out / "report.md").read_bytes()
 
 
 def test_fonts_are_embedded_as_truetype_and_nothing_is_a_picture(written: Path) -> None:

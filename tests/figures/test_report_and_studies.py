@@ -15,9 +15,9 @@ from scipy.stats import spearmanr
 
 from analysis.roughness import roughness
 from figures import accuracy, dependence
-from figures.report import report
+from figures.report import PRODUCT, report
 from figures.results import Results
-from figures.studies import Studies, plane_values
+from figures.studies import Studies, ra_of
 from landscape.errors import UserError
 from landscape.store import Surface
 
@@ -69,7 +69,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ra_of_each_plane(root: Path) -> None:
     run = Results(root).cell("grasp", 0.9, "sgd").runs[0]
     whole = roughness(surface_of(loss_of("grasp", 0.9, "sgd"))).ra.value
-    np.testing.assert_allclose(plane_values(run), [0.9 * whole, whole, 1.1 * whole])
+    values = [ra_of(run.surface, [number]).value for number in range(3)]
+    np.testing.assert_allclose(values, [0.9 * whole, whole, 1.1 * whole])
 
 
 def test_studies_find_their_runs(root: Path) -> None:
@@ -79,7 +80,7 @@ def test_studies_find_their_runs(root: Path) -> None:
     agreement = studies.agreements[0]
     assert agreement.exact == pytest.approx(agreement.adaptive)
     assert agreement.agree
-    [first, _] = dependence.mask_pairs(studies)
+    [first, _] = studies.masks
     # One plane of dense directions is compared with the first masked one, not with the mean of three.
     assert first[2].value / first[1].value == pytest.approx(3 / 0.9)
 
@@ -126,6 +127,15 @@ def test_report_has_everything(root: Path) -> None:
     assert "S2-SAM raises test accuracy" in text
     assert "they agree within the stated error" in text
     assert "nan" not in text
+
+
+def test_where_the_report_goes(root: Path, tmp_path: Path) -> None:
+    [usual] = PRODUCT.write(Results(root), root / "figures")
+    assert usual == root / "report.md"
+    assert "](figures/accuracy.png)" in usual.read_text()
+    [other] = PRODUCT.write(Results(root), tmp_path)
+    assert other == tmp_path / "report.md"
+    assert "](accuracy.png)" in other.read_text()
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:

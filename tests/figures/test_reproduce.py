@@ -162,6 +162,20 @@ def test_stopping_stops_the_command_too(tmp_path: Path, monkeypatch: pytest.Monk
     assert outcome.left == ["a"]
 
 
+def test_a_stop_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "run_jobs", stop)
+    monkeypatch.setattr(command, "draw", lambda *_: pytest.fail("drew after a stop"))
+    with pytest.raises(SystemExit) as exit_:
+        command.main(["--skip-training", "--output", str(tmp_path)])
+    assert exit_.value.code == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

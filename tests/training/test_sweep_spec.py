@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from landscape.duration import parse_duration
 from landscape.errors import UserError
 from training.__main__ import main
 from training.config import RunConfig, run_name
-from training.sweep.estimate import Estimator, parse_duration
+from training.sweep.estimate import Estimator
 from training.sweep.plan import SPECS, Overrides, load_plan, make_plan
 
 SPEC: dict[str, Any] = {

@@ -15,9 +15,9 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
+from landscape.duration import parse_duration
 from landscape.errors import UserError, exit_with
 from training.sweep.display import Display
-from training.sweep.estimate import parse_duration
 from training.sweep.plan import SPECS, Overrides, Plan, load_plan
 from training.sweep.planned import PlannedRun
 from training.sweep.schedule import Limits, Sweep
