@@ -45,12 +45,16 @@ class Metric:
     blocks
         Shape ``[alpha, beta, K]`` or None. The same means over each of K disjoint blocks of examples, at
         computed points (NaN elsewhere). Jackknifing over them gives intervals for any function of the grid.
+    computed
+        Shape ``[alpha, beta]`` or None. Where this metric was computed, if not where its plane was: a
+        curvature costs a hundred times a loss and is computed at fewer points.
     """
 
     values: FloatArray
     stderr: FloatArray
     error: float = float("nan")
     blocks: FloatArray | None = None
+    computed: BoolArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +77,23 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
+class Path2D:
+    """Networks projected onto a plane, in order: a training trajectory, say.
+
+    Attributes
+    ----------
+    alpha, beta
+        Shape ``[T]``. Coordinates on the plane; a line has zeros in `beta`.
+    labels
+        T short names, such as "step 200".
+    """
+
+    alpha: FloatArray
+    beta: FloatArray
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Plane:
     """One plane through the weights, and what was found on it.
 
@@ -87,12 +108,15 @@ class Plane:
         By name, the one that steered the sampling first.
     directions
         Per axis, tensors by parameter name; empty unless the caller asked for them to be kept.
+    path
+        Other networks projected onto the plane, or None.
     """
 
     about: Json
     computed: BoolArray
     splits: Mapping[str, Split]
     directions: tuple[Mapping[str, npt.NDArray[Any]], ...] = ()
+    path: Path2D | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,6 +272,10 @@ def _write_plane(group: h5py.Group, plane: Plane) -> None:
             # HDF5 compresses no scalars.
             packed = {"compression": "gzip", "shuffle": True} if tensor.ndim else {}
             group.create_dataset(f"directions/{axis}/{name}", data=tensor, **packed)
+    if plane.path is not None:
+        path = group.create_group("path")
+        path["alpha"], path["beta"] = plane.path.alpha, plane.path.beta
+        path.attrs["labels"] = json.dumps(list(plane.path.labels))
 
 
 def _write_metric(group: h5py.Group, name: str, metric: Metric) -> None:
@@ -259,6 +287,8 @@ def _write_metric(group: h5py.Group, name: str, metric: Metric) -> None:
         group.create_dataset(
             f"{name}_blocks", data=metric.blocks, compression="gzip", compression_opts=1, shuffle=True
         )
+    if metric.computed is not None:
+        group[f"{name}_computed"] = metric.computed
 
 
 def _read(file: h5py.File) -> Surface:
@@ -280,7 +310,12 @@ def _read_plane(group: h5py.Group) -> Plane:
         computed=group["computed"][()],
         splits={name: _read_split(group["splits"][name]) for name in json.loads(group.attrs["splits"])},
         directions=tuple(_read_tensors(axes[axis]) for axis in sorted(axes, key=int)),
+        path=_read_path(group["path"]) if "path" in group else None,
     )
+
+
+def _read_path(group: h5py.Group) -> Path2D:
+    return Path2D(group["alpha"][()], group["beta"][()], tuple(json.loads(group.attrs["labels"])))
 
 
 def _read_tensors(group: h5py.Group) -> dict[str, npt.NDArray[Any]]:
@@ -304,10 +339,11 @@ def _read_split(group: h5py.Group) -> Split:
 
 
 def _read_metric(group: h5py.Group, name: str) -> Metric:
-    blocks = group.get(f"{name}_blocks")
+    blocks, computed = group.get(f"{name}_blocks"), group.get(f"{name}_computed")
     return Metric(
         values=group[name][()],
         stderr=group[f"{name}_stderr"][()],
         error=float(group[name].attrs["error"]),
         blocks=None if blocks is None else blocks[()],
+        computed=None if computed is None else computed[()],
     )

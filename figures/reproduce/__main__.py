@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = _train(scale, root, told, deadline)
             if code == 2:
                 raise SystemExit(2)
-        outcome = run_jobs(jobs(scale, root, told), root / "logs", deadline)
+        outcome = run_jobs(jobs(scale, root, told), root / "logs", deadline, options.jobs)
     except KeyboardInterrupt:
         outcome = Outcome(stopped=True)
     code = _ending(outcome, code)
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-root", type=Path, help="folder of the data sets (default: ./data)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="(default: auto)")
     parser.add_argument(
-        "--jobs", type=int, default=1, help="trainings at a time; each gets its share of cores (default: 1)"
+        "--jobs", type=int, default=1, help="commands at a time; each gets its share of cores (default: 1)"
     )
     parser.add_argument("--time-budget", metavar="TIME", help="45m, 2h, 1h30m (default: none)")
     parser.add_argument("--skip-training", action="store_true", help="use the runs that are finished")

@@ -1,14 +1,17 @@
-"""Run commands one after another, within a time budget, and say how far it is."""
+"""Run commands, some at a time, within a time budget, and say how far it is."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from threading import Lock
 
 from figures.reproduce.plan import Job
 
@@ -34,10 +37,123 @@ class Outcome:
     stopped: bool = False
 
 
+class Commands:
+    """Starts commands and, when asked to, stops those that run.
+
+    Parameters
+    ----------
+    at_a_time
+        How many run together: each is told its share of the cores.
+    """
+
+    def __init__(self, at_a_time: int = 1) -> None:
+        self._environment = _shared_cores(at_a_time)
+        self._running: set[subprocess.Popen[str]] = set()
+        self._stopped = False
+        self._lock = Lock()
+
+    def __call__(self, job: Job, log: Path) -> int:
+        """Run one; its standard error, with the progress, is shown, and all of it is logged."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        job.product.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w", encoding="utf-8") as file:
+            file.write(" ".join(job.command) + "\n")
+            file.flush()
+            process = self._start(job, file.fileno())
+            try:
+                for line in process.stderr or ():
+                    file.write(line)
+                    file.flush()
+                    _say(f"  {line.rstrip()}")
+                return process.wait()
+            finally:
+                self._end(process)
+
+    def stop(self) -> None:
+        """End what runs, as a batch system does: the commands keep what they have."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.terminate()
+
+    def _start(self, job: Job, output: int) -> subprocess.Popen[str]:
+        with self._lock:
+            if self._stopped:
+                raise KeyboardInterrupt
+            process = subprocess.Popen(
+                job.command,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                env=self._environment,
+            )
+            self._running.add(process)
+            return process
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        with self._lock:
+            self._running.discard(process)
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+@dataclass
+class _Queue:
+    """What is still to run, and how long jobs have taken."""
+
+    todo: list[Job]
+    logs: Path
+    at_a_time: int
+    clock: Callable[[], float]
+    outcome: Outcome = field(default_factory=Outcome)
+    running: dict[Future[int], tuple[Job, float]] = field(default_factory=dict)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    started: int = 0
+
+    def expected(self, job: Job) -> float:
+        known = self.seconds.get(job.kind) or [one for times in self.seconds.values() for one in times]
+        return median(known) if known else FIRST_GUESS
+
+    def next(self, deadline: float) -> Job | None:
+        """The next job that can be expected to end by the deadline; those that can't are left."""
+        while self.todo:
+            job = self.todo.pop(0)
+            self.started += 1
+            if self.clock() + self.expected(job) <= deadline:
+                return job
+            self.outcome.left.append(job.name)
+        return None
+
+    def announce(self, job: Job) -> None:
+        waiting = sum(self.expected(one) for one in [job, *self.todo])
+        begun = sum(
+            max(0.0, self.expected(one) + since - self.clock()) for one, since in self.running.values()
+        )
+        left = (waiting + begun) / self.at_a_time
+        total = self.started + len(self.todo)
+        _say(f"[{self.started}/{total}, about {_minutes(left)} left] {job.kind} {job.name}")
+
+    def finish(self, future: Future[int]) -> None:
+        job, began = self.running.pop(future)
+        status = future.result()
+        if status == 0 and job.done:
+            self.seconds.setdefault(job.kind, []).append(self.clock() - began)
+            return
+        name = f"{job.kind} {job.name}"
+        self.outcome.failed[name] = _last_line(log_of(job, self.logs)) or f"exit status {status}"
+        _say(f"failed: {name}: {self.outcome.failed[name]}")
+
+
 def run_jobs(
     jobs: Sequence[Job],
     logs: Path,
     deadline: float,
+    at_a_time: int = 1,
     call: Callable[[Job, Path], int] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
@@ -51,59 +167,46 @@ def run_jobs(
         Folder for a file per job with what it prints.
     deadline
         On `clock`; inf for none.
+    at_a_time
+        How many run together.
     call
         Runs one job and returns its exit status; the default starts its command.
     clock
         Seconds that rise.
     """
-    outcome = Outcome()
-    todo = [job for job in jobs if not job.done]
-    seconds: dict[str, list[float]] = {}
-    for number, job in enumerate(todo):
-        left = sum(_expected(one, seconds) for one in todo[number:])
-        if clock() + _expected(job, seconds) > deadline:
-            outcome.left.append(job.name)
-            continue
-        _say(f"[{number + 1}/{len(todo)}, about {_minutes(left)} left] {job.kind} {job.name}")
-        began, log = clock(), logs / f"{job.kind}-{job.name}.log"
+    commands = Commands(at_a_time)
+    queue = _Queue([job for job in jobs if not job.done], logs, at_a_time, clock)
+    with ThreadPoolExecutor(at_a_time) as pool:
         try:
-            status = (call or run_one)(job, log)
+            while True:
+                while len(queue.running) < at_a_time and (job := queue.next(deadline)) is not None:
+                    queue.announce(job)
+                    began = clock()
+                    future = pool.submit(call or commands, job, log_of(job, logs))
+                    queue.running[future] = (job, began)
+                if not queue.running:
+                    return queue.outcome
+                for future in wait(queue.running, return_when=FIRST_COMPLETED).done:
+                    queue.finish(future)
         except KeyboardInterrupt:
-            outcome.stopped = True
-            outcome.left += [one.name for one in todo[number:]]
-            return outcome
-        if status == 0 and job.done:
-            seconds.setdefault(job.kind, []).append(clock() - began)
-        else:
-            outcome.failed[f"{job.kind} {job.name}"] = _last_line(log) or f"exit status {status}"
-            _say(f"failed: {outcome.failed[f'{job.kind} {job.name}']}")
-    return outcome
+            commands.stop()
+            queue.outcome.stopped = True
+            begun = [job for job, _ in queue.running.values() if not job.done]
+            queue.outcome.left += [one.name for one in [*begun, *queue.todo]]
+            return queue.outcome
 
 
-def run_one(job: Job, log: Path) -> int:
-    """Start the command; its standard error, with the progress, is shown, and all of it is logged."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    job.product.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as file:
-        file.write(" ".join(job.command) + "\n")
-        file.flush()
-        with subprocess.Popen(
-            job.command, stdout=file, stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace"
-        ) as process:
-            try:
-                for line in process.stderr or ():
-                    file.write(line)
-                    file.flush()
-                    _say(f"  {line.rstrip()}")
-                return process.wait()
-            except BaseException:
-                process.terminate()  # it keeps what it has
-                raise
+def log_of(job: Job, logs: Path) -> Path:
+    """Where a job's output is kept."""
+    return logs / f"{job.kind}-{job.name}.log"
 
 
-def _expected(job: Job, seconds: dict[str, list[float]]) -> float:
-    known = seconds.get(job.kind) or [one for times in seconds.values() for one in times]
-    return median(known) if known else FIRST_GUESS
+def _shared_cores(at_a_time: int) -> dict[str, str] | None:
+    """The environment of the commands: one alone takes all cores; None is this process's own."""
+    if at_a_time == 1:
+        return None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {**os.environ, "OMP_NUM_THREADS": str(max(1, cores // at_a_time))}
 
 
 def _minutes(seconds: float) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
@@ -14,7 +16,7 @@ from made_results import NETWORK, run_name, surface_of
 
 import figures.reproduce.__main__ as command
 from figures.reproduce.plan import Job, Options, figure_runs, jobs, sweep_commands
-from figures.reproduce.runner import run_jobs, run_one
+from figures.reproduce.runner import run_jobs
 from figures.reproduce.scale import FOLDER, load_scale
 from landscape.errors import UserError
 
@@ -109,7 +111,7 @@ def test_done_is_skipped_and_half_a_surface_is_not_done(tmp_path: Path) -> None:
     todo.append(Job("surface", "d", [], surface))
     surface_of(np.ones((3, 3)), alpha=np.arange(3.0), beta=np.arange(3.0), complete=False).save(surface)
     assert not todo[-1].done
-    outcome = run_jobs(todo[:3], tmp_path, inf, maker(clock, 1, ran), clock)
+    outcome = run_jobs(todo[:3], tmp_path, inf, 1, maker(clock, 1, ran), clock)
     assert ran == ["a", "c"]
     assert (outcome.failed, outcome.left, outcome.stopped) == ({}, [], False)
     surface.write_bytes(b"not HDF5")
@@ -119,7 +121,7 @@ def test_done_is_skipped_and_half_a_surface_is_not_done(tmp_path: Path) -> None:
 def test_the_budget_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clock, ran = Clock(), list[str]()
     todo = [job(tmp_path, f"{number}") for number in range(6)]
-    outcome = run_jobs(todo, tmp_path, 250.0, maker(clock, 80, ran), clock)
+    outcome = run_jobs(todo, tmp_path, 250.0, 1, maker(clock, 80, ran), clock)
     assert ran == ["0", "1", "2"]
     assert outcome.left == ["3", "4", "5"]
     assert clock.now <= 250
@@ -148,18 +150,37 @@ def test_a_command_that_leaves_nothing_has_failed(tmp_path: Path) -> None:
     assert outcome.failed == {"step a": "exit status 0"}
 
 
-def test_stopping_stops_the_command_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = Job("step", "a", [sys.executable, "-c", "import time; print('x', file=__import__('sys').stderr, "
-               "flush=True); time.sleep(600)"], tmp_path / "a")  # fmt: skip
+def test_stopping_stops_the_commands_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "import sys, time; print('x', file=sys.stderr, flush=True); time.sleep(600)"
+    slow = [Job("step", name, [sys.executable, "-c", text], tmp_path / name) for name in "abc"]
+    main, seen = threading.get_ident(), list[str]()
 
     def interrupt(line: str) -> None:
-        if line.strip() == "x":
-            raise KeyboardInterrupt
+        seen.append(line.strip())
+        if seen.count("x") == 2:  # both commands are running
+            signal.pthread_kill(main, signal.SIGINT)
 
     monkeypatch.setattr("figures.reproduce.runner._say", interrupt)
-    outcome = run_jobs([slow], tmp_path / "logs", inf, run_one)
+    outcome = run_jobs(slow, tmp_path / "logs", inf, 2)
     assert outcome.stopped
-    assert outcome.left == ["a"]
+    assert outcome.left == ["a", "b", "c"]
+
+
+def test_commands_run_together_with_their_share_of_the_cores(tmp_path: Path) -> None:
+    # Each waits for the other's file: one after the other they would never end.
+    text = (
+        "import os, sys, time; mine, other = sys.argv[1:]\n"
+        "open(mine, 'w').write(os.environ['OMP_NUM_THREADS'])\n"
+        "while not os.path.exists(other): time.sleep(0.01)"
+    )
+    a, b = tmp_path / "a", tmp_path / "b"
+    pair = [
+        Job("step", one.name, [sys.executable, "-c", text, str(one), str(other)], one)
+        for one, other in [(a, b), (b, a)]
+    ]
+    outcome = run_jobs(pair, tmp_path / "logs", inf, 2)
+    assert (outcome.failed, outcome.left) == ({}, [])
+    assert int(a.read_text()) >= 1
 
 
 def test_a_stop_ends_at_once(
