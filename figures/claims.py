@@ -13,7 +13,7 @@ from math import exp, isfinite, log
 
 from analysis.paired import permutation_test
 from analysis.trend import trend_test
-from figures.curvature import top_eigenvalue
+from figures.measures import measures_of
 from figures.results import Cell, Results
 
 LEVEL = 0.05
@@ -73,7 +73,14 @@ def claims(results: Results) -> list[Claim]:
         pair_claim(
             "S2-SAM lowers the largest Hessian eigenvalue",
             "ours",
-            *eigenvalue_pairs(results, "s2sam"),
+            *measure_pairs(results, "s2sam", "lambda_max"),
+            sign=-1,
+            ratio=True,
+        ),
+        pair_claim(
+            "S2-SAM lowers SAM sharpness",
+            "ours",
+            *measure_pairs(results, "s2sam", "sam"),
             sign=-1,
             ratio=True,
         ),
@@ -153,11 +160,11 @@ def ra_pairs(results: Results, optimizer: str) -> Pairs:
     return _pairs(results, optimizer, values)
 
 
-def eigenvalue_pairs(results: Results, optimizer: str) -> Pairs:
-    """The largest eigenvalue of the Hessian with SGD and with `optimizer`."""
+def measure_pairs(results: Results, optimizer: str, key: str) -> Pairs:
+    """A measure of sharpness (`figures.measures`) with SGD and with `optimizer`."""
 
     def values(cell: Cell) -> dict[int, float]:
-        found = {run.seed: top_eigenvalue(results.root, run.name) for run in cell.runs}
+        found = {run.seed: measures_of(results.root, run.name).get(key) for run in cell.runs}
         return {seed: one.value for seed, one in found.items() if one is not None}
 
     return _pairs(results, optimizer, values)

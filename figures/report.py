@@ -12,9 +12,9 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from figures import accuracy, caption, dependence, table1
+from figures import accuracy, caption, dependence, prediction, table1
 from figures.claims import LEVEL, Claim, claims
-from figures.curvature import top_eigenvalue
+from figures.measures import NAMES, Measured, measures_of
 from figures.panels import ra_text
 from figures.results import Cell, Results, Run
 from figures.studies import studies_of
@@ -58,7 +58,7 @@ def report(results: Results, figures: str = "figures/") -> str:
         "## Claims",
         _claims(claims(results)),
         "## Cells",
-        _cells(results, cells),
+        _cells(results, [*results.dense, *cells]),
         "## Table 1",
         _table(results),
         "## Does Ra predict test accuracy?",
@@ -67,7 +67,7 @@ def report(results: Results, figures: str = "figures/") -> str:
         "## What Ra depends on",
         _dependence(results, figures),
         "## Missing",
-        _missing(cells),
+        _missing([*results.dense, *cells]),
     ]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
@@ -146,19 +146,30 @@ def _claims(found: Sequence[Claim]) -> str:
 
 
 def _cells(results: Results, cells: Sequence[Cell]) -> str:
+    keys = tuple(NAMES)
     lines = [
-        "| method | sparsity | optimizer | Ra [95 %] | test accuracy (%) | largest Hessian eigenvalue "
+        f"| method | sparsity | optimizer | Ra [95 %] | test accuracy (%) | {' | '.join(NAMES.values())} "
         "| kept weights |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- |" + " --- |" * (len(keys) + 1),
     ]
+    notes: dict[str, str] = {}
     for cell in cells:
         for run in cell.runs:
-            lines.append(
-                f"| {_names(cell)} | {_ra(run)} | {_accuracy(run)} | {_top(results, run)} | {_kept(run)} |"
-            )
+            found = measures_of(results.root, run.name)
+            notes |= {key: one.note for key, one in found.items() if one.note and key != "lambda_max"}
+            shown = " | ".join(_measured(found.get(key), key) for key in keys)
+            lines.append(f"| {_names(cell)} | {_ra(run)} | {_accuracy(run)} | {shown} | {_kept(run)} |")
         for name, why in cell.missing.items():
-            lines.append(f"| {_names(cell)} | {why} | {_from_table(results, name)} | – | – |")
-    return "\n".join(lines)
+            empty = " | ".join("–" for _ in keys)
+            lines.append(f"| {_names(cell)} | {why} | {_from_table(results, name)} | {empty} | – |")
+    settings = "; ".join(f"{NAMES.get(key, key)}: {note}" for key, note in notes.items())
+    ending = [
+        "",
+        "λmax and trace are those of the Hessian of the mean training loss over the kept weights; λmax ± the "
+        "norm of its residual, everything else with 95 % intervals. SAM's and ASAM's are one-step ascents, "
+        f"so lower bounds. {settings + '.' if settings else ''}".strip(),
+    ]
+    return "\n".join(lines + ending)
 
 
 def _names(cell: Cell) -> str:
@@ -188,13 +199,15 @@ def _from_table(results: Results, name: str) -> str:
     return next((_percent(row) for row in results.rows if row["run"] == name), "–")
 
 
-def _top(results: Results, run: Run) -> str:
-    found = top_eigenvalue(results.root, run.name)
+def _measured(found: Measured | None, key: str) -> str:
     if found is None:
         return "not computed"
-    return f"{found.value:.4g}" + (
-        "" if found.converged else f" (not converged, residual {found.residual:.2g})"
-    )
+    if isnan(found.low):
+        return f"{found.value:.3g}"
+    if key in ("lambda_max", "trace"):  # their intervals are symmetric
+        note = f" ({found.note})" if found.note else ""
+        return f"{found.value:.4g}" + (note or f" ± {found.high - found.value:.1g}")
+    return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
 
 
 def _kept(run: Run) -> str:
@@ -217,6 +230,10 @@ def _prediction(results: Results) -> str:
         lines.append(f"- at sparsity {level:g}, {count} runs: {accuracy.correlation_text(one)}")
     lines += ["", f"Changes within {len(pairs)} pairs (from SGD to S2-SAM or SAM, log₂ Ra and accuracy): "
                   f"{accuracy.correlation_text(accuracy.correlation(pairs))}."]  # fmt: skip
+    others = prediction.table(results)
+    if others:
+        lines += ["", "Other measures beside it (ρ with test accuracy, 95 % bootstrap interval, permutation "
+                      "p-value; runs that share a method aren't independent):", "", others]  # fmt: skip
     return "\n".join(lines)
 
 

@@ -6,12 +6,13 @@
     RESULTS/runs/RUN/                      the runs themselves; not read here
     RESULTS/surfaces/RUN.surface.h5        a run's surface (docs/surface-format.md)
     RESULTS/studies/RUN.KEY.surface.h5     the same run otherwise: another span, no mask (`figures.studies`)
-    RESULTS/hessian/RUN.json               its Hessian's eigenvalues (`analysis.hessian --json`)
+    RESULTS/hessian/RUN.json               its Hessian's eigenvalues and trace (`analysis.hessian --json`)
+    RESULTS/sharpness/RUN.csv              its sharpness (`analysis.sharpness --csv`)
     RESULTS/figure2/step.json              the steps that Figure 2 shows (`figures.steps`)
     RESULTS/figures/                       what the commands of this package write, unless told otherwise
 
-RUN is ``MODEL-DATA-METHOD-SPARSITY-OPTIMIZER-seedN``; MODEL-DATA is called the network here. A figure is of
-one network.
+RUN is ``MODEL-DATA-METHOD-SPARSITY-OPTIMIZER-seedN``, or ``MODEL-DATA-dense-OPTIMIZER-seedN``; MODEL-DATA is
+called the network here. A figure is of one network.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from landscape.errors import UserError
 from landscape.store import Surface, load_surface
 
 SUFFIX = ".surface.h5"
+DENSE = "dense"
 _NAME = re.compile(
     r"(?P<network>.+)-(?P<method>[a-z0-9_]+)-(?P<sparsity>[0-9.e-]+)-(?P<optimizer>[a-z0-9]+)-seed(?P<seed>\d+)"
 )
@@ -186,6 +188,17 @@ class Results:
         return [self.cell(*key) for key in sorted(keys)]
 
     @property
+    def dense(self) -> list[Cell]:
+        """Runs without any pruning, for comparison; no cell of the paper's figures."""
+        return [self._cell(DENSE, 0.0, optimizer, f"{DENSE}-{optimizer}") for optimizer in self._dense()]
+
+    def _dense(self) -> list[str]:
+        """Optimizers of the network's dense runs."""
+        pattern = re.compile(rf"{re.escape(self.network)}-{DENSE}-([a-z0-9]+)-seed\d+")
+        found = [pattern.fullmatch(name) for name in {**self._files, **self._table}]
+        return sorted({one[1] for one in found if one})
+
+    @property
     def runs(self) -> list[Run]:
         """Every run with a finished surface, cell by cell."""
         return [run for cell in self.cells for run in cell.runs]
@@ -197,10 +210,13 @@ class Results:
 
     def cell(self, method: str, sparsity: float, optimizer: str) -> Cell:
         """Every seed of one kind of run."""
+        return self._cell(method, sparsity, optimizer, f"{method}-{sparsity:g}-{optimizer}")
+
+    def _cell(self, method: str, sparsity: float, optimizer: str, kind: str) -> Cell:
         runs: list[Run] = []
         missing: dict[str, str] = {}
         for seed in self.seeds:
-            name = f"{self.network}-{method}-{sparsity:g}-{optimizer}-seed{seed}"
+            name = f"{self.network}-{kind}-seed{seed}"
             found = self._run(name, seed)
             if isinstance(found, Run):
                 runs.append(found)

@@ -72,7 +72,7 @@ def jobs(scale: Scale, root: Path, options: Options) -> list[Job]:
     """Everything after training, for the runs that are finished; what the figures need comes first."""
     trained = {path.parent.name: path for path in sorted((root / "runs").glob(f"{scale.network}-*/final.pt"))}
     figures = [name for name in figure_runs(scale) if name in trained]
-    others = [name for name in trained if name not in figures and "-dense-" not in name]
+    others = [name for name in trained if name not in figures]
     studied = [name for name in _names(scale, scale.studies.runs) if name in trained]
     exact = [name for name in _names(scale, scale.studies.exact) if name in trained]
     step = [name for name in _names(scale, [scale.step.run]) if name in trained]
@@ -80,10 +80,12 @@ def jobs(scale: Scale, root: Path, options: Options) -> list[Job]:
         *(_surface(scale, root, options, name, trained[name]) for name in figures),
         *(_step(scale, root, options, name, trained[name]) for name in step),
         *(_hessian(scale, root, options, name, trained[name]) for name in figures),
+        *(_sharpness(scale, root, options, name, trained[name]) for name in figures),
         *(study for name in studied for study in _studies(scale, root, options, name, trained[name])),
         *(_exact(scale, root, options, name, trained[name]) for name in exact),
         *(_surface(scale, root, options, name, trained[name]) for name in others),
         *(_hessian(scale, root, options, name, trained[name]) for name in others),
+        *(_sharpness(scale, root, options, name, trained[name]) for name in others),
     ]
 
 
@@ -167,6 +169,20 @@ def _hessian(scale: Scale, root: Path, options: Options, name: str, checkpoint: 
         f"--json={product}",
     ]
     return Job("hessian", name, _python("analysis.hessian", *arguments), product)
+
+
+def _sharpness(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
+    product = root / "sharpness" / f"{name}.csv"
+    arguments = [
+        str(checkpoint),
+        *options.arguments,
+        f"--examples={scale.sharpness.examples}",
+        "--measures",
+        *scale.sharpness.measures,
+        f"--device={options.device}",
+        f"--csv={product}",
+    ]
+    return Job("sharpness", name, _python("analysis.sharpness", *arguments), product)
 
 
 def _step(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:

@@ -35,6 +35,14 @@ class HessianScale:
 
 
 @dataclass(frozen=True)
+class SharpnessScale:
+    """Options of `analysis.sharpness` for every run."""
+
+    examples: int
+    measures: list[str]
+
+
+@dataclass(frozen=True)
 class StudyScale:
     """Which runs, METHOD-SPARSITY-OPTIMIZER, get surfaces of other spans, dense directions, every point."""
 
@@ -66,7 +74,7 @@ class Scale:
         MODEL-DATA whose figures are drawn.
     sweeps
         Specs of `training.sweep`, in this order.
-    surface, hessian, studies, step
+    surface, hessian, sharpness, studies, step
         The tables of the file.
     """
 
@@ -75,6 +83,7 @@ class Scale:
     sweeps: list[str]
     surface: SurfaceScale
     hessian: HessianScale
+    sharpness: SharpnessScale
     studies: StudyScale
     step: StepScale
 
@@ -100,6 +109,7 @@ def load_scale(name: str) -> Scale:
         for key, kind in (
             ("surface", SurfaceScale),
             ("hessian", HessianScale),
+            ("sharpness", SharpnessScale),
             ("studies", StudyScale),
             ("step", StepScale),
         )

@@ -13,7 +13,7 @@ from made_results import all_runs, loss_of, run_name, surface_of, write_results,
 from scipy.stats import permutation_test
 
 from figures.claims import Claim, accuracy_pairs, claims, pair_claim, ra_pairs, sparsity_claim
-from figures.curvature import top_eigenvalue
+from figures.measures import measures_of
 from figures.results import Results
 from landscape.errors import UserError
 
@@ -107,5 +107,9 @@ def test_a_broken_eigenvalue_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "hessian").mkdir()
     (tmp_path / "hessian" / "run.json").write_text("{}")
     with pytest.raises(UserError, match=r"run\.json: can't be read .*analysis\.hessian"):
-        top_eigenvalue(tmp_path, "run")
-    assert top_eigenvalue(tmp_path, "other") is None
+        measures_of(tmp_path, "run")
+    assert measures_of(tmp_path, "other") == {}
+    (tmp_path / "sharpness").mkdir()
+    (tmp_path / "sharpness" / "third.csv").write_text("measure,value\nsam,big\n")
+    with pytest.raises(UserError, match=r"third\.csv: can't be read .*analysis\.sharpness"):
+        measures_of(tmp_path, "third")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_results import X, all_runs, loss_of, run_name, surface_of, write_results
+from made_results import NETWORK, X, all_runs, loss_of, run_name, surface_of, write_results
 from print_checks import check_print, words_of
 from scipy.stats import spearmanr
 
 from analysis.roughness import roughness
-from figures import accuracy, dependence
+from figures import accuracy, dependence, prediction
 from figures.report import PRODUCT, report
 from figures.results import Results
 from figures.studies import Studies, ra_of
@@ -62,7 +62,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     surface_of(loss_of("grasp", 0.9, "sgd") * 0.9).save(root / "studies" / f"{STUDIED[0]}.exact.surface.h5")
     (root / "hessian").mkdir()
     top = {"top": [{"value": 12.5, "residual": 0.1, "converged": False}]}
-    (root / "hessian" / f"{STUDIED[0]}.json").write_text(json.dumps(top))
+    trace = {"trace": {"value": 80.0, "stderr": 2.0, "error": 4.0}}
+    (root / "hessian" / f"{STUDIED[0]}.json").write_text(json.dumps(top | trace))
+    (root / "sharpness").mkdir()
+    for number, (method, sparsity, optimizer, seed) in enumerate(all_runs()):
+        rows = f"measure,value,low,high,settings\nsam,{0.02 + 0.001 * number},0.01,0.09,rho=0.05\n"
+        (root / "sharpness" / f"{run_name(method, sparsity, optimizer, seed)}.csv").write_text(rows)
     return root
 
 
@@ -118,15 +123,39 @@ def test_report_has_everything(root: Path) -> None:
     for cell in Results(root).cells:
         for run in cell.runs:
             assert f"{run.ra.ra.value:.2g}"[:3] in text
-    assert "12.5 (not converged, residual 0.1)" in text
+    assert "12.5 (not converged, residual 0.1) | 80 ± 4 | 0.03 [0.01, 0.09] | not computed" in text
     assert text.count("not computed") >= 23
-    assert "| RigL | 0.9 | original | not trained | – | – | – |" in text
+    assert "SAM sharpness: rho=0.05." in text
+    assert "| RigL | 0.9 | original | not trained | – | – | – | – | – | – | – | – |" in text
+    assert "S2-SAM lowers SAM sharpness | ours |" in text
     assert "1 of 25 runs:" in text
     assert f"- {run_name('rigl', 0.9, 'sgd')}: not trained" in text
     assert "S2-SAM lowers Ra | Figure 3 | **found**" in text
     assert "S2-SAM raises test accuracy" in text
     assert "they agree within the stated error" in text
     assert "nan" not in text
+
+
+def test_dense_runs_are_shown_for_comparison(root: Path, tmp_path: Path) -> None:
+    write_results(tmp_path, [("grasp", 0.9, "sgd", 0)])
+    name = f"{NETWORK}-dense-sgd-seed0"
+    surface_of(loss_of("grasp", 0.8, "sgd")).save(tmp_path / "surfaces" / f"{name}.surface.h5")
+    results = Results(tmp_path)
+    assert [cell.title for cell in results.dense] == ["dense 0 original"]
+    assert [cell.method for cell in results.cells] == ["grasp"]  # no cell of the paper's figures
+    assert "| dense | 0 | original | " in report(results)
+    assert Results(root).dense == []
+
+
+def test_predictions_are_spearmans(root: Path) -> None:
+    results = Results(root)
+    found = prediction.dots(results, "sam")
+    expected = spearmanr([dot.x for dot in found], [dot.y for dot in found]).statistic
+    [line] = [
+        one for one in prediction.table(results).splitlines() if one.startswith("| SAM sharpness | 24 |")
+    ]
+    assert f"ρ = {expected:.2f}".replace("-", "−") in line
+    assert "Fisher" not in prediction.table(results)  # not computed here
 
 
 def test_where_the_report_goes(root: Path, tmp_path: Path) -> None:

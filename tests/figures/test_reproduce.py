@@ -76,10 +76,10 @@ def test_jobs_are_of_trained_runs_only_and_figures_come_first(tmp_path: Path) ->
     trained(tmp_path, *names, f"{NETWORK}-dense-sgd-seed0")
     found = jobs(scale, tmp_path, TOLD)
     surfaces = [one.name for one in found if one.kind == "surface"]
-    assert surfaces == names  # dense runs have no cell
+    assert surfaces == [names[0], f"{NETWORK}-dense-sgd-seed0", names[1]]  # the figures' first
     kinds = [one.kind for one in found]
-    assert kinds.index("exact") < len(kinds) - 2  # the last two are RigL's
-    assert {one.kind for one in found} == {"surface", "step", "hessian", "study", "exact"}
+    assert kinds.index("exact") < len(kinds) - 6  # the last six are RigL's and the dense run's
+    assert {one.kind for one in found} == {"surface", "step", "hessian", "sharpness", "study", "exact"}
     assert sum(kind == "study" for kind in kinds) == 4  # three spans and dense directions
     assert all("--data=npz:x.npz" in one.command for one in found)
 

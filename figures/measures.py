@@ -1,0 +1,92 @@
+"""Sharpness of a run beside its Ra: eigenvalue, trace and what `analysis.sharpness` measured. No torch.
+
+``RESULTS/hessian/RUN.json`` is of ``python -m analysis.hessian --json``, ``RESULTS/sharpness/RUN.csv`` of
+``python -m analysis.sharpness --csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+from typing import Any
+
+from landscape.errors import UserError
+
+# As in analysis.sharpness.MEASURES, which needs torch; a measure that isn't named here is shown by its key.
+NAMES = {
+    "lambda_max": "λmax",
+    "trace": "trace",
+    "sam": "SAM sharpness",
+    "asam": "ASAM sharpness",
+    "gaussian_filter": "Gaussian sharpness, by filter",
+    "fisher_rao": "Fisher-Rao norm",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number, its 95 % interval (NaN where unknown), and what must be said beside it."""
+
+    value: float
+    low: float = nan
+    high: float = nan
+    note: str = ""
+
+
+def measures_of(root: Path, run: str) -> dict[str, Measured]:
+    """What was computed of that run, by key.
+
+    Raises
+    ------
+    UserError
+        When a file isn't one of the commands named above.
+    """
+    return {**_hessian(root / "hessian" / f"{run}.json"), **_sharpness(root / "sharpness" / f"{run}.csv")}
+
+
+def _hessian(path: Path) -> dict[str, Measured]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        one = content[0] if isinstance(content, list) else content
+        first, trace = one["top"][0], one.get("trace")
+        value, residual = float(first["value"]), float(first["residual"])
+        note = "" if first["converged"] else f"not converged, residual {residual:.2g}"
+        found = {"lambda_max": Measured(value, value - residual, value + residual, note)}
+        return found | ({} if trace is None or trace["value"] is None else {"trace": _around(trace)})
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise _unreadable(path, error, "analysis.hessian CHECKPOINT --json") from error
+
+
+def _around(estimate: Any) -> Measured:
+    value, error = float(estimate["value"]), estimate["error"]
+    return Measured(value) if error is None else Measured(value, value - float(error), value + float(error))
+
+
+def _sharpness(path: Path) -> dict[str, Measured]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {
+                row["measure"]: Measured(
+                    float(row["value"]), _number(row["low"]), _number(row["high"]), row["settings"]
+                )
+                for row in csv.DictReader(file)
+            }
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise _unreadable(path, error, "analysis.sharpness CHECKPOINT --csv") from error
+
+
+def _number(text: str) -> float:
+    return float(text) if text else nan
+
+
+def _unreadable(path: Path, error: Exception, command: str) -> UserError:
+    return UserError(
+        f"{path}: can't be read ({type(error).__name__}: {error}); make it anew with python -m {command}"
+    )
