@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -23,7 +24,7 @@ from landscape.progress import Listener
 from landscape.provenance import describe_run, digest
 from landscape.run import Run
 from landscape.sampling import adaptive, exact
-from landscape.store import Json, Surface, load_surface, settings_difference
+from landscape.store import Json, Path2D, Surface, load_surface, settings_difference
 
 Data: TypeAlias = Examples | tuple[Tensor, ...] | Iterable[Any]
 
@@ -69,7 +70,8 @@ def compute_surface(
         ``loss(model, batch) -> (loss, count)`` or ``(loss, count, {"metric": …})``, each of them one value
         per example (gives standard errors) or the sum over the batch.
     plane
-        `RandomPlane` (default), `BetweenPlane`, `GivenPlane` or several of them, one surface each.
+        `RandomPlane` (default), `BetweenPlane`, `GivenPlane`, `trajectory_plane` or several of them, one
+        surface each.
     mask
         Kept weights by parameter name (True = kept); "auto" takes them from exact zeros, "none" leaves the
         directions dense.
@@ -87,8 +89,8 @@ def compute_surface(
     device, dtype, batch_size
         "auto" takes CUDA when present. "float32", "tf32", "bfloat16", "float64". The engine picks the batch.
     path, overwrite, keep_directions
-        Surface file to write and resume from; whether to replace one with other settings; whether to store
-        the directions in it.
+        Surface file to write and resume from; whether to compute anew in place of whatever is there; whether
+        to store the directions in it.
     label, about
         Name for legends, and provenance to store.
     progress
@@ -159,8 +161,14 @@ def compute_surface(
             engine, directions = prepare(spec)
         sampler = exact(alpha, beta) if exact_grid else adaptive(alpha, beta, tolerance, max_points)
         described = {"mask": source, "density": None if kept is None else density(kept), **spec.about()}
-        run.plane(engine, sampler, described, directions if keep_directions else [])
+        run.plane(engine, sampler, described, directions if keep_directions else [], _path(spec, axes))
     return run.finish()
+
+
+def _path(spec: PlaneSpec, axes: int) -> Path2D | None:
+    """The networks that a plane shows beside its own; on a line, where they stand along it."""
+    path: Path2D | None = getattr(spec, "path", None)
+    return replace(path, beta=np.zeros(len(path.alpha))) if path is not None and axes == 1 else path
 
 
 _ENGINE_SETTINGS = ("device", "dtype", "batch_size", "folded", "batch_norm")
@@ -244,17 +252,11 @@ def choose_device(device: str) -> str:
 
 
 def _earlier(path: str | os.PathLike[str] | None, settings: Json, overwrite: bool) -> Surface | None:
-    if path is None or not Path(path).exists():
+    """What there is to resume from; with `overwrite` nothing is."""
+    if path is None or overwrite or not Path(path).exists():
         return None
-    try:
-        earlier = load_surface(path)
-    except UserError:
-        if overwrite:
-            return None
-        raise
+    earlier = load_surface(path)
     difference = settings_difference(earlier.settings, settings)
-    if difference is not None and overwrite:
-        return None
     if difference is not None:
         raise UserError(
             f"{path} holds a surface made with other settings ({difference}); "

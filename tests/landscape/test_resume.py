@@ -239,6 +239,16 @@ def test_a_foreign_file_is_not_overwritten_unasked(tmp_path: Path) -> None:
     assert bits(compute(path, overwrite=True, **BASE)) == bits(load_surface(path))
 
 
+def test_overwriting_computes_a_finished_surface_anew(tmp_path: Path) -> None:
+    path = tmp_path / "x.surface.h5"
+    first = compute(path, points=3)
+    for overwrite, evaluated in ((False, 0), (True, 9)):
+        seen: list[Progress] = []
+        again = compute(path, points=3, overwrite=overwrite, progress=seen.append)
+        assert len(seen) == evaluated
+        assert bits(again) == bits(first)
+
+
 def test_a_full_disk_ends_the_run_and_leaves_the_earlier_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
