@@ -22,7 +22,7 @@ from landscape.plot.text import unit_of
 from landscape.store import Surface
 
 TITLE = "Figure 2: a step of S2-SAM beside one of SAM"
-EDGE, LEFT, BETWEEN, BAR = 0.06, 0.58, 0.64, 0.72  # inches
+EDGE, LEFT, BETWEEN, BAR = 0.06, 0.64, 0.7, 0.72  # inches
 SIDE = (PAGE - LEFT - BETWEEN - BAR) / 2
 
 

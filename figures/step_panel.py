@@ -57,7 +57,8 @@ def draw_step(axes: Any, step: Step, scale: Scale, learning_rate: float) -> None
     axes.contour(surface.alpha, surface.beta, z, bands, colors="0.55", linewidths=0.4, linestyles="solid")
     axes.set(xlabel=step.axes[0], aspect="equal")
     axes.set_ylabel(step.axes[1], labelpad=2)
-    axes.locator_params(nbins=5)
+    # Two decimals at most in most cases: the label beside the ticks has no more room.
+    axes.locator_params(nbins=4, steps=[1, 2, 5, 10])
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
     for (first, last), kind in MOVES.items():

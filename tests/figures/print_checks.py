@@ -20,15 +20,17 @@ def texts_of(figure: Figure) -> list[Text]:
         if axes.name == "3d":
             assert not any(label.get_text() for label in (*axes.get_xticklabels(), *axes.get_zticklabels()))
     for text in figure.findobj(Text):
-        if text.get_visible() and text.get_text().strip() and _on_axis(text):
+        if text.get_visible() and text.get_text().strip() and _on_axis(text, figure):
             found.append(text)
     return found
 
 
-def _on_axis(text: Text) -> bool:
+def _on_axis(text: Text, figure: Figure) -> bool:
     """False for tick labels beyond the ends of their axis, which exist but aren't drawn."""
     axes = text.axes
-    if axes is None or axes.name == "3d":
+    if axes is None:  # of the figure itself, or of a tick that the axis keeps for later
+        return text in figure.texts
+    if axes.name == "3d":
         return True
     for axis in (axes.xaxis, axes.yaxis):
         ticks = {id(label) for tick in axis.get_major_ticks() for label in (tick.label1, tick.label2)}

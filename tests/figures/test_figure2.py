@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_results import RHO, quadratic_steps, write_steps
+from made_results import RHO, quadratic_steps, surface_of, write_steps
 from matplotlib.figure import Figure
 from print_checks import check_print, words_of
 
@@ -110,6 +110,25 @@ def test_print_and_words(results: Results) -> None:
     ):
         assert line in caption
     assert [one.label for one in figure2.surfaces(results)] == ["S2-SAM", "SAM"]
+
+
+def test_small_steps_of_both_signs_fit_too(tmp_path: Path) -> None:
+    # Ticks such as −0.025 are wide.
+    content = quadratic_steps()
+    for step in content["steps"].values():
+        step["axes"] = ["along the previous gradient", "across it, towards this step"]
+        shift = np.mean(list(step["points"].values()), axis=0)
+        place = lambda at, shift=shift: ((np.array(at) - shift) * 0.1).tolist()  # noqa: E731
+        step["points"] = {name: place(at) for name, at in step["points"].items()}
+        step["gradients"] = [
+            {**one, "at": place(one["at"]), "vector": [0.1 * part for part in one["vector"]]}
+            for one in step["gradients"]
+        ]
+    write_steps(tmp_path, content)
+    axis = np.linspace(-0.06, 0.06, 23)
+    loss = np.asarray((axis[:, None] ** 2 + 4 * axis[None, :] ** 2) / 2)
+    surface_of(loss, alpha=axis, beta=axis, classifier=False).save(tmp_path / "figure2" / "slice.surface.h5")
+    check_print(figure2.draw(Results(tmp_path)))
 
 
 def _drop(content: dict[str, Any]) -> None:
