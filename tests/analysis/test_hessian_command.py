@@ -6,8 +6,11 @@ import contextlib
 import io
 import itertools
 import json
+import random
 import shlex
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -153,6 +156,52 @@ def test_stopped_and_gone_on(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     assert f"{state_path(target)} keeps what was computed; give the same command to go on" in outcome.err
     assert not target.exists()
     monkeypatch.undo()
+    assert hessian("net.pt", "-o", tmp_path, folder=folder).code == 0
+    whole, resumed = (load_spectrum(one) for one in (folder / "out" / "net.hessian.h5", target))
+    assert resumed.top.values.tobytes() == whole.top.values.tobytes()
+    assert (resumed.trace, resumed.effective_rank) == (whole.trace, whole.effective_rank)
+    assert not state_path(target).exists()
+
+
+# Saves after every product, and makes products slow enough to be killed among them.
+KILLABLE = """
+import sys, time
+from analysis.hessian import keeper
+from analysis.hessian.command import main
+from analysis.hessian.operator import HessianOperator
+keeper.SAVE_EVERY_SECONDS, keeper.SAVE_SHARE = 0.0, 1.0
+multiply = HessianOperator.multiply
+def slowly(self, vectors):
+    time.sleep(0.1)
+    return multiply(self, vectors)
+HessianOperator.multiply = slowly
+main(sys.argv[1:])
+"""
+
+
+def test_killed_by_force_at_any_moment(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "net.hessian.h5"
+    line = [str(folder / "net.pt"), "-o", str(tmp_path), *itertools.chain(*DEFAULTS.items())]
+    seen, moments = set[int](), random.Random(0)
+    for _ in range(4):
+        with subprocess.Popen(
+            [sys.executable, "-c", KILLABLE, *line],
+            cwd=folder,
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        ) as process:
+            before = state_path(target).stat().st_mtime_ns if state_path(target).exists() else 0
+            while process.poll() is None:
+                if state_path(target).exists() and state_path(target).stat().st_mtime_ns > before:
+                    time.sleep(0.1 * moments.random())
+                    break
+                time.sleep(0.005)
+            process.kill()
+        if target.exists():
+            break
+        with h5py.File(state_path(target)) as file:  # whole after every kill
+            seen.add(len(file))
+    assert seen
     assert hessian("net.pt", "-o", tmp_path, folder=folder).code == 0
     whole, resumed = (load_spectrum(one) for one in (folder / "out" / "net.hessian.h5", target))
     assert resumed.top.values.tobytes() == whole.top.values.tobytes()
