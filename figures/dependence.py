@@ -40,7 +40,7 @@ LINES: tuple[tuple[str, Any, str], ...] = (
     ("#000000", (0, (5, 1, 1, 1, 1, 1)), "v"),
     ("#e69f00", (0, (8, 2)), "P"),
 )
-EDGE, LEFT, BETWEEN, HEIGHT = 0.06, 0.55, 0.66, 2.0  # inches
+EDGE, LEFT, BETWEEN, HEIGHT = 0.06, 0.62, 0.66, 2.0  # inches
 SIDE = (PAGE - LEFT - 2 * BETWEEN - 0.12) / 3
 
 

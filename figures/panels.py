@@ -15,6 +15,7 @@ from analysis.uncertainty import Estimate
 from figures.results import Cell
 from figures.sheet import LINE, Sheet, wrapped
 from figures.style import COLOR_MAP
+from figures.ticks import label
 from landscape.plot.panels import CAMERA
 from landscape.plot.scale import Scale, number
 from landscape.store import Surface
@@ -90,18 +91,12 @@ def draw_bar(axes: Any, scale: Scale, title: str) -> None:
 def label_bar(bar: Any, scale: Scale, title: str) -> None:
     """Round values in few letters, and what they are."""
     positions, labels = scale.levels(8)
-    short = [_scientific(label) if len(label.replace(".", "")) > 4 else label for label in labels]
-    bar.set_ticks(positions.tolist(), labels=short)
+    shown = [label(float(one.replace("−", "-"))) for one in labels]
+    bar.set_ticks(positions.tolist(), labels=shown)
     bar.minorticks_off()
     bar.set_label(f"{title}, log scale" if scale.log else title, labelpad=3)
     bar.outline.set_linewidth(0.5)
     bar.ax.tick_params(length=2.5, pad=2)
-
-
-def _scientific(label: str) -> str:
-    """As a power of ten: 2e5."""
-    mantissa, _, exponent = f"{float(label.replace('−', '-')):.2e}".partition("e")
-    return f"{float(mantissa):g}e{int(exponent)}".replace("-", "−")
 
 
 def ra_lines(cell: Cell) -> list[str]:

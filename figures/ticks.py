@@ -47,4 +47,17 @@ def set_log(axis: Any, low: float, high: float, most: int = 5) -> None:
     ticks = log_ticks(low * 1.02, high / 1.02, most)
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
-    axis.set_ticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+    axis.set_ticks(ticks, labels=[label(tick) for tick in ticks])
+
+
+def label(tick: float) -> str:
+    """As short as it can be: what stands beside a vertical axis widens with it.
+
+    >>> [label(tick) for tick in (0.1, 1000, 25000, 1e5, 5e-6)]
+    ['0.1', '1000', '2.5e4', '1e5', '5e−6']
+    """
+    plain = f"{tick:g}"
+    if "e" not in plain and len(plain.replace(".", "")) <= 4:
+        return plain.replace("-", "−")
+    mantissa, _, exponent = f"{tick:.2e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}".replace("-", "−")

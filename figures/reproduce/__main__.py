@@ -26,6 +26,7 @@ the figures; write tables and report. What is done is skipped: stopped in whatev
 on."""
 EPILOGUE = """\
 examples:
+  python -m figures.reproduce --scale smoke
   python -m figures.reproduce --scale mini --data npz:cifar10.npz --jobs 2
   python -m figures.reproduce --scale mini --skip-training --time-budget 45m
 
@@ -109,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOGUE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--scale", default="mini", help="mini, paper or a .toml file (default: %(default)s)")
+    parser.add_argument("--scale", default="mini", help="smoke, mini, paper or a .toml file (default: %(default)s)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="RESULTS (default: results/SCALE)")
     parser.add_argument("--data", help="instead of the specs': npz:PATH, imagefolder:PATH, cifar10, …")
     parser.add_argument("--data-root", type=Path, help="folder of the data sets (default: ./data)")
