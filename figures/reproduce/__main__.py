@@ -110,7 +110,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOGUE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--scale", default="mini", help="smoke, mini, paper or a .toml file (default: %(default)s)")
+    parser.add_argument(
+        "--scale", default="mini", help="smoke, mini, paper or a .toml file (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="RESULTS (default: results/SCALE)")
     parser.add_argument("--data", help="instead of the specs': npz:PATH, imagefolder:PATH, cifar10, …")
     parser.add_argument("--data-root", type=Path, help="folder of the data sets (default: ./data)")
