@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from analysis.hessian.result import Spectrum
 from landscape.errors import UserError
 from landscape.planes import GivenPlane
+from landscape.planes.directions import Normalization
 
 Which = tuple[Literal["top", "bottom"], int]
 
 
-def eigenvector_plane(spectrum: Spectrum, *which: Which) -> GivenPlane:
-    """The plane that eigenvectors span, at their own length 1 (not filter-normalized).
+def eigenvector_plane(
+    spectrum: Spectrum,
+    *which: Which,
+    normalize: Normalization = "none",
+    extra: Mapping[str, Any] | None = None,
+) -> GivenPlane:
+    """The plane that eigenvectors span.
+
+    Eigenvectors have length 1, so a coordinate is a distance between weights, and the loss's second
+    derivative along an axis at the checkpoint is the eigenvalue.
 
     Parameters
     ----------
@@ -21,6 +31,10 @@ def eigenvector_plane(spectrum: Spectrum, *which: Which) -> GivenPlane:
     which
         Ends and ranks, ``("top", 0)`` for the largest eigenvalue's; by default the first two of the top, as
         Ghorbani et al. and Yao et al. ("PyHessian", 2020) draw them.
+    normalize
+        "none" by default. Any other normalization turns the directions away from the eigenvectors.
+    extra
+        What else the surface file says about the plane; JSON types only.
 
     Raises
     ------
@@ -32,7 +46,8 @@ def eigenvector_plane(spectrum: Spectrum, *which: Which) -> GivenPlane:
     ``compute_surface(model, data, plane=eigenvector_plane(spectrum, ("top", 0), ("bottom", 0)))``
     """
     chosen = which or (("top", 0), ("top", 1))
-    given, values = [], []
+    given = []
+    about: dict[str, list[Any]] = {"vectors": [], "eigenvalues": [], "residuals": [], "axes": []}
     for end, rank in chosen:
         pairs = spectrum.top if end == "top" else spectrum.bottom
         if not 0 <= rank < len(pairs.directions):
@@ -40,7 +55,30 @@ def eigenvector_plane(spectrum: Spectrum, *which: Which) -> GivenPlane:
                 f"the spectrum holds {len(pairs.directions)} eigenvector(s) of the {end}, number {rank} is "
                 "wanted; compute it with more, or keep them in the file with --keep-vectors"
             )
+        value = float(pairs.values[rank])
         given.append(pairs.directions[rank])
-        values.append(float(pairs.values[rank]))
-    names = [f"{end} {rank}" for end, rank in chosen]
-    return GivenPlane(given, label="Hessian eigenvectors", extra={"vectors": names, "eigenvalues": values})
+        about["vectors"].append(f"{end} {rank}")
+        about["eigenvalues"].append(value)
+        about["residuals"].append(float(pairs.residuals[rank]))
+        about["axes"].append(f"{_UNITS[normalize]}, {_symbol(end, rank)} = {_number(value)}")
+    facts = {"kind": "hessian", **about, **(extra or {})}
+    return GivenPlane(given, normalize, label="Hessian eigenvectors", extra=facts)
+
+
+_UNITS: dict[str, str] = {
+    "none": "distance",
+    "filter": "filter-normalized",
+    "layer": "layer-normalized",
+    "weight": "weight-normalized",
+}
+
+
+def _symbol(end: str, rank: int) -> str:
+    """λ₁, λ₂ … from the top; λmin for the smallest."""
+    if end == "bottom":
+        return "λmin" if rank == 0 else f"λmin+{rank}"
+    return "λ" + "".join("₀₁₂₃₄₅₆₇₈₉"[int(digit)] for digit in str(rank + 1))
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")

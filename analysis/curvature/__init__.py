@@ -1,0 +1,27 @@
+"""Maps of the Hessian's extreme eigenvalues over loss surfaces.
+
+As a command: ``python -m analysis.curvature net.surface.h5 net.pt``. Names are imported when they are first
+used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.curvature.extremes import Extremes
+    from analysis.curvature.map import curvature_map
+    from analysis.curvature.plan import Plan
+
+_HOME = {"Extremes": "extremes", "Plan": "plan", "curvature_map": "map"}
+
+__all__ = ["Extremes", "Plan", "curvature_map"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'analysis.curvature' has no attribute {name!r}")
+    value = getattr(import_module(f"analysis.curvature.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

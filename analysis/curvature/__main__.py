@@ -1,0 +1,5 @@
+"""``python -m analysis.curvature``."""
+
+from analysis.curvature.command import main
+
+main()

@@ -1,0 +1,169 @@
+"""`curvature_map`: a surface, its network and examples in; the surface with maps of λmax and λmin out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from analysis.curvature.directions import plane_directions
+from analysis.curvature.inputs import fewer, same_examples, same_mask, same_network
+from analysis.curvature.plan import Plan
+from analysis.curvature.points import PointSolver
+from analysis.curvature.record import entry_of
+from analysis.curvature.run import Run
+from analysis.hessian.operator import MEMORY
+from landscape.compute import Data, choose_device
+from landscape.errors import UserError
+from landscape.losses import Loss, classification
+from landscape.progress import Listener
+from landscape.store import Surface, settings_difference
+
+
+def curvature_map(
+    surface: Surface,
+    model: nn.Module,
+    data: Data | Mapping[str, Data],
+    *,
+    loss: Loss = classification,
+    mask: Mapping[str, Tensor] | Literal["auto", "none"] = "auto",
+    planes: Sequence[int] | None = None,
+    split: str | None = None,
+    examples: int | None = None,
+    plan: Plan = Plan(),  # noqa: B008
+    eigenvectors: Sequence[Mapping[str, Tensor]] = (),
+    device: str = "auto",
+    dtype: str = "float32",
+    batch_size: int | None = None,
+    memory: float = MEMORY,
+    path: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Listener | None = None,
+    announce: Callable[[int, float], None] | None = None,
+) -> Surface:
+    """The extreme eigenvalues of the Hessian over a surface, and |λmin/λmax|.
+
+    Li et al., "Visualizing the loss landscape of neural nets", 2018, section 6: where the ratio is far below
+    1, the surface that a plane shows is nearly convex in all directions, too. The Hessian is that of the
+    mean loss with the network moved to the point, restricted to the kept weights; points are chosen
+    adaptively and the rest is interpolated, with the error stated in `Metric.error`. Neither the model nor
+    the given surface is changed.
+
+    Parameters
+    ----------
+    surface
+        A finished one, as read from its file.
+    model, data, loss, mask
+        Those that it was computed from; what differs is refused. `data` may name splits.
+    planes
+        Which planes, counted from 0; all by default.
+    split
+        On which of the surface's sets of examples; the first by default.
+    examples
+        Only so many of them, the first ones. All by default.
+    plan
+        Where, and how well.
+    eigenvectors
+        Directions of a Hessian plane that its file didn't keep.
+    device, dtype, batch_size, memory
+        See `analysis.hessian.HessianOperator`.
+    path
+        The surface's file, brought up to date at most every two seconds: the same call after an
+        interruption goes on there and ends with the same bits.
+    overwrite
+        Replace curvature that was computed with other settings.
+    progress
+        Called after every point.
+    announce
+        Called before the first new point with how many are to come at most, and the seconds of a product,
+        which takes two products to find out.
+
+    Returns
+    -------
+    Surface
+        With the metrics ``lambda_max``, ``lambda_min`` and ``lambda_ratio``, inf where the network diverges,
+        and residuals and settings in ``about["curvature"]``.
+
+    Raises
+    ------
+    UserError
+        For anything that isn't the surface's, unusable numbers, directions that can't be had, or curvature
+        with other settings in the surface.
+    """
+    split = split or surface.splits[0]
+    numbers = _numbers(surface, planes)
+    params = same_network(surface, model, loss)
+    every = same_examples(surface, data, split)
+    kept, device = same_mask(surface, mask, params), choose_device(device)
+    part, recalibrated = fewer(every, examples), _recalibrated(surface, split)
+    settings = plan.settings() | {
+        "examples": {"count": examples or surface.planes[0].splits[split].examples, "digest": part.digest()},
+        "operator": {"device": device, "dtype": dtype, "batch_size": batch_size},
+    }
+
+    def solver(number: int) -> PointSolver:
+        own = None if surface.planes[number].about.get("mask") == "none" else kept
+        return PointSolver(
+            model,
+            plane_directions(surface, number, params, kept, eigenvectors),
+            part,
+            loss=loss,
+            mask=own,
+            device=device,
+            dtype=dtype,
+            batch_size=batch_size,
+            memory=memory,
+            recalibrated_on=every if recalibrated else None,
+            tolerance=plan.eigenvalue_tolerance,
+            max_products=plan.max_products,
+            seed=plan.seed,
+        )
+
+    todo = [number for number in numbers if not _finished(surface, number, split, settings, overwrite)]
+    for number in todo:
+        solver(number)  # what can't be had is refused before hours go into the first
+    run = Run(surface, split, settings, plan, None if path is None else Path(path), len(todo), progress)
+    if announce is not None and todo:
+        announce(sum(run.left(number) for number in todo), solver(todo[0]).seconds_per_product())
+    for number in todo:
+        run.plane(number, solver(number))  # made anew: the directions of all planes may not fit together
+    return run.surface
+
+
+def _recalibrated(surface: Surface, split: str) -> bool:
+    """Whether batch norm is estimated anew at each point; UserError where that isn't on this split."""
+    found = surface.settings.get("engine", {}).get("batch_norm") == "recalibrate"
+    if found and split != surface.splits[0]:
+        raise UserError(
+            f"batch norm was estimated anew on {surface.splits[0]!r} at every point; choose that split"
+        )
+    return bool(found)
+
+
+def _numbers(surface: Surface, planes: Sequence[int] | None) -> list[int]:
+    numbers = list(range(len(surface.planes))) if planes is None else list(dict.fromkeys(planes))
+    for number in numbers:
+        if not 0 <= number < len(surface.planes):
+            raise UserError(f"no plane {number}; the surface has {len(surface.planes)}, counted from 0")
+    return numbers
+
+
+def _finished(
+    surface: Surface, number: int, split: str, settings: Mapping[str, Any], overwrite: bool
+) -> bool:
+    """Whether nothing is left to do for a plane; UserError for another map that is in the way."""
+    entry = entry_of(surface, number, split)
+    if entry is None:
+        return False
+    difference = settings_difference(entry["settings"], dict(settings))
+    if difference is None:
+        return bool(entry["complete"])
+    if not overwrite:
+        raise UserError(
+            f"plane {number} has a curvature map made with other settings ({difference}); "
+            "replace it with --overwrite"
+        )
+    return False

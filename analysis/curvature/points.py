@@ -1,0 +1,104 @@
+"""Eigenvalues at one point of a plane: the network moved there, its Hessian, both ends of the spectrum."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from analysis.curvature.extremes import DIVERGED, Extremes, extremes
+from analysis.hessian.krylov import random_unit
+from analysis.hessian.operator import DTYPES, MEMORY, HessianOperator
+from landscape.engine import own_copy
+from landscape.engine.batch_norm import BATCH_SIZE, Recalibration
+from landscape.errors import UserError
+from landscape.examples import Examples
+from landscape.losses import Loss, classification
+from landscape.planes.directions import Params
+
+
+@dataclass(frozen=True, eq=False)
+class PointSolver:
+    """What all points of a plane share.
+
+    Attributes
+    ----------
+    model
+        At the centre; it is copied, never touched.
+    directions
+        One per axis.
+    examples
+        Behind the mean loss.
+    loss, mask, device, dtype, batch_size, memory
+        See `analysis.hessian.HessianOperator`.
+    recalibrated_on
+        Examples on which batch norm is estimated anew at every point, or None: the model's statistics.
+    tolerance, max_products, seed
+        See `extremes`.
+    """
+
+    model: nn.Module
+    directions: Sequence[Params]
+    examples: Examples
+    loss: Loss = classification
+    mask: Mapping[str, Tensor] | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    batch_size: int | None = None
+    memory: float = MEMORY
+    recalibrated_on: Examples | None = None
+    tolerance: float = 0.01
+    max_products: int = 200
+    seed: int = 0
+
+    def operator(self, coordinates: Sequence[float]) -> HessianOperator:
+        """The Hessian at a point, for the kept weights."""
+        return HessianOperator(
+            self._moved(coordinates),
+            self.examples,
+            loss=self.loss,
+            mask=self.mask,
+            batch_size=self.batch_size,
+            device=self.device,
+            dtype=self.dtype,
+            memory=self.memory,
+        )
+
+    def solve(self, coordinates: Sequence[float]) -> Extremes:
+        """Both eigenvalues; `DIVERGED` where loss, gradient or a product isn't finite."""
+        operator = self.operator(coordinates)
+        try:
+            operator.gradient()
+        except UserError:  # only for a loss or gradient that isn't finite
+            return DIVERGED
+        return extremes(operator, tolerance=self.tolerance, max_products=self.max_products, seed=self.seed)
+
+    def seconds_per_product(self) -> float:
+        """Of a second product at the centre; the first builds the graphs."""
+        operator = self.operator([0.0] * len(self.directions))
+        vector = random_unit(operator, self.seed)
+        operator.multiply(vector)
+        began = time.perf_counter()
+        operator.multiply(vector)
+        return time.perf_counter() - began
+
+    def _moved(self, coordinates: Sequence[float]) -> nn.Module:
+        """The network at a point: a copy, moved in float64 and rounded once."""
+        module, dtype = own_copy(self.model), DTYPES[self.dtype]
+        with torch.no_grad():
+            for name, value in module.named_parameters():
+                if not value.is_floating_point():
+                    continue
+                start = value.detach().cpu().double()
+                for coordinate, direction in zip(coordinates, self.directions, strict=True):
+                    if name in direction:
+                        start = start + coordinate * direction[name].double()
+                value.data = start.to(self.device, dtype)
+        module = module.to(self.device, dtype).eval()
+        if self.recalibrated_on is not None:
+            batches = self.recalibrated_on.to(self.device, dtype).batches(BATCH_SIZE)
+            Recalibration(module, self.loss, batches).run()
+        return module
