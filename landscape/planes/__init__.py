@@ -23,7 +23,10 @@ from landscape.store import FloatArray
 
 
 class PlaneSpec(Protocol):
-    """What `compute_surface` needs of a plane; a new kind of plane is one more class with these three."""
+    """What `compute_surface` needs of a plane; a new kind of plane is one more class with these three.
+
+    One that shows other networks, too, has them as `path` (`landscape.store.Path2D`).
+    """
 
     def directions(
         self, params: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None, dim: int

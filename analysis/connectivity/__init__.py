@@ -1,0 +1,32 @@
+"""Mode connectivity: the loss on a straight line and on a trained curve between two networks.
+
+As a command: ``python -m analysis.connectivity a.pt b.pt``. Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.connectivity.barriers import Barrier, barrier
+    from analysis.connectivity.connection import Connection, connect
+    from analysis.connectivity.recipe import Training
+
+_HOME = {
+    "Barrier": "barriers",
+    "Connection": "connection",
+    "Training": "recipe",
+    "barrier": "barriers",
+    "connect": "connection",
+}
+
+__all__ = ["Barrier", "Connection", "Training", "barrier", "connect"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'analysis.connectivity' has no attribute {name!r}")
+    value = getattr(import_module(f"analysis.connectivity.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,5 @@
+"""``python -m analysis.connectivity``."""
+
+from analysis.connectivity.command import main
+
+main()

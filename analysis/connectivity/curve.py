@@ -1,0 +1,149 @@
+"""The loss along a curve, as a one-dimensional surface whose α is t."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.connectivity.ends import Ends
+from landscape.compute import ENGINE_SETTINGS, earlier_surface
+from landscape.engine import Engine, Totals
+from landscape.examples import Examples
+from landscape.losses import Loss
+from landscape.planes.directions import Params, direction_between
+from landscape.progress import Listener
+from landscape.provenance import describe_run, digest
+from landscape.run import Run
+from landscape.sampling import exact
+from landscape.store import Json, Surface
+
+BLOCKED = ("loss", "accuracy")  # metrics with a jackknife
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How the loss along a curve is evaluated.
+
+    Attributes
+    ----------
+    splits
+        Examples by split.
+    recalibration
+        Examples on which running statistics are re-estimated.
+    loss
+        See `landscape.losses.Loss`.
+    points
+        Values of t, evenly spaced from 0 to 1.
+    device, dtype, batch_size
+        As for `landscape.compute_surface`.
+    """
+
+    splits: Mapping[str, Examples]
+    recalibration: Examples
+    loss: Loss
+    points: int = 21
+    device: str = "cpu"
+    dtype: str = "float32"
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class _OnCurve:
+    """An engine whose one coordinate is t."""
+
+    engine: Engine
+    bent: bool
+
+    def evaluate(self, coordinates: Sequence[float]) -> dict[str, Totals]:
+        (t,) = coordinates
+        # φ(t) = a + 2t(1−t) (θ − a) + t² (b − a)
+        return self.engine.evaluate([t**2, 2 * t * (1 - t)] if self.bent else [t])
+
+
+def curve_surface(
+    ends: Ends,
+    evaluation: Evaluation,
+    bend: Params | None = None,
+    *,
+    names: tuple[str, str] = ("a", "b"),
+    path: Path | None = None,
+    label: str = "",
+    about: Mapping[str, Any] | None = None,
+    plane_about: Mapping[str, Any] | None = None,
+    progress: Listener | None = None,
+) -> Surface:
+    """Every point of the straight line, or of the Bézier curve with this bend.
+
+    Resumes from `path` and keeps it up to date, like `landscape.compute_surface`. Means over blocks of
+    examples are kept for loss and accuracy.
+
+    Parameters
+    ----------
+    ends, evaluation
+        Between which networks, and how.
+    bend
+        Middle point by parameter name; None for the straight line.
+    names
+        Of the two networks.
+    path
+        Surface file to write and resume from.
+    label, about, plane_about
+        For legends, and provenance to store.
+    progress
+        Called after every point.
+
+    Raises
+    ------
+    UserError
+        For unusable settings, or a file at `path` with others.
+    """
+    alpha, beta = np.linspace(0.0, 1.0, evaluation.points), np.zeros(1)
+    engine = _engine(ends, evaluation, bend)
+    settings: Json = {
+        "curve": "linear" if bend is None else "bezier",
+        "ends": [digest(ends.start), digest(ends.end)],
+        "buffers": digest(dict(ends.module.named_buffers())),
+        "bend": None if bend is None else digest(bend),
+        "points": evaluation.points,
+        "examples": {name: one.digest() for name, one in evaluation.splits.items()},
+        "recalibration": evaluation.recalibration.digest() if ends.batch_norm == "recalibrate" else None,
+        "loss": getattr(evaluation.loss, "__qualname__", type(evaluation.loss).__name__),
+        "engine": {name: engine.about[name] for name in ENGINE_SETTINGS} | {"batch_norm": ends.batch_norm},
+    }
+    earlier = earlier_surface(path, settings, overwrite=False)
+    if earlier is not None and earlier.complete:
+        return earlier
+    facts = {"label": label, **describe_run(ends.start, engine.about), **(about or {})}
+    frame = Surface(alpha, beta, (), settings, facts, complete=False)
+    run = Run(frame, 1, path, progress, earlier, BLOCKED)
+    described = {
+        "kind": "curve",
+        "curve": settings["curve"],
+        "axes": ["t"],
+        "ends": list(names),
+        "mask": "none",
+        **(plane_about or {}),
+    }
+    run.plane(_OnCurve(engine, bend is not None), exact(alpha, beta), described, [])
+    return run.finish()
+
+
+def _engine(ends: Ends, evaluation: Evaluation, bend: Params | None) -> Engine:
+    directions = [ends.difference]
+    if bend is not None:
+        directions.append(direction_between(ends.start, {**ends.middle, **bend}))
+    return Engine(
+        ends.module,
+        evaluation.splits,
+        evaluation.loss,
+        directions,
+        device=evaluation.device,
+        dtype=evaluation.dtype,
+        batch_norm="recalibrate" if ends.batch_norm == "recalibrate" else "fixed",
+        batch_size=evaluation.batch_size,
+        recalibration=evaluation.recalibration,
+    )
