@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from landscape.errors import UserError
     from landscape.losses import classification, regression
     from landscape.planes import BetweenPlane, GivenPlane, RandomPlane
+    from landscape.planes.trajectory import trajectory_plane
     from landscape.plot import plot_surfaces
     from landscape.store import Surface, load_surface
     from landscape.viewer import view
@@ -34,6 +35,7 @@ _HOME = {
     "load_surface": "store",
     "plot_surfaces": "plot",
     "regression": "losses",
+    "trajectory_plane": "planes.trajectory",
     "view": "viewer",
 }
 
@@ -49,6 +51,7 @@ __all__ = [
     "load_surface",
     "plot_surfaces",
     "regression",
+    "trajectory_plane",
     "view",
 ]
 

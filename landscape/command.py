@@ -84,8 +84,10 @@ def distinct_names(checkpoints: Sequence[Path]) -> list[str]:
     return stems
 
 
-def load_network(path: Path, network: NetworkChoice) -> LoadedCheckpoint:
+def load_network(path: Path, network: NetworkChoice, *, quiet: bool = False) -> LoadedCheckpoint:
     """The network of a checkpoint, ours among the known architectures; says what was recognised.
+
+    Not so where `quiet`, as for the many networks of a trajectory.
 
     Raises
     ------
@@ -98,7 +100,8 @@ def load_network(path: Path, network: NetworkChoice) -> LoadedCheckpoint:
     loaded = load_checkpoint(
         path, model=network.model, trust=network.trust_checkpoint, architectures=ARCHITECTURES
     )
-    say(f"{path}: {loaded.how}")
+    if not quiet:
+        say(f"{path}: {loaded.how}")
     return loaded
 
 

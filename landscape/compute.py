@@ -111,7 +111,7 @@ def compute_surface(
     _check(planes, shape, span, tolerance, max_points)
     axes = 1 if shape[1] == 1 else dim  # one point across is a line
     params = finite_params(model)
-    splits = {name: as_examples(one) for name, one in _splits(data).items()}
+    splits = {name: as_examples(one) for name, one in named_splits(data).items()}
     kept, source = choose_mask(mask, mask_source, params)
     alpha = planes[0].axis(0, shape[0], span)
     beta = planes[0].axis(1, shape[1], span) if axes == 2 else np.zeros(1)
@@ -136,16 +136,17 @@ def compute_surface(
         "examples": {name: one.digest() for name, one in splits.items()},
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
         "planes": [
-            spec.about() | {"digest": _digest(spec.directions(params, kept, axes))} for spec in planes
+            spec.about() | {"digest": directions_digest(spec.directions(params, kept, axes))}
+            for spec in planes
         ],
         "mask": {"source": source, "digest": digest(kept or {})},
         "alpha": [float(alpha[0]), float(alpha[-1]), len(alpha)],
         "beta": [float(beta[0]), float(beta[-1]), len(beta)],
         "sampling": "exact" if exact_grid else {"tolerance": tolerance, "max_points": max_points},
-        "engine": {name: engine.about[name] for name in _ENGINE_SETTINGS},
+        "engine": {name: engine.about[name] for name in ENGINE_SETTINGS},
         "keep_directions": keep_directions,
     }
-    earlier = _earlier(path, settings, overwrite)
+    earlier = earlier_surface(path, settings, overwrite)
     if earlier is not None and earlier.complete:
         return earlier
     facts = {"label": label, **describe_run(params, engine.about), **(about or {})}
@@ -171,7 +172,7 @@ def _path(spec: PlaneSpec, axes: int) -> Path2D | None:
     return replace(path, beta=np.zeros(len(path.alpha))) if path is not None and axes == 1 else path
 
 
-_ENGINE_SETTINGS = ("device", "dtype", "batch_size", "folded", "batch_norm")
+ENGINE_SETTINGS = ("device", "dtype", "batch_size", "folded", "batch_norm")
 
 
 def _shape(points: int | tuple[int, int], dim: int) -> tuple[int, int]:
@@ -206,7 +207,8 @@ def finite_params(model: nn.Module) -> Params:
     return params
 
 
-def _splits(data: Data | Mapping[str, Data]) -> Mapping[str, Data]:
+def named_splits(data: Data | Mapping[str, Data]) -> Mapping[str, Data]:
+    """Data by split; a single set is called "data"."""
     if not isinstance(data, Mapping):
         return {"data": data}
     if not data:
@@ -232,7 +234,8 @@ def choose_mask(
     return (resolve_mask("checkpoint", mask, params)[0] if mask else None), source
 
 
-def _digest(directions: Sequence[Params]) -> str:
+def directions_digest(directions: Sequence[Params]) -> str:
+    """What the settings say of a plane's directions: a digest of all of them, in order."""
     return digest(
         {f"{axis}/{name}": value for axis, one in enumerate(directions) for name, value in one.items()}
     )
@@ -251,8 +254,8 @@ def choose_device(device: str) -> str:
     return device
 
 
-def _earlier(path: str | os.PathLike[str] | None, settings: Json, overwrite: bool) -> Surface | None:
-    """What there is to resume from; with `overwrite` nothing is."""
+def earlier_surface(path: str | os.PathLike[str] | None, settings: Json, overwrite: bool) -> Surface | None:
+    """What there is to resume from; with `overwrite` nothing is. UserError for other settings."""
     if path is None or overwrite or not Path(path).exists():
         return None
     earlier = load_surface(path)

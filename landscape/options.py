@@ -54,7 +54,7 @@ class NetworkOptions:
     exactly zero; `auto`: the first of these two that is there; `none`: no weights, the plane is dense."""
 
     batch_norm: Annotated[
-        Literal["fixed", "recalibrate"] | None, _default("fixed; recalibrate with --between")
+        Literal["fixed", "recalibrate"] | None, _default("fixed; recalibrate with --between, --trajectory")
     ] = None
     """Running statistics of batch norm: the checkpoint's everywhere, or estimated anew at each point."""
 
@@ -103,20 +103,32 @@ class PlaneOptions:
     dim: Literal[1, 2] = 2
     """A line (1) or a plane (2)."""
 
+    plane: Annotated[Literal["random", "hessian"] | None, _default("random")] = None
+    """`random` directions, or `hessian`: eigenvectors of the two largest eigenvalues of the loss's Hessian on
+    the steering examples and kept weights. They have length 1, so α, β and SPAN are distances between
+    weights. Takes some dozen Hessian products first, kept in `NAME.plane.hessian.h5` beside the surface."""
+
     seed: Int = 0
-    """Seed of the random directions. One seed, the same directions on every machine."""
+    """Of random directions, or the search for eigenvectors. One seed, the same directions everywhere."""
 
     planes: Int = 1
     """How many planes, with seeds SEED, SEED+1, and so on. Their spread enters Ra's interval."""
 
     normalize: Annotated[
-        Literal["filter", "layer", "weight", "none"] | None, _default("filter; none with --directions")
+        Literal["filter", "layer", "weight", "none"] | None,
+        _default("filter; none with --directions, --plane hessian, --trajectory"),
     ] = None
     """What gets the norm of the weights in a direction: each filter (Li et al. 2018), layer or weight."""
 
     between: Annotated[tuple[Path, ...], _default("none", consume_multiple=True, negative=())] = ()
     """One or two other checkpoints of the same architecture: α = 1 is the first of them, β = 1 the second.
     With one, β is a random direction."""
+
+    trajectory: Annotated[tuple[Path, ...], _default("none", consume_multiple=True, negative=())] = ()
+    """The way of the checkpoint's training: the folder `trajectory` of its run, or several checkpoint files
+    in order. α and β are the first two principal components (Li et al. 2018), at length 1: coordinates are
+    distances between weights. The grid holds the whole way and SPAN/4 of its extent on each side. Where a
+    mask changed in training, only weights that the final mask keeps are shown; `--mask none` shows all."""
 
     directions: Annotated[Path | None, _default("none")] = None
     """Directions of your own: a surface file that kept its directions, or a `.pt` file with a list of dicts
@@ -176,6 +188,13 @@ class OutputOptions:
     plot: Annotated[bool, _default("on")] = True
     """Write the picture (PNG)."""
 
+    live: Flag = False
+    """Serve the page on this machine (127.0.0.1) while computing, at the address that is printed: it refines
+    itself and keeps camera and settings. The command ends as it does without."""
+
+    open: Flag = False
+    """Show the page in the browser: with --live from the start, else at the end."""
+
 
 @Parameter(name="*")
 @dataclass(frozen=True)
@@ -201,6 +220,8 @@ class Options:
         self._check_plane()
         if self.sampling.exact and self.sampling.max_points is not None:
             raise UserError("--exact evaluates every point; leave out --max-points, or --exact")
+        if self.output.open and not (self.output.page or self.output.live):
+            raise UserError("--open shows the page that --no-page leaves out; leave out one of them")
 
     def _check_numbers(self) -> None:
         _at_least("--points", self.plane.points, 2)
@@ -233,6 +254,36 @@ class Options:
             raise UserError(
                 "--normalize is about random directions; leave it out where all lead to other checkpoints"
             )
+        if plane.trajectory:
+            self._check_trajectory()
+        self._check_kind()
+
+    def _check_kind(self) -> None:
+        plane = self.plane
+        if plane.plane and (plane.between or plane.directions):
+            given = "--between" if plane.between else "--directions"
+            raise UserError(f"--plane {plane.plane} and {given} exclude each other; give one of them")
+        if plane.plane == "hessian" and plane.planes > 1:
+            raise UserError("--plane hessian is one plane; leave out --planes")
+        if plane.plane == "hessian" and self.network.batch_norm == "recalibrate":
+            raise UserError(
+                "--plane hessian is about the loss with fixed batch norm; leave out --batch-norm recalibrate"
+            )
+
+    def _check_trajectory(self) -> None:
+        plane = self.plane
+        others = {
+            "--between": plane.between,
+            "--directions": plane.directions,
+            "--plane": plane.plane,
+            "--planes": plane.planes > 1,
+            "--normalize": plane.normalize,
+        }
+        for name, given in others.items():
+            if given:
+                raise UserError(
+                    f"--trajectory makes one plane, not rescaled; leave out {name}, or --trajectory"
+                )
 
 
 def check_data(data: DataOptions) -> None:

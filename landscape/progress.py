@@ -36,7 +36,7 @@ Listener = Callable[[Progress], None]
 
 
 @contextmanager
-def terminal_bar(title: str) -> Iterator[Listener]:
+def terminal_bar(title: str, unit: str = "points") -> Iterator[Listener]:
     """A Rich progress bar on standard error with points, stated error, elapsed time and ETA.
 
     Where standard error is no terminal (a batch job's log), a plain line every half minute instead.
@@ -44,7 +44,7 @@ def terminal_bar(title: str) -> Iterator[Listener]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    with _bar(console, title) if console.is_terminal else _lines(console, title) as listener:
+    with _bar(console, title) if console.is_terminal else _lines(console, title, unit) as listener:
         yield listener
 
 
@@ -78,7 +78,7 @@ def _bar(console: object, title: str) -> Iterator[Listener]:
 
 
 @contextmanager
-def _lines(console: object, title: str) -> Iterator[Listener]:
+def _lines(console: object, title: str, unit: str) -> Iterator[Listener]:
     from time import monotonic
 
     last = monotonic()
@@ -89,7 +89,7 @@ def _lines(console: object, title: str) -> Iterator[Listener]:
             last = monotonic()
             left = (state.expected - state.done) * state.seconds_per_point
             console.print(  # type: ignore[attr-defined]
-                f"{title}: {state.done}/{state.expected} points{_note(state)}, ETA {left:.0f} s",
+                f"{title}: {state.done}/{state.expected} {unit}{_note(state)}, ETA {left:.0f} s",
                 markup=False,
             )
 

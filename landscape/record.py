@@ -40,10 +40,19 @@ class PointTotals(Protocol):
 
 
 class Record:
-    """Values at the computed points of one plane, for every split and metric."""
+    """Values at the computed points of one plane, for every split and metric.
 
-    def __init__(self, shape: tuple[int, int]) -> None:
+    Parameters
+    ----------
+    shape
+        Grid points along alpha and beta.
+    blocks
+        Metrics whose means over each block of examples are kept.
+    """
+
+    def __init__(self, shape: tuple[int, int], blocks: Sequence[str] = ("loss",)) -> None:
         self.shape = shape
+        self.blocks = blocks
         self.computed: BoolArray = np.zeros(shape, dtype=bool)
         self._splits: dict[str, Split] = {}
 
@@ -70,7 +79,7 @@ class Record:
     def add(self, index: Index, totals: Mapping[str, PointTotals]) -> None:
         """Enter one evaluated point. A loss that isn't a number counts as diverged: inf."""
         if not self._splits:
-            self._splits = {name: _empty(self.shape, one) for name, one in totals.items()}
+            self._splits = {name: _empty(self.shape, one, self.blocks) for name, one in totals.items()}
         for name, one in totals.items():
             for key, metric in self._splits[name].metrics.items():
                 metric.values[index] = _diverged(one.mean(key)) if key == "loss" else one.mean(key)
@@ -89,13 +98,13 @@ def _diverged(value: float) -> float:
     return value if np.isfinite(value) else float("inf")
 
 
-def _empty(shape: tuple[int, int], totals: PointTotals) -> Split:
+def _empty(shape: tuple[int, int], totals: PointTotals, kept: Sequence[str]) -> Split:
     blocks = len(totals.counts)
     metrics = {
         name: Metric(
             np.full(shape, np.nan),
             np.full(shape, np.nan),
-            blocks=np.full((*shape, blocks), np.nan) if name == "loss" else None,
+            blocks=np.full((*shape, blocks), np.nan) if name in kept else None,
         )
         for name in totals.sums
     }

@@ -89,7 +89,7 @@ _RANGE = ("lowest loss", "highest loss")
 
 def _plane(about: dict[str, Any], planes: int) -> str:
     ends = [about[end] for end in ("alpha_to", "beta_to") if end in about]
-    kind = f"towards {' and '.join(ends)}" if ends else about.get("kind")
+    kind = f"towards {' and '.join(ends)}" if ends else about.get("label") or about.get("kind")
     seeds = f", {planes} seeds" if planes > 1 else f", seed {about['seed']}" if "seed" in about else ""
     return f"{kind}, normalized: {about.get('normalize')}, mask: {about.get('mask')}{seeds}"
 
@@ -123,7 +123,7 @@ def _error(surface: Surface) -> str:
 
 
 def _title(name: str) -> str:
-    return f"{name} at the centre" if name.startswith(("loss", "accuracy")) else name
+    return f"{name} at the centre" if name.startswith(("loss", "accuracy", "lambda")) else name
 
 
 def _text(name: str, value: Any) -> str:

@@ -6,19 +6,27 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from landscape.assemble import assemble_plane
-from landscape.engine import Engine
+from landscape.engine import Totals
 from landscape.planes.directions import Params
 from landscape.progress import Listener, Progress
 from landscape.record import Index, Record
 from landscape.sampling import Sampler
-from landscape.store import Json, Plane, Surface
+from landscape.store import Json, Path2D, Plane, Surface
 
 SAVE_EVERY_SECONDS = 2.0
 SAVE_SHARE = 0.05  # of the time that saving may take, on machines where it is slow …
 SAVE_AT_LEAST_EVERY_SECONDS = 30.0  # … but no more than this is ever lost
+
+
+class Evaluator(Protocol):
+    """What gives values at a point: an engine, or one behind a curve."""
+
+    def evaluate(self, coordinates: Sequence[float]) -> dict[str, Totals]:
+        """Sums by split, at one number per axis."""
+        ...
 
 
 class Run:
@@ -36,6 +44,8 @@ class Run:
         Called after every point, or None.
     earlier
         The unfinished surface that is being resumed, or None.
+    blocks
+        Metrics whose means over each block of examples are kept.
     """
 
     def __init__(
@@ -45,8 +55,10 @@ class Run:
         path: Path | None,
         listener: Listener | None,
         earlier: Surface | None,
+        blocks: Sequence[str] = ("loss",),
     ) -> None:
         self.frame = frame
+        self.blocks = blocks
         self.planes = planes
         self.path = path
         self.listener = listener
@@ -57,14 +69,21 @@ class Run:
         self._evaluated = 0
         self._save_at = time.monotonic() + SAVE_EVERY_SECONDS
 
-    def plane(self, engine: Engine, sampler: Sampler, about: Json, directions: Sequence[Params]) -> None:
+    def plane(
+        self,
+        engine: Evaluator,
+        sampler: Sampler,
+        about: Json,
+        directions: Sequence[Params],
+        path: Path2D | None = None,
+    ) -> None:
         """Evaluate one plane until its sampler is content; whatever stops it, the file gets what is there."""
         record = self._record()
         tensors = tuple({name: value.numpy() for name, value in one.items()} for one in directions)
 
         def assembled() -> Plane:
             plane = assemble_plane(self.frame.alpha, self.frame.beta, record, about, sampler.error)
-            return replace(plane, directions=tensors)
+            return replace(plane, directions=tensors, path=path)
 
         try:
             for batch in sampler.batches(record.losses):
@@ -94,9 +113,9 @@ class Run:
         number = len(self._finished)
         if self.earlier is not None and number < len(self.earlier.planes):
             return Record.from_plane(self.earlier.planes[number])
-        return Record(self.frame.shape)
+        return Record(self.frame.shape, self.blocks)
 
-    def _evaluate(self, engine: Engine, record: Record, index: Index) -> None:
+    def _evaluate(self, engine: Evaluator, record: Record, index: Index) -> None:
         began = time.perf_counter()
         coordinates = [float(self.frame.alpha[index[0]]), float(self.frame.beta[index[1]])]
         record.add(index, engine.evaluate(coordinates[: self.frame.dim]))

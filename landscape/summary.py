@@ -16,13 +16,13 @@ def metrics(surface: Surface) -> dict[str, Any]:
     """Named figures of a surface: a number, a string, or ``(value, low, high)`` with a 95 % interval.
 
     Roughness and range are over all planes and the first split; centre values are given per split. A surface
-    with unknown points has no roughness.
+    with unknown points, or of a single row, has no roughness.
     """
     from analysis.roughness import roughness
 
     found: dict[str, Any] = {}
     losses = np.array([plane.splits[surface.splits[0]].metrics["loss"].values for plane in surface.planes])
-    if surface.complete and not np.isnan(losses).any():
+    if surface.complete and len(surface.alpha) > 1 and not np.isnan(losses).any():
         on_loss = roughness(surface)
         found["Ra"] = _interval(on_loss.ra)
         if on_loss.finite is not None:

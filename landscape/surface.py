@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import webbrowser
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from landscape.command import (
     both,
@@ -19,8 +21,8 @@ from landscape.command import (
     threads,
 )
 from landscape.errors import UserError
-from landscape.options import Options
-from landscape.progress import Progress, terminal_bar
+from landscape.options import Options, OutputOptions
+from landscape.progress import Listener, Progress, terminal_bar
 from landscape.store import Surface, load_surface
 
 if TYPE_CHECKING:  # torch is imported only when there is something to compute
@@ -28,6 +30,7 @@ if TYPE_CHECKING:  # torch is imported only when there is something to compute
 
     from landscape.checkpoint import LoadedCheckpoint
     from landscape.planes import PlaneSpec
+    from landscape.viewer.live import LivePage
 
 SUFFIX = ".surface.h5"
 
@@ -46,6 +49,12 @@ EPILOGUE = """Examples:
   `python -m landscape.surface c.pt --model mine:small --data imagefolder:dogs`
 - The straight line from one network to another, every point computed:\\
   `python -m landscape.surface a.pt --between b.pt --dim 1 --exact`
+- The plane of the Hessian's two top eigenvectors, whose coordinates are distances between weights:\\
+  `python -m landscape.surface net.pt --plane hessian --span 0.5`
+- The plane of a training, with its way: the snapshots of `python -m training --record-every 100`:\\
+  `python -m landscape.surface runs/mine/final.pt --trajectory runs/mine/trajectory`
+- The page in the browser while it is computed, refining itself:\\
+  `python -m landscape.surface net.pt --live --open`
 - A quick look, and the same finer:\\
   `python -m landscape.surface net.pt --examples 200 --points 21 -o quick`\\
   `python -m landscape.surface net.pt --examples 0 --points 101 -o fine`
@@ -91,20 +100,49 @@ def run(checkpoints: Sequence[Path], options: Options) -> list[Result]:
         how to go on.
     """
     options.check()
+    if options.plane.trajectory and len(checkpoints) > 1:
+        raise UserError(
+            f"--trajectory leads to one network, {len(checkpoints)} checkpoints came; name the final one"
+        )
     names = distinct_names(checkpoints)
     targets = output_paths(checkpoints, options.output.output)
     with threads(options.computation.threads):
         networks = [
             load_network(path, options.network) for path in checkpoints
         ]  # all, before hours go into the first
-        results = [
-            Result(_compute(loaded, name, target, options), target)
-            for loaded, name, target in zip(networks, names, targets, strict=True)
-        ]
+        with _live_page(targets, options.output) as live:
+            listeners = [live.listener(number) if live else None for number in range(len(names))]
+            results = [
+                Result(_compute(loaded, name, target, options, listener), target)
+                for loaded, name, target, listener in zip(networks, names, targets, listeners, strict=True)
+            ]
+            _report(results, options.output, live)
+    return results
+
+
+def _report(results: Sequence[Result], output: OutputOptions, live: LivePage | None) -> None:
+    """Table, page and picture; then open pages get the last state."""
     from landscape.report import report
 
-    report([one.surface for one in results], [one.path for one in results], options.output)
-    return results
+    surfaces = [one.surface for one in results]
+    files = report(surfaces, [one.path for one in results], output)
+    page = next((path for path in files if path.suffix == ".html"), None)
+    if live is not None:
+        live.finish(surfaces, page)
+    elif output.open and page is not None:
+        webbrowser.open(page.resolve().as_uri())
+
+
+@contextmanager
+def _live_page(targets: Sequence[Path], output: OutputOptions) -> Iterator[LivePage | None]:
+    if not output.live:
+        yield None
+        return
+    from landscape.viewer.live import LivePage
+
+    with LivePage(targets, anew=output.overwrite) as live:
+        live.announce(show=output.open)
+        yield live
 
 
 def output_paths(checkpoints: Sequence[Path], output: Path | None) -> list[Path]:
@@ -128,7 +166,9 @@ def output_paths(checkpoints: Sequence[Path], output: Path | None) -> list[Path]
     return [folder / f"{name}{SUFFIX}" for name in distinct_names(checkpoints)]
 
 
-def _compute(loaded: LoadedCheckpoint, name: str, target: Path, options: Options) -> Surface:
+def _compute(
+    loaded: LoadedCheckpoint, name: str, target: Path, options: Options, live: Listener | None
+) -> Surface:
     import torch
 
     from landscape.compute import compute_surface
@@ -139,11 +179,18 @@ def _compute(loaded: LoadedCheckpoint, name: str, target: Path, options: Options
     data, about = load_examples(loaded, options.data)
     prepare_folder(target, SUFFIX)
     _say_what_is_there(target, options.output.overwrite)
+    if options.plane.plane == "hessian":
+        from landscape.planes.hessian import hessian_plane
+
+        first = next(iter(data.values()))  # the examples that steer
+        planes: list[PlaneSpec] = [hessian_plane(loaded.model, first, mask, source, target, options, about)]
+    else:
+        planes = _planes(options, loaded.name, params, mask)
     with _stop_message(target, options) as listener, terminal_bar(name) as bar, torch.no_grad():
         return compute_surface(
             loaded.model,
             data,
-            plane=_planes(options, params),
+            plane=planes,
             mask=mask if mask is not None else "none",
             mask_source=source,
             points=options.plane.points,
@@ -152,7 +199,7 @@ def _compute(loaded: LoadedCheckpoint, name: str, target: Path, options: Options
             exact_grid=options.sampling.exact,
             tolerance=options.sampling.tolerance,
             max_points=options.sampling.max_points,
-            batch_norm=options.network.batch_norm or ("recalibrate" if options.plane.between else "fixed"),
+            batch_norm=_batch_norm(options),
             device=options.computation.device,
             dtype=options.computation.dtype,
             batch_size=options.computation.batch_size,
@@ -161,11 +208,13 @@ def _compute(loaded: LoadedCheckpoint, name: str, target: Path, options: Options
             keep_directions=options.output.keep_directions,
             label=name,
             about=about,
-            progress=both(listener, bar),
+            progress=both(listener, bar) if live is None else both(live, both(listener, bar)),
         )
 
 
-def _planes(options: Options, params: Mapping[str, Tensor]) -> list[PlaneSpec]:
+def _planes(
+    options: Options, name: str, params: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None
+) -> list[PlaneSpec]:
     from landscape.planes import BetweenPlane, RandomPlane
 
     plane = options.plane
@@ -175,12 +224,23 @@ def _planes(options: Options, params: Mapping[str, Tensor]) -> list[PlaneSpec]:
         names = tuple(one.name for one in others)
         third = weights[1] if len(weights) > 1 else None
         return [BetweenPlane(weights[0], third, names, plane.seed, plane.normalize or "filter")]
+    if plane.trajectory:
+        from landscape.planes.snapshots import trajectory_of
+
+        load = partial(load_network, network=options.network, quiet=True)
+        return [trajectory_of(plane.trajectory, load, name, params, mask)]
     if plane.directions is not None:
         from landscape.planes.files import read_directions
 
         return [read_directions(plane.directions, plane.normalize or "none")]
     first = RandomPlane(plane.seed, plane.normalize or "filter")
     return [replace(first, seed=plane.seed + number) for number in range(plane.planes)]
+
+
+def _batch_norm(options: Options) -> Literal["fixed", "recalibrate"]:
+    """Far from the checkpoint, where other networks are, its running statistics fit nothing."""
+    others = options.plane.between or options.plane.trajectory
+    return options.network.batch_norm or ("recalibrate" if others else "fixed")
 
 
 def _say_what_is_there(target: Path, overwrite: bool) -> None:

@@ -32,6 +32,8 @@ TRAINING_MAY_USE = {
 INSIDE_FUNCTIONS = {
     ("landscape.command", "training"),
     ("landscape.summary", "analysis"),
+    # --plane hessian: the command asks for eigenvectors; whoever computes doesn't know whence.
+    ("landscape.planes.hessian", "analysis"),
     # Commands that take a network of ours, or draw the steps of our optimizers.
     ("figures.step", "training"),
 }
@@ -43,6 +45,7 @@ WITHOUT_TORCH = (
     "landscape.sampling.interpolate",
     "landscape.sampling",
     "landscape.viewer",
+    "landscape.viewer.live",
     "landscape.plot",
     "analysis.roughness",
     "analysis.paired",

@@ -30,6 +30,7 @@ SMALLER: dict[str, dict[str, str]] = {
     "training.sweep": {},
     "analysis.roughness": {},
     "analysis.compare": {},
+    "analysis.connectivity": {"--points": "3", "--examples": "20", "--data": "sample"},
     "analysis.hessian": {"--examples": "20", "--data": "sample", "--density-probes": "0"},
     "analysis.sharpness": {"--examples": "20", "--data": "sample", "--draws": "2"},
     "landscape.viewer": {},
@@ -98,6 +99,7 @@ def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "mine/net.surface.h5",
         "three/resnet20-cifar10-erk90.surface.h5",
         "hessians/resnet20-cifar10-erk90.hessian.h5",
+        "connectivity/resnet20-cifar10-erk90--resnet20-cifar10-erk98.linear.surface.h5",
     }
     written = ("surfaces/resnet20-cifar10-erk90.html", "mine/net.png", "page.html", "compare.pdf")
     for name in (*written, "runs/trial/final.pt"):

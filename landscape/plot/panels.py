@@ -12,13 +12,15 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from landscape.plot.scale import Scale, number
 from landscape.plot.text import axis_title, unit_of
-from landscape.store import BoolArray, FloatArray, Metric, Surface
+from landscape.store import BoolArray, FloatArray, Metric, Path2D, Surface
 
 CAMERA = {"elev": 30.0, "azim": -58.0}
 FILL_BANDS = 48
+PATH_COLOR = "#ff5a36"
 HATCHED = {"diverged": ("#e4ddd8", "////"), "not computed": ("#ffffff", "....")}
 
 
@@ -49,7 +51,13 @@ class Panel:
     @property
     def computed(self) -> BoolArray:
         """Shape ``[alpha, beta]``: False where interpolated or missing."""
-        return self.surface.planes[self.plane].computed
+        own = self.data.computed  # a curvature is computed at fewer points than the loss
+        return self.surface.planes[self.plane].computed if own is None else own
+
+    @property
+    def path(self) -> Path2D | None:
+        """Networks projected onto the plane, if it has such."""
+        return self.surface.planes[self.plane].path
 
     @property
     def title(self) -> str:
@@ -113,13 +121,14 @@ def _dress(axes: Any, panel: Panel) -> None:
     alpha_title, beta_title = panel.labels
     axes.set_xlabel(alpha_title, labelpad=-5)
     axes.set_ylabel(beta_title, labelpad=-5)
-    axes.set_zlabel(panel.title, labelpad=-3)
     positions, labels = panel.scale.levels(5)
+    axes.zaxis.set_rotate_label(False)  # by itself a short title stays level, over the labels
+    long = max(map(len, labels), default=0)
+    axes.set_zlabel(panel.title, labelpad=max(-3.0, 2.5 * (long - 4)), rotation=86)
     axes.set_zticks(positions, labels)
-    axes.set_xticks(
-        *_ticks(panel.surface.alpha, (0.25, 0.5, 0.75))
-    )  # at the ends those of two axes would meet
-    axes.set_yticks(*_ticks(panel.surface.beta, (0.25, 0.5, 0.75)))
+    inside = (0.25, 0.5, 0.75)  # at the ends those of two axes would meet
+    axes.set_xticks(*_ticks(panel, panel.surface.alpha, inside))
+    axes.set_yticks(*_ticks(panel, panel.surface.beta, inside))
     axes.tick_params(pad=-2.5)
     axes.tick_params(axis="z", pad=0)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
@@ -136,17 +145,31 @@ def draw_contour(axes: Axes, panel: Panel) -> None:
     filled.set_edgecolor("face")  # else PDF viewers show hairlines between bands
     filled.set_rasterized(True)
     axes.set(xlabel=panel.labels[0], ylabel=panel.labels[1], xlim=_ends(alpha), ylim=_ends(beta))
-    axes.set_xticks(*_ticks(alpha, (0, 0.5, 1)))
-    axes.set_yticks(*_ticks(beta, (0, 0.5, 1)))
+    axes.set_xticks(*_ticks(panel, alpha, (0, 0.5, 1)))
+    axes.set_yticks(*_ticks(panel, beta, (0, 0.5, 1)))
     _hatch(axes, panel)
     _label_levels(axes, panel)
     if not panel.computed.all():
         i, j = np.nonzero(panel.computed)
         axes.scatter(alpha[i], beta[j], s=1.6, color="white", alpha=0.6, linewidths=0)
-    axes.scatter(*_place(panel, panel.best_index), s=26, facecolor="none", edgecolor="white", linewidths=1.1)
+    best: dict[str, Any] = {"facecolor": "none", "edgecolor": "white", "linewidths": 1.1, "zorder": 1.4}
+    axes.scatter(*_place(panel, panel.best_index), s=26, **best)
+    _draw_path(axes, panel)
     if panel.surface.center is not None:
         place = _place(panel, panel.surface.center)
-        axes.scatter(*place, s=26, marker="x", color="white", linewidths=1.3)
+        axes.scatter(*place, s=26, marker="x", color="white", linewidths=1.3, zorder=1.4)
+
+
+def _draw_path(axes: Axes, panel: Panel) -> None:
+    """The networks projected onto the plane: a line with a dot each, a square for the first."""
+    path = panel.path
+    if path is None:
+        return
+    around = [withStroke(linewidth=1.8, foreground=(0, 0, 0, 0.6))]
+    axes.plot(path.alpha, path.beta, color=PATH_COLOR, linewidth=0.9, path_effects=around, zorder=1.1)
+    dots: dict[str, Any] = {"color": PATH_COLOR, "edgecolor": "black"}
+    axes.scatter(path.alpha, path.beta, s=3.5, linewidths=0.2, zorder=1.2, **dots)
+    axes.scatter(path.alpha[0], path.beta[0], s=14, marker="s", linewidths=0.5, zorder=1.3, **dots)
 
 
 def _label_levels(axes: Axes, panel: Panel) -> None:
@@ -211,6 +234,9 @@ def draw_lines(axes: Axes, panels: Sequence[Panel], colors: Sequence[str]) -> No
         )
         for place in x[np.isinf(values)]:
             axes.axvline(place, color=color, linewidth=0.5, linestyle=":")
+        if panel.path is not None:
+            feet = np.zeros(len(panel.path.alpha))
+            axes.plot(panel.path.alpha, feet, "|", color=color, transform=axes.get_xaxis_transform())
     axes.axvline(0, color="0.6", linewidth=0.6, zorder=0)
     axes.set(xlabel=panels[0].labels[0], ylabel=panels[0].title)
     axes.xaxis.set_major_formatter("{x:g}")
@@ -227,6 +253,11 @@ def marks(panels: Sequence[Panel]) -> list[Line2D | Patch]:
     entries: list[Line2D | Patch] = []
     if any(panel.surface.center is not None for panel in panels):
         entries.append(Line2D([], [], marker="x", markersize=5, label="checkpoint", **ring))
+    if any(panel.path is not None for panel in panels):
+        entries.append(
+            Line2D([], [], color=PATH_COLOR, marker="s", markersize=3.5, label="path, from its start",
+                   markeredgecolor="black", markeredgewidth=0.5)
+        )  # fmt: skip
     best = f"{panels[0].best} grid point"
     entries.append(Line2D([], [], marker="o", markersize=5, markerfacecolor="none", label=best, **ring))
     if any(not panel.computed.all() for panel in panels):
@@ -248,8 +279,12 @@ def _ends(axis: FloatArray) -> tuple[float, float]:
     return float(axis[0]), float(axis[-1])
 
 
-def _ticks(axis: FloatArray, shares: Sequence[float]) -> tuple[list[float], list[str]]:
-    """Places at shares of the way along an axis, and their labels."""
+def _ticks(panel: Panel, axis: FloatArray, shares: Sequence[float]) -> tuple[list[float], list[str]]:
+    """Places at shares of the way along an axis, and their labels; round numbers where the ends aren't."""
     low, high = _ends(axis)
     places = [low + share * (high - low) for share in shares]
+    if panel.path is not None:
+        rounds = [float(one) for one in MaxNLocator(len(shares) + 1).tick_values(low, high)]
+        edge = 0.6 * shares[0] * (high - low)
+        places = [one for one in rounds if low + edge <= one <= high - edge]
     return places, [number(place) for place in places]

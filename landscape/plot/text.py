@@ -14,21 +14,32 @@ from matplotlib.textpath import text_to_path
 from landscape.store import Plane, Surface
 
 JOIN = "\u00a0· "  # no line begins with the dot
+LONGEST_NAME = 17  # letters of a network's name beside an axis
 SLACK = 0.92  # at screen resolution letters stand a little wider than on paper
+NAMES = {"lambda_max": "λmax", "lambda_min": "λmin", "lambda_ratio": "|λmin/λmax|"}
 MASKS = {"none": "no mask", "zeros": "mask from zero weights", "checkpoint": "mask from checkpoint"}
 
 
 def unit_of(surface: Surface, metric: str, split: str) -> str:
     """Axis title of a metric: "loss (nats)" for classifiers, else with the caller's own unit, if any."""
+    name = NAMES.get(metric, metric)
     units = surface.about.get("units")
     known = {"loss": "nats"} if "accuracy" in surface.planes[0].splits[split].metrics else {}
     unit = (units if isinstance(units, Mapping) else {}).get(metric, known.get(metric, ""))
-    return f"{metric} ({unit})" if unit else metric
+    return f"{name} ({unit})" if unit else name
 
 
 def axis_title(about: Mapping[str, Any], symbol: str, end: str) -> str:
-    """α or β, and what lies at 1 where the axis leads to another network."""
-    return f"{symbol} (1 = {about[end]})" if about.get(end) else symbol
+    """α or β, what the plane says of that axis, or what lies at 1 where it leads to another network."""
+    said = dict(zip("αβ", about.get("axes") or (), strict=False)).get(symbol)
+    if said:
+        return f"{symbol} ({said})"
+    return f"{symbol} (1 = {_short(str(about[end]))})" if about.get(end) else symbol
+
+
+def _short(name: str) -> str:
+    """A name that fits beside an axis: its beginning and its end."""
+    return name if len(name) <= LONGEST_NAME else f"{name[:6]}…{name[7 - LONGEST_NAME :]}"
 
 
 def roughness_text(row: Mapping[str, Any], planes: int) -> str:
@@ -58,12 +69,15 @@ def interval_text(value: Any) -> str:
 def conventions_text(surface: Surface, plane: Plane, metric: str, split: str) -> str:
     """Mask, normalization, data, examples and what was interpolated: what a comparison must have alike."""
     about, one = plane.about, plane.splits[split]
-    parts = [mask_text(about), normalization_text(str(about.get("normalize", "")))]
+    parts = [mask_text(about), str(about.get("label") or "")]
+    parts += [normalization_text(str(about.get("normalize", "")))]
     parts += [f"direction seed {about['seed']}"] if about.get("seed") is not None else []
     data = _name(surface.about.get("data"))
     parts += [data if split in data.split() else f"{data} {split}".strip()]
-    parts += [f"{one.examples:,} examples"]
-    computed, total = int(plane.computed.sum()), plane.computed.size
+    parts += [f"{_examples(surface, plane, metric, split):,} examples"]
+    own = one.metrics[metric].computed
+    where = plane.computed if own is None else own
+    computed, total = int(where.sum()), where.size
     if computed < total:
         error = one.metrics[metric].error
         within = f", error about {error:.2g}" if isfinite(error) else ""
@@ -76,6 +90,16 @@ def conventions_text(surface: Surface, plane: Plane, metric: str, split: str) ->
     if missing or not surface.complete:
         parts += [f"unfinished: {missing} points missing" if missing else "unfinished"]
     return JOIN.join(part for part in parts if part)
+
+
+def _examples(surface: Surface, plane: Plane, metric: str, split: str) -> int:
+    """How many the values are of: a curvature map may be of fewer than the loss."""
+    if metric in NAMES:
+        number = next(index for index, one in enumerate(surface.planes) if one is plane)
+        entry = surface.about.get("curvature", {}).get(split, {}).get(str(number))
+        if entry:
+            return int(entry["settings"]["examples"]["count"])
+    return plane.splits[split].examples
 
 
 def mask_text(about: Mapping[str, Any]) -> str:

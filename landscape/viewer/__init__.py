@@ -17,7 +17,7 @@ import json
 import re
 import webbrowser
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,8 +31,15 @@ from landscape.viewer.page_data import Json, generator, payload
 
 ASSETS = Path(__file__).parent / "assets"
 # Joined in this order: each uses what stands before it.
-DRAWING = ("data", "format", "state", "scales", "figures")
-SCRIPTS = (*DRAWING, "dom", "panels", "export", "controls", "table", "main")
+DRAWING = (
+    *("data", "compare", "format", "state", "scales"),
+    *("look", "mesh", "isolines", "figure3d", "figureflat", "figurelines"),
+)
+SCRIPTS = (
+    *DRAWING,
+    *("dom", "keys", "readout", "panel", "panels", "cuts"),
+    *("export", "models", "controls", "table", "main"),
+)
 
 
 @dataclass(frozen=True)
@@ -104,27 +111,30 @@ def view(
         raise UserError(
             f"{len(metrics)} rows of metrics for {len(surfaces)} surfaces; expected one per surface"
         )
-    title = title or _title(surfaces)
-    return Page(_render(title, payload(surfaces, metrics)), title)
+    title = title or heading(surfaces)
+    return Page(render(title, payload(surfaces, metrics)), title)
 
 
-def _title(surfaces: Sequence[Surface]) -> str:
+def heading(surfaces: Sequence[Surface]) -> str:
+    """The title of a page that was given none."""
     labels = " · ".join(surface.label for surface in surfaces)
     return labels if len(surfaces) == 1 or len(labels) <= 72 else "Loss landscapes"
 
 
-def _render(title: str, data: Json) -> str:
+def render(title: str, data: Json, *, live: bool = False) -> str:
+    """The document; a live one, and only that, may ask the server that it came from for news."""
     plotly, packed = _plotly()
-    script = '(() => {\n"use strict";\n' + "\n".join(_asset(f"{name}.js") for name in SCRIPTS) + "})();"
+    scripts = (*SCRIPTS, "live") if live else SCRIPTS
+    script = '(() => {\n"use strict";\n' + "\n".join(_asset(f"{name}.js") for name in scripts) + "})();"
     # Sources are hashes: injected code could not run even if a name got past the escaping.
     policy = (
-        f"default-src 'none'; script-src '{_source_hash(script)}' '{plotly}'; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src '{source_hash(script)}' '{plotly}'; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'" + ("; connect-src 'self'" if live else "")
     )
     parts = {
         "title": html.escape(title).encode("ascii", "xmlcharrefreplace").decode(),
         "policy": policy,
-        "style": _asset("viewer.css"),
+        "style": _asset("viewer.css") + (_asset("live.css") if live else ""),
         "payload": _script_json(data),
         "plotly": packed,
         "script": script,
@@ -152,10 +162,11 @@ def _plotly() -> tuple[str, str]:
     source = (Path(package.origin).parent / "package_data" / "plotly.min.js").read_bytes()
     source = source.replace(b"\r\n", b"\n")
     packed = base64.b64encode(gzip.compress(source, 9, mtime=0)).decode()
-    return _source_hash(source.decode()), packed
+    return source_hash(source.decode()), packed
 
 
-def _source_hash(source: str) -> str:
+def source_hash(source: str) -> str:
+    """A script as a content security policy names it."""
     return f"sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}"
 
 
@@ -167,6 +178,9 @@ Examples:
 
   python -m landscape.viewer runs/*.surface.h5 --title "ResNet-20, five seeds" --open
       and show it now
+
+  python -m landscape.viewer runs/*.surface.h5 --live
+      follow files that other processes (a batch system's jobs) are computing, until they are complete
 """
 
 
@@ -189,11 +203,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ] = None,
         title: Annotated[str | None, Parameter(help="Heading; default: made from the surfaces.")] = None,
         open_page: Annotated[
-            bool, Parameter(name="--open", negative="", help="Show the page in the browser afterwards.")
+            bool,
+            Parameter(name="--open", negative="", help="Show the page: afterwards, with --live at once."),
+        ] = False,
+        live: Annotated[
+            bool,
+            Parameter(
+                negative="",
+                help="Follow files that are still being computed, or not there yet: serve the page on this "
+                "machine (127.0.0.1), where it refines itself, until all are complete.",
+            ),
         ] = False,
     ) -> None:
         """One self-contained, interactive HTML page of loss surfaces. It needs no network."""
-        path = _run(files, output, title)
+        path = _page_path(files, output)
+        if live:
+            from landscape.viewer.live import follow
+
+            return follow(files, title, open_page, lambda: _write(files, path, title))
+        _write(files, path, title)
         if open_page:
             webbrowser.open(path.resolve().as_uri())
 
@@ -203,14 +231,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         exit_with(UserError(f"{error}; see --help") if isinstance(error, CycloptsError) else error)
 
 
-def _run(files: Sequence[Path], output: Path | None, title: str | None) -> Path:
+def _page_path(files: Sequence[Path], output: Path | None) -> Path:
     if not files:
         raise UserError("no surface file given; see --help")
     path = output or files[0].with_name(re.sub(r"\.h5$", "", files[0].name) + ".html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--output {path}: expected a name that ends in .html")
-    page = view([load_surface(file) for file in files], title=title)
+    return path
+
+
+def _write(files: Sequence[Path], path: Path, title: str | None) -> Path:
+    page = view(_told_apart(files, [load_surface(file) for file in files]), title=title)
     page.save(path)
     size = path.stat().st_size / 1e6
     print(f"{path}: {len(files)} surface{'s' * (len(files) > 1)}, {size:.1f} MB; opens in any browser")
     return path
+
+
+def _told_apart(files: Sequence[Path], surfaces: Sequence[Surface]) -> list[Surface]:
+    """Surfaces of one label, which is often "final", are called by their files."""
+    labels = [surface.label for surface in surfaces]
+    names = [re.sub(r"(\.surface)?\.h5$", "", file.name) for file in files]
+    return [
+        surface if labels.count(label) == 1 else replace(surface, about={**surface.about, "label": name})
+        for label, name, surface in zip(labels, names, surfaces, strict=True)
+    ]

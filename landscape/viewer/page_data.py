@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from landscape.store import Metric, Plane, Split, Surface
+from landscape.store import BoolArray, Metric, Path2D, Plane, Split, Surface
 
 Json = dict[str, Any]
 
@@ -31,19 +31,36 @@ NORMALIZATIONS = {
 
 
 def payload(surfaces: Sequence[Surface], metrics: Sequence[Mapping[str, Any]]) -> Json:
-    """What the page's scripts read, as JSON types; numbers have `DIGITS` significant digits."""
+    """What the page's scripts read, as JSON types; numbers have `DIGITS` significant digits.
+
+    A row of metrics that says anything also says mask and plane: numbers of others can't be compared.
+    """
+    metrics = [
+        {**row, **_conditions(one)} if row else row for one, row in zip(surfaces, metrics, strict=True)
+    ]
     return {
         "format": "sharpscape.page",
         "version": 1,
         "generator": generator(),
         "columns": list(dict.fromkeys(str(name) for row in metrics for name in row)),
-        "surfaces": [_surface(surface, row) for surface, row in zip(surfaces, metrics, strict=True)],
+        "surfaces": [
+            {**_surface(surface, row), "label": label}
+            for surface, row, label in zip(surfaces, metrics, _numbered(surfaces), strict=True)
+        ],
     }
+
+
+def _numbered(surfaces: Sequence[Surface]) -> list[str]:
+    """Labels, those that occur several times with a number: menus and legends must tell them apart."""
+    labels = [surface.label for surface in surfaces]
+    return [
+        f"{label} ({labels[: index + 1].count(label)})" if labels.count(label) > 1 else label
+        for index, label in enumerate(labels)
+    ]
 
 
 def _surface(surface: Surface, row: Mapping[str, Any]) -> Json:
     return {
-        "label": surface.label,
         "dim": surface.dim,
         "complete": surface.complete,
         "alpha": _rounded(surface.alpha, 10),
@@ -64,7 +81,8 @@ def _plane(plane: Plane, name: str, surface: Surface) -> Json:
         "name": name,
         "notes": [*_notes(plane.about), name],
         "axes": [_axis_title("α", "alpha_to", plane.about), _axis_title("β", "beta_to", plane.about)],
-        "computed": "".join(np.where(plane.computed.ravel(), "1", "0")),
+        "computed": _bits(plane.computed),
+        "path": _path(plane.path),
         "splits": [
             _split(split_name, split, units if isinstance(units, Mapping) else {})
             for split_name, split in plane.splits.items()
@@ -96,7 +114,19 @@ def _metric(metric: Metric) -> Json:
         "diverged": np.flatnonzero(np.isinf(metric.values)).tolist(),
         "stderr": _rounded(metric.stderr, 3) if np.isfinite(metric.stderr).any() else None,
         "error": _number(metric.error, 3),
+        "computed": None if metric.computed is None else _bits(metric.computed),
     }
+
+
+def _bits(mask: BoolArray) -> str:
+    return "".join(np.where(mask.ravel(), "1", "0"))
+
+
+def _path(path: Path2D | None) -> Json | None:
+    if path is None:
+        return None
+    labels = [str(label) for label in path.labels]
+    return {"alpha": _rounded(path.alpha, DIGITS), "beta": _rounded(path.beta, DIGITS), "labels": labels}
 
 
 def _rounded(values: npt.NDArray[np.float64], digits: int) -> list[float | None]:
@@ -123,6 +153,12 @@ def _cell(value: Any) -> Json:
     return {"text": "—" if value is None else str(value)}
 
 
+def _conditions(surface: Surface) -> dict[str, str]:
+    notes = [_notes(plane.about) for plane in surface.planes]
+    names = ", ".join(_plane_names(surface))
+    return {"mask": notes[0][0].partition(",")[0], "plane": f"{names}, {notes[0][1]}"}
+
+
 def _notes(about: Mapping[str, Any]) -> list[str]:
     """Mask and normalization in words: without them two surfaces can't be compared."""
     mask = str(about.get("mask", "unknown"))
@@ -139,7 +175,13 @@ def _normalization(name: str) -> str:
 
 
 def _axis_title(symbol: str, end: str, about: Mapping[str, Any]) -> str:
-    """Such as "α (filter-normalized)", or "β (1 = NAME)" where the axis leads to another network."""
+    """Such as "α (filter-normalized)", or "β (1 = NAME)" where the axis leads to another network.
+
+    What the plane itself says of its axes goes first.
+    """
+    said = dict(zip("αβ", about.get("axes") or (), strict=False)).get(symbol)
+    if said:
+        return f"{symbol} ({said})"
     if about.get(end):
         return f"{symbol} (1 = {about[end]})"
     normalize = str(about.get("normalize", ""))
@@ -157,7 +199,7 @@ def _plane_names(surface: Surface) -> list[str]:
 def _plane_name(about: Mapping[str, Any]) -> str:
     if about.get("alpha_to"):
         return f"towards {about['alpha_to']}"
-    if about.get("kind") == "given":
+    if about.get("label") or about.get("kind") == "given":
         return str(about.get("label", "given directions"))
     return f"direction seed {about['seed']}" if "seed" in about else str(about.get("kind", "plane"))
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from landscape.store import Surface
+from landscape.viewer import view
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -24,11 +28,25 @@ ARGUMENTS = [
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # The software renderer's own remark about its speed; pages can't avoid it.
 DRIVER_REMARK = "GL Driver Message"
-PATIENCE = 240_000  # milliseconds; a machine whose cores are busy draws slowly without a GPU
+PATIENCE = 60_000  # milliseconds; a machine whose cores are busy draws slowly without a GPU
 
 FIGURE = """index => {
   const plot = document.querySelectorAll(".plot")[index];
-  return JSON.parse(JSON.stringify({ data: plot.data ?? [], layout: plot.layout ?? {} }));
+  const list = (_, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value);
+  return JSON.parse(JSON.stringify({ data: plot.data ?? [], layout: plot.layout ?? {} }, list));
+}"""
+
+# Resolves when the camera of a 3D figure has stood still for ten frames.
+STILL = """async index => {
+  const frame = () => new Promise(requestAnimationFrame);
+  const eye = () => {
+    const { x, y, z } = document.querySelectorAll(".plot")[index]._fullLayout.scene._scene.getCamera().eye;
+    return [x, y, z].join();
+  };
+  for (let [same, last] = [0, eye()]; same < 10; same = eye() === last ? same + 1 : 0) {
+    last = eye();
+    await frame();
+  }
 }"""
 
 
@@ -47,9 +65,9 @@ def chromium() -> Iterator[Any]:
 
 
 class Tab:
-    """A page opened from disk; remembers what the console said and what was requested."""
+    """A page opened from disk or an address; remembers what the console said and what was requested."""
 
-    def __init__(self, browser: Any, path: Path, fragment: str = "", **options: Any) -> None:
+    def __init__(self, browser: Any, path: Path | str, fragment: str = "", **options: Any) -> None:
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         self.context.set_default_timeout(PATIENCE)
         self.page = self.context.new_page()
@@ -57,7 +75,7 @@ class Tab:
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", self._request)
-        self.address = path.as_uri()
+        self.address = path if isinstance(path, str) else path.as_uri()
         self.page.goto(self.address + fragment)
         self.settle()
 
@@ -93,8 +111,11 @@ class Tab:
         self.settle()
 
     def choose(self, key: str, value: str) -> None:
-        """Choose among radio buttons."""
-        self.page.check(f'input[name="{key}"][value="{value}"]')
+        """Choose among radio buttons, or in the menu that stands for many of them."""
+        if self.page.query_selector(f"select#{key}"):
+            self.page.select_option(f"#{key}", value)
+        else:
+            self.page.check(f'input[name="{key}"][value="{value}"]')
         self.settle()
 
     def figure(self, index: int = 0) -> dict[str, Any]:
@@ -135,11 +156,7 @@ class Tab:
         self.page.mouse.down()
         self.page.mouse.move(x + by[0], y + by[1])
         self.page.mouse.up()
-        self.page.wait_for_timeout(1500)  # drawing in software lags behind the mouse
-        before, now = None, self.eye(index)
-        while now != before:
-            self.page.wait_for_timeout(700)
-            before, now = now, self.eye(index)
+        self.page.evaluate(STILL, index)  # drawing in software lags behind the mouse
         self.settle()
 
     def eye(self, index: int = 0) -> list[float]:
@@ -152,3 +169,26 @@ class Tab:
             index,
         )
         return found
+
+
+class Tabs:
+    """One browser and its tabs. A tab serves several tests: opening one costs seconds without a GPU."""
+
+    def __init__(self, browser: Any, folder: Path) -> None:
+        self.browser, self.folder = browser, folder
+        self.open: dict[str, Tab] = {}
+
+    def get(self, name: str, surfaces: Sequence[Surface], **options: Any) -> Tab:
+        """The tab of that name, opened on first use; `metrics` and `title` are `view`'s, the rest `Tab`'s."""
+        if name not in self.open:
+            words = {"metrics": [{} for _ in surfaces]} | {
+                key: options.pop(key) for key in ("metrics", "title") if key in options
+            }
+            path = view(surfaces, **words).save(self.folder / f"{name}.html")
+            self.open[name] = Tab(self.browser, path, **options)
+        return self.open[name]
+
+
+def grid(trace: dict[str, Any]) -> Any:
+    """The values of a flat trace as ``[alpha, beta]``, NaN where there is none."""
+    return np.array(trace["z"], dtype=float).T

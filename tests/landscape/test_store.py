@@ -17,7 +17,16 @@ from hypothesis.extra import numpy as hnp
 
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path, sha256
-from landscape.store import FORMAT_VERSION, Metric, Plane, Split, Surface, load_surface, settings_difference
+from landscape.store import (
+    FORMAT_VERSION,
+    Metric,
+    Path2D,
+    Plane,
+    Split,
+    Surface,
+    load_surface,
+    settings_difference,
+)
 
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)
 JSON = st.recursive(
@@ -43,7 +52,15 @@ def metrics(draw: st.DrawFn, shape: tuple[int, int], blocks: int) -> Metric:
         draw(grids(shape)),
         draw(ANY_FLOAT),
         draw(st.none() | grids((*shape, blocks))),
+        draw(st.none() | hnp.arrays(np.bool_, shape)),
     )
+
+
+@st.composite
+def paths(draw: st.DrawFn) -> Path2D:
+    """Also empty ones, with labels of any letters."""
+    labels = draw(st.lists(st.text(max_size=6), max_size=4))
+    return Path2D(draw(grids((len(labels),))), draw(grids((len(labels),))), tuple(labels))
 
 
 @st.composite
@@ -69,6 +86,7 @@ def surfaces(draw: st.DrawFn) -> Surface:
             draw(hnp.arrays(np.bool_, shape)),
             {name: split() for name in draw(st.sampled_from([["test"], ["train", "test"], ["b", "a"]]))},
             directions(),
+            draw(st.none() | paths()),
         )
         for _ in range(draw(st.integers(1, 2)))
     ]
@@ -78,8 +96,10 @@ def surfaces(draw: st.DrawFn) -> Surface:
 
 def plain(value: float = 1.0) -> Surface:
     loss = Metric(np.full((3, 2), value), np.zeros((3, 2)), 0.0, np.ones((3, 2, 4)))
-    split = Split(4, {"loss": loss}, np.ones(4, np.int64))
-    plane = Plane({"seed": 0}, np.ones((3, 2), bool), {"test": split}, ({"w": np.arange(5.0)},))
+    curvature = Metric(np.full((3, 2), value), np.full((3, 2), np.nan), 0.5, computed=np.eye(3, 2) > 0)
+    split = Split(4, {"loss": loss, "lambda_max": curvature}, np.ones(4, np.int64))
+    path = Path2D(np.arange(3.0), np.zeros(3), ("start", "step 1", "end"))
+    plane = Plane({"seed": 0}, np.ones((3, 2), bool), {"test": split}, ({"w": np.arange(5.0)},), path)
     return Surface(np.arange(3.0) - 1, np.arange(2.0), (plane,), {"points": 3}, {"label": "net"})
 
 
@@ -100,6 +120,11 @@ def assert_same(first: Surface, second: Surface) -> None:
             assert set(tensors) == set(other.directions[axis])
             for name, tensor in tensors.items():
                 same_array(tensor, other.directions[axis][name])
+        assert (one.path is None) == (other.path is None)
+        if one.path is not None and other.path is not None:
+            same_array(one.path.alpha, other.path.alpha)
+            same_array(one.path.beta, other.path.beta)
+            assert one.path.labels == other.path.labels
 
 
 def same_split(one: Split, other: Split) -> None:
@@ -114,6 +139,9 @@ def same_split(one: Split, other: Split) -> None:
         assert (metric.blocks is None) == (found.blocks is None)
         if metric.blocks is not None and found.blocks is not None:
             same_array(metric.blocks, found.blocks)
+        assert (metric.computed is None) == (found.computed is None)
+        if metric.computed is not None and found.computed is not None:
+            same_array(metric.computed, found.computed)
 
 
 def same_array(first: npt.NDArray[Any] | np.float64, second: npt.NDArray[Any] | np.float64) -> None:
@@ -143,11 +171,16 @@ def test_file_follows_its_specification(tmp_path: Path) -> None:
         assert json.loads(plane.attrs["splits"]) == ["test"]
         assert plane["computed"].dtype == bool
         part = plane["splits/test"]
-        assert (part.attrs["examples"], json.loads(part.attrs["metrics"])) == (4, ["loss"])
+        assert (part.attrs["examples"], json.loads(part.attrs["metrics"])) == (4, ["loss", "lambda_max"])
         assert part["loss"].shape == part["loss_stderr"].shape == (3, 2)
         assert part["loss"].attrs["error"] == 0.0
         assert part["loss_blocks"].shape == (3, 2, 4)
         assert part["block_counts"].dtype == np.int64
+        assert part["lambda_max_computed"].dtype == bool
+        assert part["lambda_max_computed"].shape == (3, 2)
+        assert not {"loss_computed", "lambda_max_blocks"} & set(part)
+        assert plane["path/alpha"].shape == plane["path/beta"].shape == (3,)
+        assert json.loads(plane["path"].attrs["labels"]) == ["start", "step 1", "end"]
         assert plane["directions/0/w"].shape == (5,)
 
 
@@ -210,6 +243,7 @@ def test_foreign_hdf5_is_refused(tmp_path: Path, attributes: dict[str, str]) -> 
         "planes/0/computed",
         "planes/0/splits/test/loss",
         "planes/0/splits/test/block_counts",
+        "planes/0/path/beta",
     ],
 )
 def test_file_without_a_part_is_refused(tmp_path: Path, missing: str) -> None:

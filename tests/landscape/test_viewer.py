@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from viewer_surfaces import bowl
+from viewer_surfaces import bowl, with_curvature, with_path
 
 from landscape.errors import UserError
 from landscape.store import Metric, Plane, Split, Surface
@@ -85,6 +85,27 @@ def test_unknown_and_diverged_stay_distinct() -> None:
     assert metric["unit"] == ""  # nothing says that this loss is in nats
 
 
+def test_equal_labels_are_told_apart(tmp_path: Path) -> None:
+    shown = payload([bowl(label=name, points=3) for name in ("a", "b", "a")], [{}] * 3)["surfaces"]
+    assert [one["label"] for one in shown] == ["a (1)", "b", "a (2)"]
+    files = [str(bowl(label="final", points=3).save(tmp_path / f"run{k}.surface.h5")) for k in range(2)]
+    main([*files, "-o", str(tmp_path / "page.html")])
+    data = json.loads(block((tmp_path / "page.html").read_text(encoding="utf-8"), "payload"))
+    assert [one["label"] for one in data["surfaces"]] == ["run0", "run1"]
+
+
+def test_path_and_own_computed_points_are_carried() -> None:
+    surface = with_curvature(with_path(bowl(points=5), [0.9, 0.1], [-2.0, 0.0], ["start", HOSTILE]))
+    plane = payload([surface], [{}])["surfaces"][0]["planes"][0]
+    assert plane["path"] == {"alpha": [0.9, 0.1], "beta": [-2.0, 0.0], "labels": ["start", HOSTILE]}
+    assert plane["computed"] == "1" * 25
+    computed = {one["name"]: one["computed"] for one in plane["splits"][0]["metrics"]}
+    rows = ("10101", "00000", "10101", "00000", "10101")
+    curvature = dict.fromkeys(("lambda_max", "lambda_min", "lambda_ratio"), "".join(rows))
+    assert computed == {"loss": None, "accuracy": None} | curvature
+    assert payload([bowl(points=3)], [{}])["surfaces"][0]["planes"][0]["path"] is None
+
+
 def test_conditions_are_stated() -> None:
     shown = payload([bowl()], [{}])["surfaces"][0]["planes"][0]
     assert shown["notes"] == [
@@ -117,7 +138,7 @@ def test_no_name_leaves_its_place(name: str) -> None:
     assert not set(text) & set("<>&\u2028\u2029")
     data = json.loads(text)
     assert data["surfaces"][0]["label"] == name
-    assert data["columns"] == [name]
+    assert data["columns"][0] == name
     title = Title()
     title.feed(page[: page.index("<style>")])
     assert title.text == name
@@ -144,13 +165,23 @@ def test_cells_of_the_metrics_table() -> None:
         {"name": "absent", "text": "—"},
         {"name": "word", "text": "erk"},
         {"name": "flag", "text": "yes"},
+        {"name": "mask", "text": "mask from the checkpoint"},
+        {"name": "plane", "text": "direction seed 0, filter-normalized"},
     ]
 
 
 def test_default_metrics_come_from_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
     summary = SimpleNamespace(metrics=lambda surface: {"Ra": 0.25})
     monkeypatch.setitem(sys.modules, "landscape.summary", summary)
-    assert json.loads(block(view([bowl(points=3)]).html, "payload"))["columns"] == ["Ra"]
+    assert json.loads(block(view([bowl(points=3)]).html, "payload"))["columns"] == ["Ra", "mask", "plane"]
+
+
+def test_a_grid_without_roughness_is_shown() -> None:
+    page = view([bowl(points=(1, 5), label="one row")])
+    data = json.loads(block(page.html, "payload"))
+    assert "Ra" not in data["columns"]
+    assert "lowest loss" in data["columns"]
+    assert data["surfaces"][0]["dim"] == 2
 
 
 def test_bad_arguments_are_refused() -> None:

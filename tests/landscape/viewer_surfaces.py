@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from landscape.store import FloatArray, Metric, Plane, Split, Surface
+from landscape.store import FloatArray, Metric, Path2D, Plane, Split, Surface
 
 
 def bowl(
@@ -61,6 +62,32 @@ def bowl(
     return Surface(
         alpha, beta, tuple(planes), {"examples": 1000, "dtype": "float32"}, about, complete=not nan
     )
+
+
+def with_path(
+    surface: Surface, alpha: Sequence[float], beta: Sequence[float], labels: Sequence[str]
+) -> Surface:
+    """The surface with a path on each of its planes."""
+    path = Path2D(np.array(alpha, float), np.array(beta, float), tuple(labels))
+    return replace(surface, planes=tuple(replace(plane, path=path) for plane in surface.planes))
+
+
+def with_curvature(surface: Surface, every: int = 2) -> Surface:
+    """The surface with maps of eigenvalues, computed at each `every`-th coordinate; λmin is negative."""
+    a, b = np.meshgrid(surface.alpha, surface.beta, indexing="ij")
+    largest, smallest = 40 + 30 * a**2 + 10 * b, -3 - 2 * b**2
+    i, j = np.indices(surface.shape)
+    computed = (i % every == 0) & (j % every == 0)
+    unknown = np.full(surface.shape, np.nan)
+    maps = {"lambda_max": largest, "lambda_min": smallest, "lambda_ratio": abs(smallest / largest)}
+    added = {name: Metric(values, unknown, 0.2, computed=computed) for name, values in maps.items()}
+    planes = []
+    for plane in surface.planes:
+        splits = {
+            name: replace(split, metrics={**split.metrics, **added}) for name, split in plane.splits.items()
+        }
+        planes.append(replace(plane, splits=splits))
+    return replace(surface, planes=tuple(planes))
 
 
 def _metrics(

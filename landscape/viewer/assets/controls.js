@@ -64,12 +64,16 @@ function pickControl() {
     return input;
   });
   const clear = button("×", "Clear the read-out point", () => update({ pick: null }));
+  const jump = button("Cuts ↓", "Go to the cuts through this point", () => {
+    document.getElementById("cuts").scrollIntoView({ behavior: "smooth", block: "center" });
+  });
   syncs.push(() => {
+    jump.disabled = !state.pick;
     inputs.forEach((input, axis) => { input.value = state.pick ? Number(state.pick[axis].toPrecision(6)) : ""; });
     clear.disabled = !state.pick;
   });
   return element("fieldset", { className: "control pick" }, element("legend", { textContent: "Read out at" }),
-    element("div", { className: "row" }, ...inputs, clear));
+    element("div", { className: "row" }, ...inputs, clear, both ? jump : null));
 }
 
 function resetView() {
@@ -81,24 +85,44 @@ function resetView() {
   scheduleDraw();
 }
 
-const named = (names) => names.map((name) => [name, name]);
+const named = (names) => names.map((name) => [name, displayName(name)]);
+
+/** The log scale, and in words why there is none. */
+function scaleControl() {
+  const control = segments("scale", "Scale", [["linear", "Linear"], ["log", "Log"]]);
+  const note = element("span", { id: "scale-note", className: "hint" });
+  control.append(note);
+  const log = control.querySelector("#scale-log");
+  log.setAttribute("aria-describedby", "scale-note");
+  syncs.push(() => {
+    note.textContent = logObstacle();
+    log.disabled = Boolean(note.textContent);
+    log.parentElement.title = note.textContent;
+    if (log.disabled) control.querySelector("#scale-linear").checked = true;
+  });
+  return control;
+}
 
 function startControls() {
   const flat = page.surfaces.filter((surface) => surface.dim === 2).length;
   const several = flat > 1 || (flat === 1 && page.surfaces.length > 1); // panels: all lines share one
   const planes = page.surfaces.some((surface) => surface.planes.length > 1);
-  const interpolated = page.surfaces.some((surface) => surface.planes.some((plane) => plane.computed.includes("0")));
+  const interpolated = page.surfaces.some((surface) => surface.planes.some((plane) => plane.computed.includes("0")
+    || plane.splits.some((split) => split.metrics.some((metric) => metric.computed))));
   const shown = [
     flat ? choiceControl("view", "View", [["3d", "3D"], ["contour", "Contour"], ["heatmap", "Heat map"]]) : null,
     allMetrics.length > 1 ? choiceControl("metric", "Quantity", named(allMetrics)) : null,
-    choiceControl("scale", "Scale", [["linear", "Linear"], ["log", "Log"]]),
+    scaleControl(),
     allSplits.length > 1 ? choiceControl("split", "Examples", named(allSplits)) : null,
     planes ? choiceControl("plane", "Plane", named(allPlanes)) : null,
+    page.surfaces.length > 1 ? menu("reference", "Difference to", [["", "nothing"],
+      ...page.surfaces.map((surface, index) => [String(index), surface.label])]) : null,
     several ? choiceControl("limits", "Value range", [["shared", "Shared"], ["own", "Own"]]) : null,
     clipControl(),
     pickControl(),
     element("div", { className: "control toggles" }, flat > 1 ? toggle("linked", "Link cameras and zoom") : null,
-      interpolated ? toggle("computed", "Show computed points") : null),
+      interpolated ? toggle("computed", "Show computed points") : null,
+      page.surfaces.some((surface) => surface.planes.some((plane) => plane.path)) ? toggle("path", "Show path") : null),
   ];
   const form = document.getElementById("controls");
   form.onsubmit = (event) => event.preventDefault();
@@ -112,8 +136,4 @@ function startControls() {
 
 function syncControls() {
   for (const sync of syncs) sync();
-  const log = document.getElementById("scale-log");
-  log.disabled = !logPossible();
-  log.parentElement.title = log.disabled ? "A log scale needs positive values everywhere" : "";
-  if (log.disabled) document.getElementById("scale-linear").checked = true;
 }

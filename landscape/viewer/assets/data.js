@@ -18,22 +18,31 @@ function union(namesOf) {
   return [...new Set(page.surfaces.flatMap(namesOf))];
 }
 
-const allPlanes = union((surface) => surface.planes.map((plane) => plane.name));
-const allSplits = union((surface) => surface.planes.flatMap((plane) => plane.splits.map((split) => split.name)));
-const allMetrics = union((surface) =>
-  surface.planes.flatMap((plane) => plane.splits.flatMap((split) => split.metrics.map((metric) => metric.name))));
+const [allPlanes, allSplits, allMetrics] = [[], [], []];
+
+/** Fill the lists of names; again when the surfaces have changed. */
+function collectNames() {
+  const splits = (surface) => surface.planes.flatMap((plane) => plane.splits);
+  const fill = (list, namesOf) => list.splice(0, list.length, ...union(namesOf));
+  fill(allPlanes, (surface) => surface.planes.map((plane) => plane.name));
+  fill(allSplits, (surface) => splits(surface).map((split) => split.name));
+  fill(allMetrics, (surface) => splits(surface).flatMap((split) => split.metrics.map((metric) => metric.name)));
+}
+collectNames();
 
 /**
- * What one surface shows in a state: its plane, split, metric and values.
+ * One surface's plane, split, metric and values in a state, whatever the reference.
  * A plane that the file lacks falls back to its first one (the subtitle names it); a split or metric does
  * not, because other examples or units beside each other would mislead: then `missing` says what is absent.
  */
-function select(surface, state) {
+function selectPlain(surface, state) {
   const plane = surface.planes.find((one) => one.name === state.plane) ?? surface.planes[0];
   const split = plane.splits.find((one) => one.name === state.split);
   if (!split) return { surface, plane, missing: `This file has no “${state.split}” examples.` };
   const metric = split.metrics.find((one) => one.name === state.metric);
-  if (!metric) return { surface, plane, split, missing: `This file has no “${state.metric}” on ${split.name}.` };
+  if (!metric) {
+    return { surface, plane, split, missing: `This file has no “${displayName(state.metric)}” on ${split.name}.` };
+  }
   return { surface, plane, split, metric, values: valuesOf(metric) };
 }
 
@@ -49,11 +58,15 @@ function nearest(coordinates, value) {
   return best;
 }
 
-/** Flat index of the grid point nearest to a place. */
-const indexAt = (surface, [alpha, beta]) =>
-  nearest(surface.alpha, alpha) * surface.beta.length + nearest(surface.beta, beta);
+/** Grid point nearest to a place, as [i, j] and as flat index. */
+const indicesAt = (surface, [alpha, beta]) => [nearest(surface.alpha, alpha), nearest(surface.beta, beta)];
+function indexAt(surface, at) {
+  const [i, j] = indicesAt(surface, at);
+  return i * surface.beta.length + j;
+}
 
-const isComputed = (plane, index) => plane.computed[index] === "1";
+/** Whether the shown value was computed there: curvature has points of its own. */
+const isComputed = ({ plane, metric }, index) => (metric.computed ?? plane.computed)[index] === "1";
 
 /** Grid index of the best finite value: lowest, or highest where more is better; -1 where there is none. */
 function extremum(choice) {
@@ -77,7 +90,7 @@ function census(choice) {
   choice.values.forEach((value, index) => {
     if (Number.isNaN(value)) count.unknown += 1;
     else if (!Number.isFinite(value)) count.diverged += 1;
-    if (isComputed(choice.plane, index)) count.computed += 1;
+    if (isComputed(choice, index)) count.computed += 1;
   });
   return count;
 }

@@ -1,4 +1,43 @@
-// Files to take away: pictures by Plotly, values as CSV.
+// Files to take away: pictures by Plotly, values as CSV; models are in models.js.
+
+const FILES = [
+  ["PNG", "this figure as a picture (PNG)", (panel) => savePicture(panel, "png")],
+  ["SVG", "this figure as a drawing (SVG)", (panel) => savePicture(panel, "svg")],
+  ["CSV", "all values of this plane and these examples (CSV)", (panel) => saveValues(panel)],
+  ["GLB", "the surface as a model (glTF)", (panel) => saveModel(panel, "glb")],
+  ["PLY", "the surface as a model with its values (PLY)", (panel) => saveModel(panel, "ply")],
+];
+
+/** A button that opens a panel's list of downloads; `sync` hides models where there is no surface. */
+function downloadMenu(panel) {
+  const list = element("div", { className: "menu", id: `files-${downloadMenu.number = (downloadMenu.number ?? 0) + 1}`,
+    hidden: true });
+  const opener = button("Download", `Download ${shorten(panel.label, 60)}`, () => open(list.hidden));
+  opener.setAttribute("aria-expanded", "false");
+  opener.setAttribute("aria-controls", list.id);
+  const menu = element("div", { className: "downloads" }, opener, list);
+  function open(shown) {
+    list.hidden = !shown;
+    opener.setAttribute("aria-expanded", String(shown));
+  }
+  for (const [name, what, save] of FILES) {
+    const entry = button(name, `Download ${what}`, () => { open(false); opener.focus(); return save(panel); });
+    entry.append(element("span", { textContent: what }));
+    list.append(entry);
+  }
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || list.hidden) return;
+    open(false);
+    opener.focus();
+  });
+  menu.addEventListener("focusout", (event) => { if (!menu.contains(event.relatedTarget)) open(false); });
+  menu.sync = ([choice]) => {
+    const model = !panel.lines && !choice.missing && trianglesOf(choice.surface, choice.values).i.length > 0;
+    [...list.children].slice(3).forEach((entry) => { entry.hidden = !model; });
+    [...list.children].slice(0, 2).forEach((entry) => { entry.hidden = Boolean(choice.missing); });
+  };
+  return menu;
+}
 
 /** The figure with its title and subtitle, on the card's background, at a fixed size. */
 async function savePicture(panel, format) {
@@ -9,7 +48,7 @@ async function savePicture(panel, format) {
   const title = { text: `<b>${name}</b><br><span style="font-size:13px">${conditions}</span>`,
     x: 0.03, xanchor: "left", y: 0.97, yanchor: "top", font: { size: 18 } };
   const margin = { ...layout.margin, t: layout.margin.t + 90 };
-  const filename = `${fileName(panel.label)}_${fileName(state.metric)}`;
+  const filename = `${fileName(panel.label)}_${fileName(displayName(state.metric))}`;
   await Plotly.downloadImage({ data, layout: { ...layout, ...size, title, margin, paper_bgcolor: colors.card } },
     { format, ...size, scale: format === "png" ? 2 : 1, filename });
 }

@@ -20,6 +20,11 @@ function formatNumber(value, digits = 4) {
   return minus(String(Number(value.toPrecision(digits))));
 }
 
+const NAMES = { lambda_max: "λmax", lambda_min: "λmin", lambda_ratio: "|λmin/λmax|" };
+
+/** A metric's name as a person writes it, also as the start of a column's name: "λmax (test)". */
+const displayName = (name) => name.replace(/^lambda_(max|min|ratio)(?= |$)/, (found) => NAMES[found]);
+
 /** A number with its error, both to the error's second digit: "2.31 ± 0.05". */
 function withError(value, error) {
   if (!Number.isFinite(value) || !(error > 0)) return formatNumber(value);
@@ -31,12 +36,15 @@ function withError(value, error) {
 /** A value of `metric` with its standard error where that is known; fractions as per cent. */
 function formatValue(metric, value, error = null) {
   if (metric.unit !== "fraction" || !Number.isFinite(value)) return withError(value, error);
+  if (metric.difference) return `${minus((100 * value).toFixed(1))} % points`;
   if (!(error > 0)) return `${minus((100 * value).toFixed(1))} %`;
   return `${minus((100 * value).toFixed(1))} ± ${(100 * error).toFixed(1)} %`;
 }
 
-const metricTitle = (metric) =>
-  metric.unit && metric.unit !== "fraction" ? `${metric.name} (${metric.unit})` : metric.name;
+function metricTitle(metric) {
+  const name = `${metric.difference ? "Δ " : ""}${displayName(metric.name)}`;
+  return metric.unit && metric.unit !== "fraction" ? `${name} (${metric.unit})` : name;
+}
 
 const shorten = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 

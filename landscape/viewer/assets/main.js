@@ -38,6 +38,8 @@ async function start() {
   listeners.unshift((changed) => { if (changed.has("theme")) applyTheme(); });
   summarize();
   startControls();
+  startCuts();
+  document.getElementById("keys").textContent = KEYS_HINT;
   startTable();
   startProvenance();
   hintCanvases();
@@ -46,7 +48,8 @@ async function start() {
   startPanels();
 }
 
-start().catch((error) => {
+const started = start();
+started.catch((error) => {
   const status = document.getElementById("status");
   status.hidden = false;
   status.textContent = `This page could not be drawn (${error.message}). A browser from 2023 or later is needed.`;

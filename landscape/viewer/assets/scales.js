@@ -28,20 +28,36 @@ function extent(choices) {
 const shownEverywhere = () =>
   page.surfaces.map((surface) => select(surface, state)).filter((choice) => !choice.missing);
 
-/** A log scale needs positive values throughout. */
-const logPossible = () => shownEverywhere().every((choice) => extentOf(choice).low > 0);
+/** Why there is no log scale: "" where there is one. It needs positive values throughout. */
+function logObstacle() {
+  if (state.reference !== "") return "differences have a linear scale";
+  const below = shownEverywhere().find((choice) => extentOf(choice).low <= 0);
+  return below ? `linear: ${displayName(below.metric.name)} is not above 0 everywhere` : "";
+}
+
+const logPossible = () => !logObstacle();
 const usesLog = () => state.scale === "log" && logPossible();
 
-/**
- * From where to where a figure shows values. The clip slider's cube makes its lower part fine, where the
- * basin is; it moves the upper end only.
- */
+/** From where to where a figure shows values; differences and plain values have limits of their own. */
 function limitsOf(choices) {
-  const found = extent(state.limits === "shared" ? shownEverywhere() : choices);
+  const differences = Boolean(choices[0]?.metric?.difference);
+  const alike = shownEverywhere().filter((choice) => Boolean(choice.metric.difference) === differences);
+  return limitsFor(extent(state.limits === "shared" ? alike : choices), differences);
+}
+
+/**
+ * Limits for values in an extent. The clip slider's cube makes its lower part fine, where the basin is; it
+ * moves the upper end only. Differences have zero in the middle.
+ */
+function limitsFor(found, differences = false, share = state.clip ** 3) {
   if (found.high < found.low) return { low: 0, high: 1, log: false };
+  if (differences) {
+    const high = Math.max(Math.abs(found.low), Math.abs(found.high)) * share || 1e-12;
+    return { low: -high, high, log: false, diverging: true };
+  }
   const log = usesLog();
   const low = log ? found.positive : found.low;
-  let high = low + (found.high - low) * state.clip ** 3;
+  let high = low + (found.high - low) * share;
   if (!(high > low)) high = low + Math.max(Math.abs(low) * 0.01, 1e-12);
   return { low, high, log };
 }

@@ -3,7 +3,7 @@
 const CAMERA = { eye: { x: 1.16, y: -1.35, z: 0.86 }, center: { x: 0, y: 0, z: -0.2 }, up: { x: 0, y: 0, z: 1 } };
 const MANY_PANELS = 8; // above, 3D only on request: every 3D panel needs a WebGL context
 
-const DEFAULTS = {
+const defaultView = () => ({
   view: page.surfaces.filter((surface) => surface.dim === 2).length > MANY_PANELS ? "contour" : "3d",
   metric: allMetrics.includes("loss") ? "loss" : allMetrics[0],
   scale: "linear",
@@ -13,11 +13,15 @@ const DEFAULTS = {
   linked: true,
   clip: 1,
   computed: false,
+  reference: "", // number of the surface that the others are compared with
+  path: true,
   theme: "auto",
   pick: null, // [alpha, beta]
   camera: null, // as Plotly's; null = `firstCamera`
   zoom: null, // {x: [from, to], y: [from, to]} of the flat views
-};
+});
+
+const DEFAULTS = {};
 
 /** Walls that dwarf the basin call for a log scale: the largest value far above the median. */
 function fittingScale() {
@@ -29,7 +33,13 @@ function fittingScale() {
   const heavy = values.at(-1) > 20 * values[Math.floor(values.length / 2)];
   return values.length && values[0] > 0 && heavy ? "log" : "linear";
 }
-DEFAULTS.scale = fittingScale();
+
+/** Set the defaults; again when the surfaces have changed. */
+function setDefaults() {
+  Object.assign(DEFAULTS, defaultView());
+  DEFAULTS.scale = fittingScale();
+}
+setDefaults();
 
 const OPTIONS = {
   view: ["3d", "contour", "heatmap"], scale: ["linear", "log"], limits: ["shared", "own"],
@@ -54,6 +64,8 @@ function fragmentOf(view) {
   for (const key of Object.keys(OPTIONS)) if (view[key] !== DEFAULTS[key]) fields.set(key, view[key]);
   if (!view.linked) fields.set("linked", "0");
   if (view.computed) fields.set("computed", "1");
+  if (view.reference !== "") fields.set("reference", view.reference);
+  if (!view.path) fields.set("path", "0");
   if (view.clip !== 1) fields.set("clip", numbers([view.clip]));
   if (view.pick) fields.set("pick", numbers(view.pick));
   if (view.zoom) fields.set("zoom", numbers([...view.zoom.x, ...view.zoom.y]));
@@ -79,6 +91,9 @@ function viewOf(fragment) {
   }
   view.linked = fields.get("linked") !== "0";
   view.computed = fields.get("computed") === "1";
+  view.path = fields.get("path") !== "0";
+  const reference = fields.get("reference") ?? "";
+  if (/^\d+$/.test(reference) && page.surfaces[reference]) view.reference = reference;
   const clip = readNumbers(fields, "clip", 1);
   if (clip) view.clip = Math.min(1, Math.max(0.05, clip[0]));
   view.pick = readNumbers(fields, "pick", 2);

@@ -15,7 +15,8 @@ function tableRow(surface) {
     return element("td", { className: cell?.text === undefined ? "number" : "" }, text,
       interval ? element("small", { textContent: interval }) : null);
   });
-  return element("tr", {}, element("th", { scope: "row", textContent: surface.label, title: surface.label }), ...cells);
+  return element("tr", {}, element("th", { scope: "row", title: surface.label },
+    element("div", { className: "clamp", textContent: surface.label })), ...cells);
 }
 
 /** Order of two surfaces by a column: numbers by size, text by alphabet, what is absent last. */
@@ -41,24 +42,36 @@ function sortTable(body, header, name) {
   body.replaceChildren(...sorted.map(tableRow));
 }
 
-/** The table as tab-separated text, in the order shown. */
-function tableText(table) {
-  const lines = [...table.rows].map((row) => [...row.cells].map((cell) => {
+/** The table's texts in the order shown, intervals in brackets. */
+function tableTexts(table) {
+  return [...table.rows].map((row) => [...row.cells].map((cell) => {
     const interval = cell.querySelector("small")?.textContent;
     const text = (cell.firstChild?.textContent ?? "").replace(/\s+/g, " ");
     return interval ? `${text} [${interval}]` : text;
-  }).join("\t"));
-  return lines.join("\n");
+  }));
 }
 
-async function copyTable(table, trigger) {
-  try {
-    await navigator.clipboard.writeText(tableText(table));
-    trigger.textContent = "Copied";
-  } catch {
-    download("metrics.tsv", tableText(table), "text/tab-separated-values"); // no clipboard in a sandboxed frame
-  }
-  setTimeout(() => { trigger.textContent = "Copy table"; }, 2000);
+const tabbed = (rows) => rows.map((row) => row.join("\t")).join("\n");
+
+function markdown([head, ...rows]) {
+  const line = (cells) => `| ${cells.join(" | ")} |`;
+  const escaped = (row) => row.map((text) => text.replace(/[\\|`*_<>[\]]/g, "\\$&"));
+  return [line(escaped(head)), line(head.map(() => "---")), ...rows.map((row) => line(escaped(row)))].join("\n");
+}
+
+/** A button that copies the table; `format` makes a text of its rows. */
+function copyButton(table, label, what, format, name) {
+  const trigger = button(label, `Copy the table as ${what}`, async () => {
+    const text = format(tableTexts(table));
+    try {
+      await navigator.clipboard.writeText(text);
+      trigger.textContent = "Copied";
+    } catch {
+      download(name, text, "text/plain"); // no clipboard in a sandboxed frame
+    }
+    setTimeout(() => { trigger.textContent = label; }, 2000);
+  });
+  return trigger;
 }
 
 function startTable() {
@@ -66,18 +79,21 @@ function startTable() {
   const body = element("tbody", {}, ...page.surfaces.map(tableRow));
   const heads = [null, ...page.columns].map((name) => {
     const head = element("th", { scope: "col" });
-    head.append(button(name ?? "surface", `Sort by ${name ?? "surface"}`, () => sortTable(body, head, name)));
+    const shown = displayName(name ?? "surface");
+    head.append(button(shown, `Sort by ${shown}`, () => sortTable(body, head, name)));
     return head;
   });
   const table = element("table", {}, element("thead", {}, element("tr", {}, ...heads)), body);
-  const copy = button("Copy table", "Copy the table as tab-separated text", () => copyTable(table, copy));
+  const copies = element("div", { className: "copies" },
+    copyButton(table, "Copy table", "tab-separated text", tabbed, "metrics.tsv"),
+    copyButton(table, "Copy Markdown", "Markdown", markdown, "metrics.md"));
   const section = document.getElementById("metrics");
   section.hidden = false;
   const heading = element("h2", { id: "metrics-title", textContent: "Metrics" });
   const scroll = element("div", { className: "scroll", tabIndex: 0, role: "region" }, table);
   scroll.setAttribute("aria-label", "Metrics of all surfaces");
   const intervals = body.querySelector("small") ? "Below a value: its 95 % interval." : "";
-  section.append(element("div", { className: "section-head" }, heading, copy), scroll,
+  section.append(element("div", { className: "section-head" }, heading, copies), scroll,
     element("p", { className: "note", textContent: intervals }));
 }
 
