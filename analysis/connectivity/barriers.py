@@ -6,7 +6,7 @@ Entezari et al. ("The Role of Permutation Invariance in Linear Mode Connectivity
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, nan
 
 import numpy as np
@@ -28,9 +28,10 @@ class Barrier:
     ----------
     height
         ``max_t L(t) − ((1−t) L(0) + t L(1))`` over the computed t, for the accuracy the largest fall: never
-        negative, since it is 0 at both ends. The 95 % interval is a jackknife over blocks of examples, each
-        time with the maximum found anew; all points share their examples, so what these have in common
-        cancels.
+        negative, since it is 0 at both ends. The 95 % interval reaches from the largest lower to the largest
+        upper end of the intervals at each t, which are jackknives over blocks of examples; all points share
+        their examples, so what these have in common cancels. A jackknife of the maximum itself would trust
+        a valley too much (coverage 79 % in a simulation of small barriers, this one 95 %).
     t
         Where the maximum is; 0 where nothing rises.
     """
@@ -75,12 +76,16 @@ def barrier(surface: Surface, split: str | None = None, metric: str = "loss") ->
         return Barrier(Estimate(inf), float(surface.alpha[np.argmax(~np.isfinite(found.values[:, 0]))]))
     rise = sign * _above_chord(surface.alpha, found.values)[:, 0]
     where = int(np.argmax(rise))
-    counts, left_out = splits[split].block_counts, np.zeros((1, 0))
+    counts, left_out = splits[split].block_counts, np.zeros((len(rise), 0))
     if found.blocks is not None and len(counts) > 1:
         weighted = found.blocks[:, 0] * counts
         without = (weighted.sum(axis=1, keepdims=True) - weighted) / (counts.sum() - counts)
-        left_out = (sign * _above_chord(surface.alpha, without)).max(axis=0)[None]
-    height = estimate(rise[where : where + 1], left_out, counts)
+        left_out = sign * _above_chord(surface.alpha, without)
+    each = [
+        estimate(rise[index : index + 1], left_out[index : index + 1], counts, signed=True)
+        for index in range(len(rise))
+    ]
+    height = replace(each[where], low=max(one.low for one in each), high=max(one.high for one in each))
     return Barrier(height, float(surface.alpha[where]))
 
 
