@@ -12,6 +12,7 @@ from typing import NoReturn
 from analysis.conventions import conventions, differences
 from analysis.report import Row, caption, differences_table, table, to_csv, to_json
 from analysis.roughness import Roughness, roughness
+from landscape.console import terminal
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
 from landscape.store import Surface, load_surface
@@ -133,11 +134,7 @@ def _write(path: str, text: str) -> None:
 
 
 def _print_table(rows: Sequence[Row], *, log: bool) -> None:
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=1_000)  # in a pipe or file nothing is folded
+    console = terminal()
     wide = table(rows, log=log)
     brief = console.measure(wide, options=console.options.update(width=1_000)).maximum > console.width
     console.print(table(rows, log=log, brief=True) if brief else wide)

@@ -208,6 +208,12 @@ class Options:
     computation: ComputationOptions = field(default_factory=ComputationOptions)
     output: OutputOptions = field(default_factory=OutputOptions)
 
+    @property
+    def batch_norm(self) -> Literal["fixed", "recalibrate"]:
+        """What the command does: far away, where other networks are, running statistics fit nothing."""
+        others = self.plane.between or self.plane.trajectory
+        return self.network.batch_norm or ("recalibrate" if others else "fixed")
+
     def check(self) -> None:
         """Refuse what can't work, before any file is read.
 

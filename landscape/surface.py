@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from landscape.command import (
     both,
@@ -26,8 +25,6 @@ from landscape.progress import Listener, Progress, terminal_bar
 from landscape.store import Surface, load_surface
 
 if TYPE_CHECKING:  # torch is imported only when there is something to compute
-    from torch import Tensor
-
     from landscape.checkpoint import LoadedCheckpoint
     from landscape.planes import PlaneSpec
     from landscape.viewer.live import LivePage
@@ -185,7 +182,9 @@ def _compute(
         first = next(iter(data.values()))  # the examples that steer
         planes: list[PlaneSpec] = [hessian_plane(loaded.model, first, mask, source, target, options, about)]
     else:
-        planes = _planes(options, loaded.name, params, mask)
+        from landscape.planes.chosen import chosen_planes
+
+        planes = chosen_planes(options, loaded.name, params, mask)
     with _stop_message(target, options) as listener, terminal_bar(name) as bar, torch.no_grad():
         return compute_surface(
             loaded.model,
@@ -199,7 +198,7 @@ def _compute(
             exact_grid=options.sampling.exact,
             tolerance=options.sampling.tolerance,
             max_points=options.sampling.max_points,
-            batch_norm=_batch_norm(options),
+            batch_norm=options.batch_norm,
             device=options.computation.device,
             dtype=options.computation.dtype,
             batch_size=options.computation.batch_size,
@@ -210,37 +209,6 @@ def _compute(
             about=about,
             progress=both(listener, bar) if live is None else both(live, both(listener, bar)),
         )
-
-
-def _planes(
-    options: Options, name: str, params: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None
-) -> list[PlaneSpec]:
-    from landscape.planes import BetweenPlane, RandomPlane
-
-    plane = options.plane
-    if plane.between:
-        others = [load_network(path, options.network) for path in plane.between]
-        weights = [{key: value.detach() for key, value in one.model.named_parameters()} for one in others]
-        names = tuple(one.name for one in others)
-        third = weights[1] if len(weights) > 1 else None
-        return [BetweenPlane(weights[0], third, names, plane.seed, plane.normalize or "filter")]
-    if plane.trajectory:
-        from landscape.planes.snapshots import trajectory_of
-
-        load = partial(load_network, network=options.network, quiet=True)
-        return [trajectory_of(plane.trajectory, load, name, params, mask)]
-    if plane.directions is not None:
-        from landscape.planes.files import read_directions
-
-        return [read_directions(plane.directions, plane.normalize or "none")]
-    first = RandomPlane(plane.seed, plane.normalize or "filter")
-    return [replace(first, seed=plane.seed + number) for number in range(plane.planes)]
-
-
-def _batch_norm(options: Options) -> Literal["fixed", "recalibrate"]:
-    """Far from the checkpoint, where other networks are, its running statistics fit nothing."""
-    others = options.plane.between or options.plane.trajectory
-    return options.network.batch_norm or ("recalibrate" if others else "fixed")
 
 
 def _say_what_is_there(target: Path, overwrite: bool) -> None:

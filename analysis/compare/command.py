@@ -12,6 +12,7 @@ from analysis.compare.read import is_checkpoint, read_results
 from analysis.compare.report import paired_table, table, to_csv, to_json, to_latex
 from analysis.compare.rows import Row, disagreements, merge
 from landscape.command import run_command
+from landscape.console import terminal
 from landscape.errors import UserError
 from landscape.files import atomic_path
 
@@ -108,11 +109,7 @@ def _write(rows: Sequence[Row], tests: Sequence[Comparison], options: CompareOpt
 
 
 def _print_tables(rows: Sequence[Row], tests: Sequence[Comparison], words: tuple[str, ...]) -> None:
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=1_000)  # in a pipe or file nothing is folded
+    console = terminal()
     console.print(table(rows))
     if tests:
         console.print(paired_table(tests, words[0], words[1]))

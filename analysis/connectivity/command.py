@@ -20,6 +20,7 @@ from landscape.command import (
     say,
     threads,
 )
+from landscape.console import terminal
 from landscape.files import atomic_path
 from landscape.progress import Listener, Progress, terminal_bar
 
@@ -242,12 +243,6 @@ def _report(found: Connection, names: tuple[str, str], base: Path, options: Conn
 
 
 def _print_table(found: Connection) -> None:
-    """On the terminal's width; in a pipe or a file nothing is folded."""
-    from rich.console import Console
-
     from analysis.connectivity.report import table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=1_000)
-    console.print(table(found.surfaces))
+    terminal().print(table(found.surfaces))

@@ -9,6 +9,7 @@ import numpy as np
 
 from analysis.curvature.options import Output
 from analysis.curvature.record import KEY, METRICS
+from landscape.console import terminal
 from landscape.store import FloatArray, Surface
 
 DRAWN = ("lambda_max", "lambda_ratio")
@@ -49,7 +50,6 @@ def _draw(surface: Surface, base: Path, split: str, numbers: Sequence[int]) -> l
 
 
 def _print_table(surface: Surface, split: str, numbers: Sequence[int]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(show_edge=False, pad_edge=False)
@@ -59,10 +59,7 @@ def _print_table(surface: Surface, split: str, numbers: Sequence[int]) -> None:
     cells = [_cells(surface, split, number) for number in numbers]
     for name in cells[0]:
         table.add_row(name, *(one[name] for one in cells))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=1_000)  # in a pipe or a file nothing is folded
-    console.print(table)
+    terminal().print(table)
 
 
 def _cells(surface: Surface, split: str, number: int) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.hessian.result import Pairs, Spectrum
 from analysis.hessian.trace import Estimate
+from landscape.console import terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,13 +19,8 @@ NOT_CONVERGED = "not converged"
 
 
 def print_table(spectra: Sequence[Spectrum]) -> None:
-    """On the terminal's width; in a pipe or a file nothing is folded."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=1_000)
-    console.print(table(spectra))
+    """On standard output."""
+    terminal().print(table(spectra))
 
 
 def table(spectra: Sequence[Spectrum]) -> Table:

@@ -15,6 +15,7 @@ from analysis.sharpness.options import SharpnessOptions
 from analysis.sharpness.record import Entry
 from analysis.sharpness.report import table, to_csv
 from landscape.command import distinct_names, load_examples, load_network, run_command, say, threads
+from landscape.console import terminal
 from landscape.errors import UserError
 from landscape.files import atomic_path
 from landscape.progress import Listener, Progress, terminal_bar
@@ -242,10 +243,5 @@ def _write(
 
 
 def print_table(entries: Sequence[Entry]) -> None:
-    """On the terminal's width; in a pipe or a file nothing is folded."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=1_000)
-    console.print(table(entries))
+    """On standard output."""
+    terminal().print(table(entries))

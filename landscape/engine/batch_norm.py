@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from landscape.errors import UserError
 from landscape.losses import Loss
 
 BATCH_SIZE = 256
@@ -47,6 +48,13 @@ class Recalibration:
             with torch.no_grad():
                 for batch in self.batches if self.norms else ():
                     self.loss(self.module, batch)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):  # torch's batch norm
+                raise
+            raise UserError(
+                "batch norm has no statistics of a single example; give more examples, or keep the running "
+                "statistics with --batch-norm fixed"
+            ) from error
         finally:
             for norm in self.norms:
                 norm.eval()

@@ -31,12 +31,9 @@ from landscape.viewer.page_data import Json, generator, payload
 
 ASSETS = Path(__file__).parent / "assets"
 # Joined in this order: each uses what stands before it.
-DRAWING = (
+SCRIPTS = (
     *("data", "compare", "format", "state", "scales"),
     *("look", "mesh", "isolines", "figure3d", "figureflat", "figurelines"),
-)
-SCRIPTS = (
-    *DRAWING,
     *("dom", "keys", "readout", "panel", "panels", "cuts"),
     *("export", "models", "controls", "table", "main"),
 )
@@ -241,14 +238,14 @@ def _page_path(files: Sequence[Path], output: Path | None) -> Path:
 
 
 def _write(files: Sequence[Path], path: Path, title: str | None) -> Path:
-    page = view(_told_apart(files, [load_surface(file) for file in files]), title=title)
+    page = view(told_apart(files, [load_surface(file) for file in files]), title=title)
     page.save(path)
     size = path.stat().st_size / 1e6
     print(f"{path}: {len(files)} surface{'s' * (len(files) > 1)}, {size:.1f} MB; opens in any browser")
     return path
 
 
-def _told_apart(files: Sequence[Path], surfaces: Sequence[Surface]) -> list[Surface]:
+def told_apart(files: Sequence[Path], surfaces: Sequence[Surface]) -> list[Surface]:
     """Surfaces of one label, which is often "final", are called by their files."""
     labels = [surface.label for surface in surfaces]
     names = [re.sub(r"(\.surface)?\.h5$", "", file.name) for file in files]

@@ -29,8 +29,8 @@ from types import TracebackType
 
 from landscape.progress import Listener, Progress
 from landscape.store import Surface, load_surface
-from landscape.viewer import heading, render, source_hash
-from landscape.viewer.page_data import Json
+from landscape.viewer import heading, render, source_hash, told_apart
+from landscape.viewer.page_data import Json, numbered
 from landscape.viewer.serve import PORT, Feed, LocalServer
 from landscape.viewer.watched import Watched, stamp_of
 
@@ -74,6 +74,7 @@ class LivePage:
         self._server = LocalServer(self._feed, self.page, port)
         self._reading, self._ended = Lock(), Event()
         self._read_at = 0.0
+        self._labels: dict[int, str] = {}  # told so far
         self._finished = False
         self._tell(())
         self.address = self._server.address
@@ -158,8 +159,16 @@ class LivePage:
             self._tell(new)
 
     def _tell(self, new: Iterable[int]) -> None:
-        told: Json = {f"surface-{number}": self._slots[number].data["surfaces"][0] for number in new}
+        new = set(new)
+        entries = self._entries() if new else {}
+        labels = {number: str(entry["label"]) for number, entry in entries.items()}
+        told: Json = {
+            f"surface-{number}": entry
+            for number, entry in entries.items()
+            if number in new or labels[number] != self._labels.get(number)
+        }
         if told:
+            self._labels = labels
             told |= {"columns": self._data()["columns"], "title": self._heading()}
         told["progress"] = self._progress
         self._feed.put({name: json.dumps(value, allow_nan=False) for name, value in told.items()})
@@ -176,18 +185,31 @@ class LivePage:
             self._progress = {"state": state, "page": None if page is None else str(page)}
             self._tell(range(len(surfaces)))
 
-    def _shown(self) -> list[Watched]:
-        return [slot for slot in self._slots if slot.surface is not None]
+    def _shown(self) -> list[Surface]:
+        """What is there, under the labels that the static page would give."""
+        slots = [slot for slot in self._slots if slot.surface is not None]
+        return told_apart([slot.path for slot in slots], [slot.surface for slot in slots if slot.surface])
 
     def _heading(self) -> str:
-        return self._title or heading([slot.surface for slot in self._shown() if slot.surface is not None])
+        return self._title or heading(self._shown())
+
+    def _entries(self) -> dict[int, Json]:
+        """What the page is told of each surface, by the number of its slot."""
+        numbers = [number for number, slot in enumerate(self._slots) if slot.surface is not None]
+        surfaces = self._shown()
+        for number, surface in zip(numbers, surfaces, strict=True):
+            self._slots[number].call(surface)
+        return {
+            number: self._slots[number].data["surfaces"][0] | {"label": label}
+            for number, label in zip(numbers, numbered(surfaces), strict=True)
+        }
 
     def _data(self) -> Json:
         """As `payload` of all surfaces together."""
-        shown = [slot.data for slot in self._shown()]
+        entries = self._entries()
+        shown = [self._slots[number].data for number in entries]
         columns = dict.fromkeys(name for one in shown for name in one["columns"])
-        surfaces = [surface for one in shown for surface in one["surfaces"]]
-        return shown[0] | {"columns": list(columns), "surfaces": surfaces}
+        return shown[0] | {"columns": list(columns), "surfaces": list(entries.values())}
 
     def _progress_now(self) -> Json:
         if not self._ours:

@@ -45,12 +45,12 @@ def payload(surfaces: Sequence[Surface], metrics: Sequence[Mapping[str, Any]]) -
         "columns": list(dict.fromkeys(str(name) for row in metrics for name in row)),
         "surfaces": [
             {**_surface(surface, row), "label": label}
-            for surface, row, label in zip(surfaces, metrics, _numbered(surfaces), strict=True)
+            for surface, row, label in zip(surfaces, metrics, numbered(surfaces), strict=True)
         ],
     }
 
 
-def _numbered(surfaces: Sequence[Surface]) -> list[str]:
+def numbered(surfaces: Sequence[Surface]) -> list[str]:
     """Labels, those that occur several times with a number: menus and legends must tell them apart."""
     labels = [surface.label for surface in surfaces]
     return [
@@ -163,7 +163,7 @@ def _notes(about: Mapping[str, Any]) -> list[str]:
     """Mask and normalization in words: without them two surfaces can't be compared."""
     mask = str(about.get("mask", "unknown"))
     density = about.get("density")
-    sparse = f", {100 * (1 - float(density)):.4g} % sparse" if density is not None and density < 1 else ""
+    sparse = f", {100 * (1 - float(density)):.4g} % sparse" if density is not None and float(density) < 1 else ""
     return [
         MASKS.get(mask, f"mask: {mask}") + sparse,
         _normalization(str(about.get("normalize", "normalization unknown"))),

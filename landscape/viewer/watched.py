@@ -20,6 +20,7 @@ class Watched:
     stamp: Stamp | None = None
     surface: Surface | None = None
     data: Json = field(default_factory=dict)
+    label: str = ""
 
     def read(self) -> bool:
         """Read the file if it is another one than before; whether there is something new."""
@@ -34,9 +35,18 @@ class Watched:
 
     def show(self, surface: Surface, stamp: Stamp | None) -> None:
         """Take a surface, which is what the file in that state holds."""
+        self.stamp, self.surface = stamp, surface
+        self._tell(surface)
+
+    def call(self, surface: Surface) -> None:
+        """Tell the surface under another label, as which it is given."""
+        if surface.label != self.label:
+            self._tell(surface)
+
+    def _tell(self, surface: Surface) -> None:
         from landscape.summary import metrics
 
-        self.stamp, self.surface, self.data = stamp, surface, payload([surface], [metrics(surface)])
+        self.label, self.data = surface.label, payload([surface], [metrics(surface)])
 
 
 def stamp_of(path: Path) -> Stamp | None:

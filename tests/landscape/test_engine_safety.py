@@ -11,6 +11,7 @@ from devices import devices
 from engine_cases import NETWORKS, directions, examples, images, moved, network, plain_values, unchanged
 from torch import nn
 
+from landscape.compute import compute_surface
 from landscape.engine import Engine
 from landscape.errors import UserError
 from landscape.examples import Examples
@@ -96,6 +97,13 @@ def test_recalibrated_running_statistics(name: str) -> None:
         other(inputs)
         expected = F.cross_entropy(other.eval()(inputs), labels)
     assert found[0] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_single_example_has_no_statistics() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)).eval()
+    one = (torch.randn(1, 4), torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(UserError, match="a single example; give more examples, or keep"):
+        compute_surface(model, one, points=3, batch_norm="recalibrate")
 
 
 def test_recalibration_on_other_examples() -> None:

@@ -203,6 +203,7 @@ def test_ends_at_once_where_no_page_is_open_and_waits_for_one_on_its_way(
         address, streams = live.address, list[Stream]()
         later.start()
         live.finish()
+    later.join()
     assert not feed.wanted
     assert streams[0].until("finished")
 
@@ -251,6 +252,28 @@ def test_progress_is_told_in_numbers_that_json_knows(tmp_path: Path) -> None:
             "error": None,
             "left": 30.0,
         }
+
+
+def test_equal_labels_are_told_apart_as_on_the_static_page(tmp_path: Path) -> None:
+    paths = [tmp_path / "run0.surface.h5", tmp_path / "run1.surface.h5"]
+    final = replace(WHOLE, about={**WHOLE.about, "label": "final"})
+    with LivePage(paths, port=0) as live:
+        final.save(paths[0])
+        assert [one["label"] for one in payload_of(ask(live.address)[1])["surfaces"]] == ["final"]
+        stream = Stream(live.address)
+        final.save(paths[1])
+        while "surface-1" not in stream.known:
+            assert stream.next()
+        main([*map(str, paths), "-o", str(tmp_path / "static.html")])
+        static = payload_of((tmp_path / "static.html").read_text(encoding="utf-8"))
+        assert [one["label"] for one in static["surfaces"]] == ["run0", "run1"]
+        assert static_parts(stream.known) == static_parts(static)
+        assert stream.known["title"] == "run0 · run1"
+        page = payload_of(ask(live.address)[1])
+        assert page.pop("live")["title"] == "run0 · run1"
+        assert page == static
+        live.finish()
+    stream.until("finished")
 
 
 def test_unreadable_files_are_left_out_until_they_are_whole(tmp_path: Path) -> None:

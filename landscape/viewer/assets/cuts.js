@@ -98,4 +98,7 @@ function describeCuts(lists, palette) {
     swatch.style.borderTop = `3px ${look} ${lineColor(order, palette)}`;
     return element("span", { title: surface.label }, swatch, shorten(surface.label, 48));
   }));
+  if (lists[0].some(({ metric }) => metric.stderr)) {
+    cuts.legend.append(element("span", { textContent: "band: one standard error" }));
+  }
 }

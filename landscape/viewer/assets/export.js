@@ -12,7 +12,7 @@ const FILES = [
 function downloadMenu(panel) {
   const list = element("div", { className: "menu", id: `files-${downloadMenu.number = (downloadMenu.number ?? 0) + 1}`,
     hidden: true });
-  const opener = button("Download", `Download ${shorten(panel.label, 60)}`, () => open(list.hidden));
+  const opener = button("Download", "", () => open(list.hidden));
   opener.setAttribute("aria-expanded", "false");
   opener.setAttribute("aria-controls", list.id);
   const menu = element("div", { className: "downloads" }, opener, list);
@@ -31,10 +31,15 @@ function downloadMenu(panel) {
     opener.focus();
   });
   menu.addEventListener("focusout", (event) => { if (!menu.contains(event.relatedTarget)) open(false); });
-  menu.sync = ([choice]) => {
-    const model = !panel.lines && !choice.missing && trianglesOf(choice.surface, choice.values).i.length > 0;
+  menu.name = () => {
+    opener.title = `Download ${shorten(panel.label, 60)}`;
+    opener.setAttribute("aria-label", opener.title);
+  };
+  menu.sync = (choices) => {
+    const shown = choices.filter((choice) => !choice.missing);
+    const model = !panel.lines && shown.length > 0 && trianglesOf(shown[0].surface, shown[0].values).i.length > 0;
     [...list.children].slice(3).forEach((entry) => { entry.hidden = !model; });
-    [...list.children].slice(0, 2).forEach((entry) => { entry.hidden = Boolean(choice.missing); });
+    [...list.children].slice(0, 2).forEach((entry) => { entry.hidden = !shown.length; });
   };
   return menu;
 }

@@ -35,6 +35,7 @@ function replaceSurfaces(news) {
   const stale = panels.filter((panel) => panel.surfaces.some((surface) => replaced.has(surface)));
   for (const panel of stale) {
     panel.surfaces = panel.surfaces.map((surface) => replaced.get(surface) ?? surface);
+    panel.name();
     if (panel.hovered) panel.hovered[0] = replaced.get(panel.hovered[0]) ?? panel.hovered[0];
   }
   if (reference !== undefined) state.reference = String(page.surfaces.indexOf(slots.get(reference)));

@@ -84,7 +84,7 @@ function glbOf(choice) {
     return { view, accessor: { bufferView: index, componentType: parts[index][2], type: parts[index][1],
       count: array.length / (parts[index][1] === "VEC3" ? 3 : 1) } };
   });
-  const bound = (pick) => [0, 1, 2].map((axis) => pick(...new Float32Array(corners.map((corner) => corner[axis]))));
+  const bound = (pick) => [0, 1, 2].map((axis) => Float32Array.from(corners, (corner) => corner[axis]).reduce((one, other) => pick(one, other)));
   Object.assign(views[0].accessor, { min: bound(Math.min), max: bound(Math.max) });
   const json = {
     asset: { version: "2.0", generator: page.generator }, scene: 0,

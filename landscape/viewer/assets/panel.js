@@ -24,7 +24,7 @@ class Panel {
   }
 
   build() {
-    const label = this.lines && this.surfaces.length > 1 ? count(this.surfaces.length, "line") : this.surfaces[0].label;
+    this.heading = element("h2");
     this.subtitle = element("p", { className: "subtitle" });
     this.stages = { flat: stage("plot"), gl: stage("spare") };
     this.tip = element("div", { className: "tip", hidden: true });
@@ -34,11 +34,10 @@ class Panel {
     this.figureBox.addEventListener("pointermove", (event) => { this.pointer = [event.clientX, event.clientY]; });
     this.key = element("p", { className: "key" });
     this.readout = element("div", { className: "readout", "aria-live": "polite" });
-    this.label = label;
     this.downloads = downloadMenu(this);
     this.node = element("article", { className: "panel" },
-      element("header", {}, element("h2", { textContent: label, title: label }), this.downloads), this.subtitle,
-      this.figureBox, this.key, this.readout);
+      element("header", {}, this.heading, this.downloads), this.subtitle, this.figureBox, this.key, this.readout);
+    this.name();
     this.node.panel = this;
     keepWheelForPage(this.figureBox);
   }
@@ -46,6 +45,16 @@ class Panel {
   /** What is shown: one choice per surface; those that lack the metric or split have `missing`. */
   choices() {
     return this.surfaces.map((surface) => select(surface, state));
+  }
+
+  get label() {
+    return this.lines && this.surfaces.length > 1 ? count(this.surfaces.length, "line") : this.surfaces[0].label;
+  }
+
+  /** Say whose panel it is; a surface that is still being computed may get another label. */
+  name() {
+    this.heading.textContent = this.heading.title = this.label;
+    this.downloads.name();
   }
 
   /** The stage that is shown. */

@@ -14,12 +14,20 @@ function makeRoom() {
 
 let busy = 0;
 
-/** Draw one panel; `data-busy` of the page counts the drawings under way. */
+/** Do some drawing; `data-busy` of the page counts what is under way, and what fails is over, too. */
+async function whileBusy(draw) {
+  document.documentElement.dataset.busy = busy += 1;
+  try {
+    await draw();
+  } finally {
+    document.documentElement.dataset.busy = busy -= 1;
+  }
+}
+
+/** Draw one panel. */
 async function drawNow(panel) {
   panel.stale = false;
-  document.documentElement.dataset.busy = busy += 1;
-  await panel.draw();
-  document.documentElement.dataset.busy = busy -= 1;
+  await whileBusy(() => panel.draw());
 }
 
 const nextFrame = () => new Promise(requestAnimationFrame);
@@ -33,9 +41,12 @@ function inSight({ node }) {
 async function drawStale() {
   const stale = panels.filter((panel) => panel.visible && panel.stale);
   const seen = stale.filter(inSight);
-  for (const panel of seen) await drawNow(panel);
-  await drawCuts();
-  document.documentElement.dataset.sight = "drawn";
+  try {
+    for (const panel of seen) await drawNow(panel);
+    await drawCuts();
+  } finally {
+    document.documentElement.dataset.sight = "drawn";
+  }
   if (seen.length === stale.length) return;
   await nextFrame();
   for (const panel of stale) if (panel.stale && !scheduled) await drawNow(panel);
@@ -49,11 +60,10 @@ function scheduleDraw(outdated = panels) {
   if (scheduled) return;
   scheduled = true;
   document.documentElement.dataset.sight = "outdated";
-  document.documentElement.dataset.busy = busy += 1;
-  requestAnimationFrame(async () => {
+  whileBusy(async () => {
+    await nextFrame();
     scheduled = false;
     await drawStale();
-    document.documentElement.dataset.busy = busy -= 1;
   });
 }
 
@@ -84,14 +94,12 @@ function arrangePanels() {
 
 /** Draw what has come into sight; the first time, that ends the waiting. */
 async function drawFirst() {
-  document.documentElement.dataset.busy = busy += 1;
-  const drawn = drawStale();
+  const drawn = whileBusy(drawStale);
   while (document.documentElement.dataset.sight !== "drawn") await nextFrame();
   const status = document.getElementById("status");
   if (!status.hidden) performance.mark("figures drawn");
   status.hidden = true;
   await drawn;
-  document.documentElement.dataset.busy = busy -= 1;
 }
 
 let [panelSight, panelResize] = [null, null]; // draw what comes into sight, and anew what changed its size

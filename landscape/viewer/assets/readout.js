@@ -23,7 +23,8 @@ function readoutLine(choice, index, named) {
     ? [field("α", formatNumber(alpha, 4)), field("β", formatNumber(beta, 4))] : [field("α", formatNumber(alpha, 4))];
   const name = named ? element("span", { className: "name", textContent: choice.surface.label }) : null;
   const values = parts.map((part) => field(part.name, part.text));
-  const source = element("span", { className: "muted", textContent: origin });
+  const errors = values.some((field) => field.textContent.includes("±")) ? " · ± one standard error" : "";
+  const source = element("span", { className: "muted", textContent: origin + errors });
   return element("p", {}, name, ...coordinates, ...values, source);
 }
 

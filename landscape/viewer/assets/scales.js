@@ -91,10 +91,12 @@ function evenTicks(low, high) {
 /** Plotly tick settings for an axis or colour bar whose numbers are `onScale`. */
 function ticksFor(limits, metric) {
   const values = limits.log ? logTicks(limits) : evenTicks(limits.low, limits.high);
-  const fine = limits.high - limits.low < 0.05;
+  const percent = (value) => Number((100 * value).toPrecision(6));
+  const decimals = (value) => String(percent(value)).split(".")[1]?.length ?? 0;
+  const digits = Math.min(6, Math.max(0, ...values.map(decimals)));
   const label = (value) => {
-    if (metric.unit === "fraction") return `${minus((100 * value).toFixed(fine ? 1 : 0))} %`;
-    return formatNumber(value, 6);
+    if (metric.unit !== "fraction") return formatNumber(value, 6);
+    return `${limits.log ? formatNumber(percent(value), 6) : minus(percent(value).toFixed(digits))} %`;
   };
   return {
     tickmode: "array",
