@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Group, Parameter, Token
+from cyclopts import Group, Parameter
 
+from landscape.common_options import (
+    BatchSize,
+    Device,
+    Flag,
+    Int,
+    Mask,
+    Model,
+    Threads,
+    TrustCheckpoint,
+    whole,
+)
 from landscape.errors import UserError
 
 _NETWORK = Group.create_ordered("Network")
@@ -20,19 +30,6 @@ _COMPUTATION = Group.create_ordered("Computation")
 _OUTPUT = Group.create_ordered("Output")
 
 LEAST_POINTS = 50  # with fewer, next to nothing is known about the error of what lies between
-
-Flag = Annotated[bool, Parameter(negative=(), show_default="off")]
-
-
-def whole(_: Any, tokens: Sequence[Token]) -> int:
-    """An integer as it stands; the parser's own conversion would round 1.5 to 2."""
-    try:
-        return int(tokens[0].value)
-    except ValueError:
-        raise ValueError(f"expected a whole number, got {tokens[0].value!r}") from None
-
-
-Int = Annotated[int, Parameter(converter=whole)]
 
 
 def _default(text: str, **more: Any) -> Parameter:
@@ -45,11 +42,9 @@ def _default(text: str, **more: Any) -> Parameter:
 class NetworkOptions:
     """Which network the weights belong to."""
 
-    model: Annotated[str | None, _default("told by the checkpoint, or by its shapes")] = None
-    """Architecture: one of ours (`resnet20`), `torchvision:NAME`, `timm:NAME` or `package.module:factory`;
-    arguments go in brackets, as in `"resnet20(num_classes=100)"`."""
+    model: Model = None
 
-    mask: Literal["auto", "checkpoint", "zeros", "none"] = "auto"
+    mask: Mask = "auto"
     """Weights that the plane leaves at zero. `checkpoint`: those pruned by its mask; `zeros`: those that are
     exactly zero; `auto`: the first of these two that is there; `none`: no weights, the plane is dense."""
 
@@ -58,8 +53,7 @@ class NetworkOptions:
     ] = None
     """Running statistics of batch norm: the checkpoint's everywhere, or estimated anew at each point."""
 
-    trust_checkpoint: Flag = False
-    """Unpickle whole modules, too. This runs code that is in the file: only for files of your own."""
+    trust_checkpoint: TrustCheckpoint = False
 
 
 @Parameter(name="*", group=_DATA)
@@ -155,17 +149,14 @@ class SamplingOptions:
 class ComputationOptions:
     """On what, and how precisely."""
 
-    device: str = "auto"
-    """`cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where there is a device."""
+    device: Device = "auto"
 
     dtype: Literal["float32", "tf32", "bfloat16", "float64"] = "float32"
     """Arithmetic of the forward passes. `bfloat16` is for previews: about 1 % error in the loss."""
 
-    batch_size: Annotated[int | None, _default("what suits the caches or the device", converter=whole)] = None
-    """Examples per forward pass."""
+    batch_size: BatchSize = None
 
-    threads: Annotated[int | None, _default("all cores", converter=whole)] = None
-    """CPU threads."""
+    threads: Threads = None
 
 
 @Parameter(name="*", group=_OUTPUT)

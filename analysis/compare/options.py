@@ -9,8 +9,9 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from analysis.sharpness.options import Chosen, Computation, Network, Output, SharpnessOptions
+from landscape.common_options import Flag, Int
 from landscape.errors import UserError
-from landscape.options import DataOptions, Flag, Int
+from landscape.options import DataOptions
 
 _COMPARE = Group.create_ordered("Comparison")
 _OUTPUT = Group.create_ordered("Output")

@@ -9,16 +9,14 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from analysis.connectivity.recipe import Curve, Training
+from landscape.common_options import BatchSize, Device, Flag, Int, Model, Threads, TrustCheckpoint
 from landscape.duration import parse_duration
 from landscape.errors import UserError
 from landscape.options import (
     DataOptions,
-    Flag,
-    Int,
     _default,  # noqa: F401  the annotations of the fields that `Data` inherits are evaluated here
     check_computation,
     check_data,
-    whole,
 )
 
 _NETWORK = Group.create_ordered("Network")
@@ -34,16 +32,13 @@ _OUTPUT = Group.create_ordered("Output")
 class Network:
     """Which networks the weights belong to."""
 
-    model: Annotated[str | None, Parameter(show_default="told by the checkpoint, or by its shapes")] = None
-    """Architecture: one of ours (`resnet20`), `torchvision:NAME`, `timm:NAME` or `package.module:factory`;
-    arguments go in brackets, as in `"resnet20(num_classes=100)"`."""
+    model: Model = None
 
     batch_norm: Literal["recalibrate", "interpolate"] = "recalibrate"
     """Running statistics of batch norm along a curve: estimated anew at each point on the training examples,
     or interpolated between the two checkpoints', so that the ends are evaluated as they are."""
 
-    trust_checkpoint: Flag = False
-    """Unpickle whole modules, too. This runs code that is in the file: only for files of your own."""
+    trust_checkpoint: TrustCheckpoint = False
 
 
 @Parameter(name="*", group=_DATA)
@@ -114,19 +109,14 @@ class TrainingOptions:
 class Computation:
     """On what, how precisely, how long."""
 
-    device: str = "auto"
-    """`cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where there is a device."""
+    device: Device = "auto"
 
     dtype: Literal["float32", "float64"] = "float32"
     """Arithmetic."""
 
-    batch_size: Annotated[
-        int | None, Parameter(show_default="what suits the caches or the device", converter=whole)
-    ] = None
-    """Examples per forward pass of the evaluation."""
+    batch_size: BatchSize = None
 
-    threads: Annotated[int | None, Parameter(show_default="all cores", converter=whole)] = None
-    """CPU threads."""
+    threads: Threads = None
 
     time_budget: Annotated[str | None, Parameter(show_default="none")] = None
     """Stop after a time such as `30m` or `2h`, keeping what was computed; the same command goes on."""

@@ -10,8 +10,19 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from analysis.curvature.plan import Plan
+from landscape.common_options import (
+    BatchSize,
+    Device,
+    Flag,
+    GraphMemory,
+    Int,
+    Model,
+    Threads,
+    TrustCheckpoint,
+    whole,
+)
 from landscape.errors import UserError
-from landscape.options import Flag, Int, check_computation, whole
+from landscape.options import check_computation
 
 _NETWORK = Group.create_ordered("Network")
 _DATA = Group.create_ordered("Data")
@@ -26,12 +37,9 @@ _GIB = 1 << 30
 class Network:
     """Which network the weights belong to. The mask is that of the surface."""
 
-    model: Annotated[str | None, Parameter(show_default="told by the checkpoint, or by its shapes")] = None
-    """Architecture: one of ours (`resnet20`), `torchvision:NAME`, `timm:NAME` or `package.module:factory`;
-    arguments go in brackets, as in `"resnet20(num_classes=100)"`."""
+    model: Model = None
 
-    trust_checkpoint: Flag = False
-    """Unpickle whole modules, too. This runs code that is in the file: only for files of your own."""
+    trust_checkpoint: TrustCheckpoint = False
 
 
 @Parameter(name="*", group=_DATA)
@@ -97,22 +105,16 @@ class Map:
 class Computation:
     """On what, and how precisely."""
 
-    device: str = "auto"
-    """`cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where there is a device."""
+    device: Device = "auto"
 
     dtype: Literal["float32", "float64"] = "float32"
     """Arithmetic of the products."""
 
-    batch_size: Annotated[
-        int | None, Parameter(show_default="what suits the caches or the device", converter=whole)
-    ] = None
-    """Examples per pass."""
+    batch_size: BatchSize = None
 
-    memory: float = 4.0
-    """GiB that the gradient's graph may take; what doesn't fit is computed again for each product."""
+    memory: GraphMemory = 4.0
 
-    threads: Annotated[int | None, Parameter(show_default="all cores", converter=whole)] = None
-    """CPU threads."""
+    threads: Threads = None
 
 
 @Parameter(name="*", group=_OUTPUT)

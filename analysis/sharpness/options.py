@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from analysis.sharpness import MEASURES, Settings, check_names
+from landscape.common_options import BatchSize, Device, Flag, Int, Mask, Model, Threads, TrustCheckpoint
 from landscape.errors import UserError
-from landscape.options import DataOptions, Flag, Int, check_computation, check_data, whole
+from landscape.options import DataOptions, check_computation, check_data
 
 _NETWORK = Group.create_ordered("Network")
 _MEASURES = Group.create_ordered("Measures")
@@ -24,16 +25,13 @@ _OUTPUT = Group.create_ordered("Output")
 class Network:
     """Which network the weights belong to."""
 
-    model: Annotated[str | None, Parameter(show_default="told by the checkpoint, or by its shapes")] = None
-    """Architecture: one of ours (`resnet20`), `torchvision:NAME`, `timm:NAME` or `package.module:factory`;
-    arguments go in brackets, as in `"resnet20(num_classes=100)"`."""
+    model: Model = None
 
-    mask: Literal["auto", "checkpoint", "zeros", "none"] = "auto"
+    mask: Mask = "auto"
     """Weights that no perturbation moves. `checkpoint`: those pruned by its mask; `zeros`: those that are
     exactly zero; `auto`: the first of these two that is there; `none`: every weight may move."""
 
-    trust_checkpoint: Flag = False
-    """Unpickle whole modules, too. This runs code that is in the file: only for files of your own."""
+    trust_checkpoint: TrustCheckpoint = False
 
 
 @Parameter(name="*", group=_MEASURES)
@@ -109,19 +107,14 @@ class Chosen:
 class Computation:
     """On what, and how precisely."""
 
-    device: str = "auto"
-    """`cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where there is a device."""
+    device: Device = "auto"
 
     dtype: Literal["float32", "float64"] = "float32"
     """Arithmetic."""
 
-    batch_size: Annotated[
-        int | None, Parameter(show_default="what suits the caches or the device", converter=whole)
-    ] = None
-    """Examples per pass."""
+    batch_size: BatchSize = None
 
-    threads: Annotated[int | None, Parameter(show_default="all cores", converter=whole)] = None
-    """CPU threads."""
+    threads: Threads = None
 
 
 @Parameter(name="*", group=_OUTPUT)

@@ -1,0 +1,49 @@
+"""Options that several commands have, each with its help in one place: annotations for fields of options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeAlias
+
+from cyclopts import Parameter, Token
+
+MODEL = (
+    "Architecture: one of ours (`resnet20`), `torchvision:NAME`, `timm:NAME` or `package.module:factory`; "
+    'arguments go in brackets, as in `"resnet20(num_classes=100)"`.'
+)
+TRUST = "Unpickle whole modules, too. This runs code that is in the file: only for files of your own."
+
+
+def whole(_: Any, tokens: Sequence[Token]) -> int:
+    """An integer as it stands; the parser's own conversion would round 1.5 to 2."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"expected a whole number, got {tokens[0].value!r}") from None
+
+
+Int: TypeAlias = Annotated[int, Parameter(converter=whole)]
+Flag: TypeAlias = Annotated[bool, Parameter(negative=(), show_default="off")]
+
+Model: TypeAlias = Annotated[
+    str | None, Parameter(help=MODEL, show_default="told by the checkpoint, or by its shapes")
+]
+TrustCheckpoint: TypeAlias = Annotated[bool, Parameter(help=TRUST, negative=(), show_default="off")]
+Mask: TypeAlias = Literal["auto", "checkpoint", "zeros", "none"]
+
+Device: TypeAlias = Annotated[
+    str, Parameter(help="`cpu`, `cuda`, `cuda:N`, or `auto`: CUDA where there is a device.")
+]
+BatchSize: TypeAlias = Annotated[
+    int | None,
+    Parameter(help="Examples per pass.", show_default="what suits the caches or the device", converter=whole),
+]
+GraphMemory: TypeAlias = Annotated[
+    float,
+    Parameter(
+        help="GiB that the gradient's graph may take; what doesn't fit is computed again for each product."
+    ),
+]
+Threads: TypeAlias = Annotated[
+    int | None, Parameter(help="CPU threads.", show_default="all cores", converter=whole)
+]
