@@ -16,7 +16,7 @@ from figures import accuracy, caption, dependence, prediction, table1
 from figures.claims import LEVEL, Claim, claims
 from figures.measures import NAMES, Measured, measures_of
 from figures.panels import ra_text
-from figures.results import Cell, Results, Run
+from figures.results import DENSE, Cell, Results, Run
 from figures.studies import studies_of
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
 from landscape.errors import UserError
@@ -211,7 +211,8 @@ def _measured(found: Measured | None, key: str) -> str:
 
 
 def _kept(run: Run) -> str:
-    return f"{int(run.row['kept_weights']):,}" if run.row.get("kept_weights") else "–"
+    kept = int(run.row.get("kept_weights") or 0)
+    return f"{kept:,}" if kept else "all" if f"-{DENSE}-" in run.name else "–"
 
 
 def _table(results: Results) -> str:
