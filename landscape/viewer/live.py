@@ -174,11 +174,12 @@ class LivePage:
         self._feed.put({name: json.dumps(value, allow_nan=False) for name, value in told.items()})
 
     def _end(self, state: str, surfaces: Sequence[Surface] = (), page: Path | None = None) -> None:
-        """Tell the last there is to tell, if there is anybody to hear it."""
+        """Tell the last there is to tell; the surfaces only if there is anybody to see them."""
         self._ended.set()
-        if not self._feed.wanted:
-            return
-        self._refresh(patient=False)
+        if self._feed.wanted:
+            self._refresh(patient=False)
+        else:
+            surfaces = ()
         with self._reading:
             for slot, surface in zip(self._slots, surfaces, strict=False):
                 slot.show(surface, stamp_of(slot.path))

@@ -163,7 +163,9 @@ def _notes(about: Mapping[str, Any]) -> list[str]:
     """Mask and normalization in words: without them two surfaces can't be compared."""
     mask = str(about.get("mask", "unknown"))
     density = about.get("density")
-    sparse = f", {100 * (1 - float(density)):.4g} % sparse" if density is not None and float(density) < 1 else ""
+    sparse = (
+        f", {100 * (1 - float(density)):.4g} % sparse" if density is not None and float(density) < 1 else ""
+    )
     return [
         MASKS.get(mask, f"mask: {mask}") + sparse,
         _normalization(str(about.get("normalize", "normalization unknown"))),

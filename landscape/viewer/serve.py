@@ -140,6 +140,7 @@ class LocalServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: LocalServer
     server_version, sys_version = "sharpscape", ""
+    timeout = 60.0  # seconds for a request to come, or for an answer to be taken; then the thread ends
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")

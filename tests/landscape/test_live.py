@@ -208,6 +208,18 @@ def test_ends_at_once_where_no_page_is_open_and_waits_for_one_on_its_way(
     assert streams[0].until("finished")
 
 
+def test_a_page_asked_for_at_the_very_end_hears_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "net.surface.h5"
+    WHOLE.save(path)
+    with LivePage([path], port=0) as live:
+        live.finish([WHOLE])  # nobody looks
+        page = payload_of(ask(live.address)[1])
+        assert page["live"]["progress"]["state"] == "finished"
+        assert page["surfaces"][0]["complete"] is True
+        stream = Stream(live.address)
+    assert stream.until("finished")
+
+
 def test_a_computation_that_ends_unfinished_says_so(tmp_path: Path) -> None:
     WHOLE.save(tmp_path / "net.surface.h5")
     page = LivePage([tmp_path / "net.surface.h5"], port=0)

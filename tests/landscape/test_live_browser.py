@@ -169,6 +169,22 @@ def test_grows_in_place_and_ends_as_the_static_page(browser: Any, tmp_path: Path
     assert tab.problems == static.problems == []
 
 
+def test_a_surface_may_get_another_label(browser: Any, tmp_path: Path) -> None:
+    paths = [tmp_path / f"run{k}.surface.h5" for k in (0, 1)]
+    final = bowl(label="final", points=5)
+    final.save(paths[0])
+    with LivePage(paths, port=0) as live:
+        tab = Tab(browser, live.address, "#view=heatmap")
+        assert tab.text("h2") == "final"
+        save(final, paths[1], tab)  # now it takes the files' names to tell them apart
+        heads = tab.page.eval_on_selector_all("#panels h2", "all => all.map((one) => one.textContent)")
+        assert heads == ["run0", "run1"]
+        assert tab.page.get_attribute(".downloads > button", "aria-label") == "Download run0"
+        live.finish()
+        await_state(tab, "finished")
+        assert tab.problems == []
+
+
 def test_a_figure_that_is_being_dragged_is_left_alone(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "first.surface.h5"
     unfinished(FIRST).save(path)

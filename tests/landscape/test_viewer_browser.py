@@ -112,12 +112,52 @@ def test_zoom_is_linked_and_reset(pair: Tab) -> None:
     pair.page.mouse.down()
     pair.page.mouse.move(*end, steps=3)
     pair.page.mouse.up()
-    pair.page.wait_for_timeout(100)
+    pair.page.wait_for_function("() => document.querySelectorAll('.plot')[1].layout.xaxis.range[0] > -0.9")
     pair.settle()
     ranges = [pair.figure(index)["layout"]["xaxis"]["range"] for index in (0, 1)]
     np.testing.assert_allclose(ranges, [[-0.5, 0.5]] * 2, atol=0.05)
     pair.click("text=Reset view")
     assert pair.figure(1)["layout"]["xaxis"]["range"] == [-1, 1]
+
+
+def test_zoom_is_each_maps_own_where_they_are_not_linked(pair: Tab) -> None:
+    def ranges() -> list[list[float]]:
+        return [pair.figure(index)["layout"]["xaxis"]["range"] for index in (0, 1)]
+
+    pair.page.uncheck("#linked")
+    for index, key in ((0, "+"), (1, "+"), (1, "+")):
+        pair.page.focus(f".panel:nth-child({index + 1}) .plot")
+        pair.page.keyboard.press(key)
+        pair.settle()
+    np.testing.assert_allclose(ranges(), [[-0.85, 0.85], [-(0.85**2), 0.85**2]])
+    pair.choose("metric", "accuracy")
+    np.testing.assert_allclose(ranges(), [[-0.85, 0.85], [-(0.85**2), 0.85**2]])
+    pair.page.check("#linked")
+    pair.settle()
+    np.testing.assert_allclose(ranges(), [[-1, 1]] * 2)
+
+
+def test_a_narrow_range_of_accuracies_has_distinct_ticks(tabs: Tabs) -> None:
+    surface = bowl(points=7)
+    low, wide = surface.accuracy.min(), np.ptp(surface.accuracy)
+    surface.accuracy[:] = 0.979 + 0.002 * (surface.accuracy - low) / wide
+    tab = tabs.get("narrow", [surface], fragment="#view=heatmap&metric=accuracy")
+    assert tab.trace()["colorbar"]["ticktext"] == ["97.90 %", "97.95 %", "98.00 %", "98.05 %", "98.10 %"]
+
+
+def test_a_failed_drawing_is_over(tabs: Tabs) -> None:
+    tab = tabs.get("failing", [bowl(points=5)], fragment="#view=heatmap")
+    tab.page.evaluate(
+        """() => {
+          const { react } = Plotly;
+          Plotly.react = () => { Plotly.react = react; throw new Error("no room"); };
+        }"""
+    )
+    tab.choose("view", "contour")
+    assert tab.problems == ["no room"]
+    tab.problems.clear()
+    tab.choose("view", "heatmap")
+    assert tab.trace()["type"] == "heatmap"
 
 
 def test_click_reads_a_point_out_everywhere(pair: Tab) -> None:
@@ -188,7 +228,7 @@ def test_address_keeps_the_view(pair: Tab) -> None:
     assert not pair.page.is_checked("#linked")
     pair.choose("metric", "accuracy")
     pair.choose("scale", "linear")
-    pair.page.wait_for_timeout(300)
+    pair.page.wait_for_function("() => /accuracy/.test(location.hash) && !/scale/.test(location.hash)")
     fragment = pair.page.url.split("#")[1]
     assert "metric=accuracy" in fragment
     assert "scale" not in fragment
@@ -273,7 +313,7 @@ def test_lines_share_a_chart(mixed: Tab) -> None:
     assert mixed.figure(1)["layout"]["yaxis"]["type"] == "log"
     mixed.page.query_selector_all(".plot")[1].scroll_into_view_if_needed()
     mixed.page.mouse.click(*mixed.point(0.5, LINES[1].loss[15, 0], 1))
-    mixed.page.wait_for_timeout(100)
+    mixed.page.wait_for_selector(".panel:nth-child(2) .readout p:nth-child(2)")
     mixed.settle()
     assert len(mixed.page.query_selector_all(".panel:nth-child(2) .readout p")) == 2
     assert "run 1" in mixed.text(".panel:nth-child(2) .readout")
@@ -335,7 +375,7 @@ def test_many_panels(tabs: Tabs) -> None:
     drawn = "[...document.querySelectorAll('.plot')].filter((plot) => plot.data).length"
     assert 0 < tab.page.evaluate(drawn) < 24
     tab.page.evaluate("document.querySelectorAll('.panel')[23].scrollIntoView()")
-    tab.page.wait_for_timeout(200)
+    tab.page.wait_for_function("() => document.querySelectorAll('.plot')[23].data")
     tab.settle()
     np.testing.assert_allclose(grid(tab.trace(index=23)), surfaces[23].loss, rtol=1e-5)
 
@@ -346,7 +386,9 @@ def test_webgl_contexts_stay_below_the_browsers_limit(tabs: Tabs) -> None:
     tab = tabs.get("webgl", surfaces, fragment="#view=3d", viewport={"width": 1280, "height": 600})
     for index in (5, 9, 14):
         tab.page.evaluate("index => document.querySelectorAll('.panel')[index].scrollIntoView()", index)
-        tab.page.wait_for_timeout(200)
+        tab.page.wait_for_function(
+            "index => document.querySelectorAll('.plot')[index].data?.[0].type === 'mesh3d'", arg=index
+        )
         tab.settle()
     types = tab.page.evaluate("[...document.querySelectorAll('.plot')].map((plot) => plot.data?.[0].type)")
     assert types[-1] == "mesh3d"

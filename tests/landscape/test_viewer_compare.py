@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,14 @@ def test_differences_of_lines_share_a_chart(tab: Tab) -> None:
     traces = [trace for trace in tab.figure(3)["data"] if trace["name"].startswith("line")]
     np.testing.assert_allclose(traces[0]["y"], np.zeros(13), atol=1e-9)
     np.testing.assert_allclose(traces[1]["y"], np.ones(13), atol=1e-5)
+
+
+@pytest.mark.parametrize("reference", [0, 1])
+def test_clip_of_differences_is_in_words_what_it_is_in_the_figure(tab: Tab, reference: int) -> None:
+    tab.visit(f"#view=heatmap&reference={reference}&clip=0.8")
+    limit = 0.8**3 * np.abs(SECOND.loss - FIRST.loss).max()
+    np.testing.assert_allclose(tab.trace(index=1 - reference)["zmax"], limit, rtol=1e-4)
+    assert float(tab.text("#clip-value").removeprefix("beyond ±")) == pytest.approx(limit, rel=1e-3)
 
 
 def test_a_point_of_a_difference_shows_both_values(tab: Tab) -> None:
@@ -188,6 +197,19 @@ def test_eigenvalue_maps_have_names_and_points_of_their_own(tab: Tab) -> None:
     np.testing.assert_allclose(grid(tab.trace()), np.log10(FIRST.metric("lambda_max").values), atol=1e-5)
     tab.page.uncheck("#computed")
     tab.settle()
+
+
+def test_values_say_which_eigenvalues_were_computed(tab: Tab) -> None:
+    tab.page.click(".panel:nth-child(1) .downloads > button")
+    with tab.page.expect_download() as found:
+        tab.page.click(".panel:nth-child(1) .menu button:has-text('CSV')")
+    with open(found.value.path(), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    metric = FIRST.metric("lambda_max")
+    assert metric.computed is not None
+    assert [row["lambda_max_computed"] == "1" for row in rows] == metric.computed.ravel().tolist()
+    assert [row["computed"] == "1" for row in rows] == FIRST.planes[0].computed.ravel().tolist()
+    assert "loss_computed" not in rows[0]
 
 
 def test_log_in_the_address_falls_back_to_linear(tab: Tab) -> None:

@@ -40,8 +40,10 @@ function clipControl() {
   syncs.push(() => {
     input.value = state.clip;
     const shown = shownEverywhere();
-    const top = shown.length && state.limits === "shared" ? formatValue(shown[0].metric, limitsOf(shown).high) : "";
-    const text = state.clip === 1 ? "off" : top ? `above ${top}` : `at ${Math.round(100 * state.clip ** 3)} % of range`;
+    const first = shown.find((choice) => choice.metric.difference) ?? shown[0]; // the reference has limits of its own
+    const top = first && state.limits === "shared" ? formatValue(first.metric, limitsOf([first]).high) : "";
+    const from = first?.metric.difference ? "beyond ±" : "above ";
+    const text = state.clip === 1 ? "off" : top ? from + top : `at ${Math.round(100 * state.clip ** 3)} % of range`;
     output.textContent = text;
     input.setAttribute("aria-valuetext", text);
   });

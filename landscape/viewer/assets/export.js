@@ -69,17 +69,20 @@ const csvNumber = (value) => {
   return Number.isFinite(value) ? String(value) : "inf";
 };
 
-/** All metrics of the chosen plane and split, one grid point a line. */
+/** All metrics of the chosen plane and split, one grid point a line; curvature has computed points of its own. */
 function csvOf(panel) {
   const choices = panel.choices().filter((choice) => choice.split);
   const metrics = [...new Set(choices.flatMap((choice) => choice.split.metrics.map((metric) => metric.name)))];
-  const columns = metrics.flatMap((name) => [name, `${name}_stderr`]);
+  const findIn = (split, name) => split.metrics.find((metric) => metric.name === name);
+  const own = new Set(metrics.filter((name) => choices.some(({ split }) => findIn(split, name)?.computed)));
+  const columns = metrics.flatMap((name) => [name, `${name}_stderr`, ...(own.has(name) ? [`${name}_computed`] : [])]);
   const head = ["surface", "plane", "split", "alpha", "beta", ...columns, "computed"];
   const lines = choices.flatMap(({ surface, plane, split }) => {
-    const found = metrics.map((name) => split.metrics.find((metric) => metric.name === name));
+    const found = metrics.map((name) => [name, findIn(split, name)]);
     return Array.from({ length: plane.computed.length }, (_, index) => {
-      const values = found.flatMap((metric) => metric
-        ? [csvNumber(valuesOf(metric)[index]), csvNumber(metric.stderr?.[index] ?? null)] : ["nan", "nan"]);
+      const values = found.flatMap(([name, metric]) => [
+        ...(metric ? [csvNumber(valuesOf(metric)[index]), csvNumber(metric.stderr?.[index] ?? null)] : ["nan", "nan"]),
+        ...(own.has(name) ? [metric ? (metric.computed ?? plane.computed)[index] : "0"] : [])]);
       return [csvField(surface.label), csvField(plane.name), csvField(split.name), ...place(surface, index), ...values,
         plane.computed[index]].join(",");
     });

@@ -8,7 +8,7 @@ function rows(surface, at) {
   return surface.beta.map((_, j) => surface.alpha.map((_, i) => at(i * width + j)));
 }
 
-function figureFlat(choice, colors, size) {
+function figureFlat(choice, colors, size, zoom = null) {
   const limits = limitsOf([choice]);
   const { surface, metric, values } = choice;
   const [from, to] = [onScale(limits, limits.low), onScale(limits, limits.high)];
@@ -24,7 +24,7 @@ function figureFlat(choice, colors, size) {
   }
   const data = values.every(Number.isFinite) ? [main] : [holes(choice, colors), main];
   data.push(...cutTraces(choice), ...pathTraces(choice), ...pointTraces(choice));
-  return { data, layout: flatLayout(choice, colors, size) };
+  return { data, layout: flatLayout(choice, colors, size, zoom) };
 }
 
 const contourOr = (other) => (state.view === "heatmap" ? other : "contour"); // what is too much in 3D, too
@@ -78,14 +78,14 @@ const dots = (name, points, marker) => ({
   x: points.map((point) => point[0]), y: points.map((point) => point[1]),
 });
 
-function flatLayout(choice, colors, size) {
+function flatLayout(choice, colors, size, zoom) {
   const { surface } = choice;
   const axis = { gridcolor: colors.grid, zeroline: false, ticks: "outside", tickcolor: colors.grid, nticks: 7,
     tickfont: { size: 11, color: colors.muted }, constrain: "domain" };
   const [x, y] = choice.plane.axes.map((text) => ({ text: plain(shorten(text, 48)), font: { size: 12 }, standoff: 8 }));
   return { ...baseLayout(colors), hovermode: "closest", dragmode: "zoom", margin: margins(surface, size),
-    xaxis: { ...axis, title: x, range: state.zoom?.x ?? edges(surface.alpha) },
-    yaxis: { ...axis, title: y, range: state.zoom?.y ?? edges(surface.beta) } };
+    xaxis: { ...axis, title: x, range: zoom?.x ?? edges(surface.alpha) },
+    yaxis: { ...axis, title: y, range: zoom?.y ?? edges(surface.beta) } };
 }
 
 /** Range of an axis: whole cells in the heat map, the outermost points in the contour map. */

@@ -46,7 +46,7 @@ function turn(panel, [right, up], zoom) {
 function shift(panel, [right, up], zoom) {
   const [surface] = panel.surfaces;
   const now = panel.lines ? { x: panel.zoomed ?? lineEnds(panel.choices()) }
-    : state.zoom ?? { x: edges(surface.alpha), y: edges(surface.beta) };
+    : (state.linked ? state.zoom : panel.zoomed) ?? { x: edges(surface.alpha), y: edges(surface.beta) };
   const moved = ([from, to], by) => {
     const [middle, half] = [(from + to) / 2 + (by * (to - from)) / 10, (zoom * (to - from)) / 2];
     return [middle - half, middle + half];

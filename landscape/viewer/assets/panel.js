@@ -15,9 +15,9 @@ class Panel {
   constructor(surfaces) {
     this.surfaces = surfaces;
     this.lines = surfaces[0].dim === 1;
-    this.camera = null;
+    this.camera = state.camera;
     this.visible = false;
-    this.zoomed = null; // range of alpha in the line chart
+    this.zoomed = this.lines ? null : state.zoom; // range of alpha in a line chart, {x, y} in a map
     this.gl = false; // whether the 3D stage is the one shown
     this.hovered = null; // [surface, flat index]
     this.build();
@@ -78,7 +78,7 @@ class Panel {
   figure(colors = themeColors(), size = this.size) {
     const shown = this.choices().filter((choice) => !choice.missing);
     if (this.lines) return figureLines(shown, colors, size, this.zoomed);
-    return this.gl ? figure3d(shown[0], this.camera, colors, size) : figureFlat(shown[0], colors, size);
+    return this.gl ? figure3d(shown[0], this.camera, colors, size) : figureFlat(shown[0], colors, size, this.zoomed);
   }
 
   async draw() {
@@ -90,7 +90,7 @@ class Panel {
     this.describe(choices);
     if (empty) return this.plot.replaceChildren(element("p", { className: "notice", textContent: choices[0].missing }));
     if (Math.min(this.size.width, this.size.height) < SMALLEST) return;
-    if (state.linked) this.camera = state.camera;
+    if (state.linked) this.join();
     const { data, layout } = this.figure();
     const listening = this.drawn !== null;
     if (!listening) this.plot.replaceChildren();
@@ -175,11 +175,17 @@ class Panel {
     if (state.linked) update({ camera });
   }
 
-  /** Lines zoom along alpha, each for itself; maps zoom together. */
+  /** Lines zoom along alpha, for themselves; maps together where they are linked. */
   zoom(zoom) {
-    if (!this.lines) return update({ zoom });
-    this.zoomed = zoom?.x ?? null;
+    if (!this.lines && state.linked) return update({ zoom });
+    this.zoomed = this.lines ? zoom?.x ?? null : zoom;
     return drawNow(this);
+  }
+
+  /** Take camera and zoom that all share. */
+  join() {
+    this.camera = state.camera;
+    if (!this.lines) this.zoomed = state.zoom;
   }
 
   /** Look from where another panel looks; null = from where the page starts. */

@@ -124,7 +124,7 @@ function startPanels() {
 }
 
 const REDRAWN_BY = ["view", "metric", "scale", "split", "plane", "limits", "clip", "computed", "theme", "pick", "zoom",
-  "reference", "path"];
+  "reference", "path", "linked"];
 
 listeners.push((changed) => {
   if (changed.has("camera") || (changed.has("linked") && state.linked)) {

@@ -18,7 +18,7 @@ const defaultView = () => ({
   theme: "auto",
   pick: null, // [alpha, beta]
   camera: null, // as Plotly's; null = `firstCamera`
-  zoom: null, // {x: [from, to], y: [from, to]} of the flat views
+  zoom: null, // {x: [from, to], y: [from, to]} of the flat views; each has its own where they aren't linked
 });
 
 const DEFAULTS = {};
