@@ -37,15 +37,18 @@ FIGURE = """index => {
 }"""
 
 # Resolves when the camera of a 3D figure has stood still for ten frames.
+# What is drawn and what Plotly told the page must both have come to rest: each lags behind the mouse.
 STILL = """async index => {
   const frame = () => new Promise(requestAnimationFrame);
-  const eye = () => {
-    const { x, y, z } = document.querySelectorAll(".plot")[index]._fullLayout.scene._scene.getCamera().eye;
-    return [x, y, z].join();
-  };
-  for (let [same, last] = [0, eye()]; same < 10; same = eye() === last ? same + 1 : 0) {
-    last = eye();
+  const text = ({ x, y, z }) => [x, y, z].map((value) => value.toFixed(9)).join();
+  const scene = () => document.querySelectorAll(".plot")[index]._fullLayout.scene;
+  const drawn = () => text(scene()._scene.getCamera().eye);
+  let [same, last] = [0, drawn()];
+  for (let left = 600; same < 10 && left; left -= 1) {
     await frame();
+    const now = drawn();
+    same = now === last && now === text(scene().camera.eye) ? same + 1 : 0;
+    last = now;
   }
 }"""
 
@@ -149,12 +152,14 @@ class Tab:
         return where[0], where[1]
 
     def drag(self, index: int = 0, by: tuple[int, int] = (60, 30)) -> None:
-        """Turn a 3D figure with the mouse."""
+        """Turn a 3D figure with the mouse, as slowly as a hand: Plotly loses what happens within a frame."""
         box = self.page.query_selector_all(".plot")[index].bounding_box()
         x, y = box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.5
         self.page.mouse.move(x, y)
         self.page.mouse.down()
-        self.page.mouse.move(x + by[0], y + by[1])
+        for step in range(1, 9):
+            self.page.mouse.move(x + by[0] * step / 8, y + by[1] * step / 8)
+            self.page.wait_for_timeout(30)
         self.page.mouse.up()
         self.page.evaluate(STILL, index)  # drawing in software lags behind the mouse
         self.settle()

@@ -203,6 +203,7 @@ def test_three_dimensions_and_linked_cameras(pair: Tab) -> None:
     assert turned != first
     np.testing.assert_allclose(pair.eye(1), turned, atol=1e-6)
     pair.page.uncheck("#linked")
+    pair.settle()
     for _ in range(5):  # drawing in software, a busy machine can miss a drag
         pair.drag(1, (-80, 10))
         apart = pair.eye(1)

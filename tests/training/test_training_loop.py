@@ -388,7 +388,7 @@ for line in sys.stdin:
 def test_killed_runs_go_on_bit_identical(tiny_npz: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments, again and again, until the run is through; every file stays readable."""
     settings = (
-        "--widths 4 6 8 --epochs 6 --batch-size 16 --method rigl --update-interval 3 --sparsity 0.5 "
+        "--widths 4 6 8 --epochs 12 --batch-size 16 --method rigl --update-interval 3 --sparsity 0.5 "
         "--optimizer s2sam --threads 1 --device cpu"
     )
     moments, kills = random.Random(0), 0
@@ -402,7 +402,7 @@ def test_killed_runs_go_on_bit_identical(tiny_npz: Path, tmp_path: Path) -> None
                 child = int(next(server.stdout))
                 if name == "cut":
                     wait_for_a_save(output / "last.pt")
-                    time.sleep(moments.uniform(0, 0.1))
+                    time.sleep(moments.uniform(0, 0.05))
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(child, signal.SIGKILL)
                         kills += 1
