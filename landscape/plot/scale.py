@@ -49,10 +49,11 @@ class Scale:
         return positions, [number(value) for value in values]
 
     def _decades(self, wanted: int) -> FloatArray | None:
-        """The coarsest of 10^k, 1-3-10, 1-2-5 … that gives enough levels; every nth 10^k where too many."""
+        """The coarsest that gives enough levels: every nth power of ten, all of them, 1-3-10, 1-2-5 …"""
         first, last = int(np.floor(self.low)), int(np.ceil(self.high))
-        stride = 1 + (last - first) // (wanted + 1)
-        for steps in _STEPS:
+        most = 1 + (last - first) // (wanted + 1)
+        ways = [(stride, (1,)) for stride in range(most, 1, -1)] + [(1, steps) for steps in _STEPS]
+        for stride, steps in ways:
             found = np.log10([step * 10.0**k for k in range(first, last + 1, stride) for step in steps])
             if ((found >= self.low) & (found <= self.high)).sum() >= max(3, wanted / 2):
                 return np.asarray(found)

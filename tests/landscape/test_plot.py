@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from landscape.errors import UserError
 from landscape.plot import plot_surfaces, save_figure
-from landscape.plot.scale import number, scale_of
+from landscape.plot.scale import Scale, number, scale_of
 from landscape.plot.text import interval_text, wrap
 from landscape.store import FloatArray, Metric, Plane, Split, Surface
 
@@ -272,6 +272,18 @@ def test_unfinished_surfaces_are_drawn_without_ra() -> None:
     figure = plot_surfaces([replace(surface_of(loss), complete=False)], kind="contour")
     assert "unfinished: 11 points missing" in words(figure)
     assert "Ra" not in words(figure)
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ((-0.29, 4.3), ["1", "10", "100", "1000", "10000"]),
+        ((-3, 9), ["0.001", "1", "1000", "1e6", "1e9"]),
+        ((0.0, 1.0), ["1", "3", "10"]),
+    ],
+)
+def test_log_levels_are_evenly_spaced(ends: tuple[float, float], expected: list[str]) -> None:
+    assert Scale(True, *ends, float("inf")).levels(5)[1] == expected
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.01, 3000), (1e-9, 1e9), (2, 90), (0.3, 0.31), (5, 5)])
