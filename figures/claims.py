@@ -13,7 +13,6 @@ from math import exp, isfinite, log
 
 from analysis.paired import permutation_test
 from analysis.trend import trend_test
-from figures.measures import measures_of
 from figures.results import Cell, Results
 
 LEVEL = 0.05
@@ -164,7 +163,7 @@ def measure_pairs(results: Results, optimizer: str, key: str) -> Pairs:
     """A measure of sharpness (`figures.measures`) with SGD and with `optimizer`."""
 
     def values(cell: Cell) -> dict[int, float]:
-        found = {run.seed: measures_of(results.root, run.name).get(key) for run in cell.runs}
+        found = {run.seed: results.measures(run.name).get(key) for run in cell.runs}
         return {seed: one.value for seed, one in found.items() if one is not None}
 
     return _pairs(results, optimizer, values)

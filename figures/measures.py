@@ -15,7 +15,7 @@ from typing import Any
 
 from landscape.errors import UserError
 
-# As in analysis.sharpness.MEASURES, which needs torch; a measure that isn't named here is shown by its key.
+# What the report shows; analysis.sharpness, which needs torch, has more.
 NAMES = {
     "lambda_max": "λmax",
     "trace": "trace",

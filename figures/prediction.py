@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isfinite
 
 from figures.accuracy import Dot, accuracy_of, correlation, correlation_text, within_sparsity
-from figures.measures import NAMES, Measured, measures_of
+from figures.measures import NAMES, Measured
 from figures.results import Cell, Results, Run
 
 
@@ -44,4 +44,4 @@ def _runs(cells: Sequence[Cell]) -> list[tuple[Cell, Run]]:
 def _value(results: Results, run: Run, key: str | None) -> float:
     if key is None:
         return run.ra.ra.value
-    return measures_of(results.root, run.name).get(key, Measured(float("nan"))).value
+    return results.measures(run.name).get(key, Measured(float("nan"))).value

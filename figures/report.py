@@ -14,7 +14,7 @@ from typing import Any
 
 from figures import accuracy, caption, dependence, prediction, table1
 from figures.claims import LEVEL, Claim, claims
-from figures.measures import NAMES, Measured, measures_of
+from figures.measures import NAMES, Measured
 from figures.panels import ra_text
 from figures.results import DENSE, Cell, Results, Run
 from figures.studies import studies_of
@@ -155,14 +155,18 @@ def _cells(results: Results, cells: Sequence[Cell]) -> str:
     notes: dict[str, str] = {}
     for cell in cells:
         for run in cell.runs:
-            found = measures_of(results.root, run.name)
-            notes |= {key: one.note for key, one in found.items() if one.note and key != "lambda_max"}
+            found = results.measures(run.name)
+            notes |= {
+                key: found[key].note
+                for key in keys
+                if key in found and key != "lambda_max" and found[key].note
+            }
             shown = " | ".join(_measured(found.get(key), key) for key in keys)
             lines.append(f"| {_names(cell)} | {_ra(run)} | {_accuracy(run)} | {shown} | {_kept(run)} |")
         for name, why in cell.missing.items():
             empty = " | ".join("–" for _ in keys)
             lines.append(f"| {_names(cell)} | {why} | {_from_table(results, name)} | {empty} | – |")
-    settings = "; ".join(f"{NAMES.get(key, key)}: {note}" for key, note in notes.items())
+    settings = "; ".join(f"{NAMES[key]}: {note}" for key, note in notes.items())
     ending = [
         "",
         "λmax and trace are those of the Hessian of the mean training loss over the kept weights; λmax ± the "
@@ -206,7 +210,7 @@ def _measured(found: Measured | None, key: str) -> str:
         return f"{found.value:.3g}"
     if key in ("lambda_max", "trace"):  # their intervals are symmetric
         note = f" ({found.note})" if found.note else ""
-        return f"{found.value:.4g}" + (note or f" ± {found.high - found.value:.1g}")
+        return f"{found.value:.4g}" + (note or f" ± {float(f'{found.high - found.value:.1g}'):g}")
     return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
 
 

@@ -28,6 +28,7 @@ import numpy as np
 
 from analysis.roughness import Roughness, roughness
 from analysis.uncertainty import Estimate, estimate
+from figures.measures import Measured, measures_of
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
 from landscape.errors import UserError
 from landscape.store import Surface, load_surface
@@ -144,6 +145,7 @@ class Results:
         }
         self._network = network
         self._runs: dict[str, Run | str] = {}
+        self._measures: dict[str, dict[str, Measured]] = {}
 
     @property
     def network(self) -> str:
@@ -223,6 +225,12 @@ class Results:
             else:
                 missing[name] = found
         return Cell(method, sparsity, optimizer, tuple(runs), missing)
+
+    def measures(self, run: str) -> dict[str, Measured]:
+        """What else was computed of that run (`figures.measures`); its files are read once."""
+        if run not in self._measures:
+            self._measures[run] = measures_of(self.root, run)
+        return self._measures[run]
 
     def _run(self, name: str, seed: int) -> Run | str:
         """The run, or what is missing of it."""
