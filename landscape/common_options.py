@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter, Token
+
+from landscape.errors import UserError
 
 MODEL = (
     "Architecture: one of ours (`resnet20`), `torchvision:NAME`, `timm:NAME` or `package.module:factory`; "
@@ -47,3 +51,19 @@ GraphMemory: TypeAlias = Annotated[
 Threads: TypeAlias = Annotated[
     int | None, Parameter(help="CPU threads.", show_default="all cores", converter=whole)
 ]
+
+NOT_TEXT = (".h5", ".hdf5", ".pt", ".pth", ".safetensors")
+GIB = 1 << 30
+
+
+def check_text_output(option: str, path: str | None) -> None:
+    """Refuse to write text where a result or a checkpoint may lie; UserError names the option."""
+    if path is not None and Path(path).suffix in NOT_TEXT:
+        raise UserError(f"{option} {path} would overwrite a result or a checkpoint; name another file")
+
+
+def memory_bytes(gib: float) -> float:
+    """Of ``--memory``; UserError below 0 and for what is no number."""
+    if not 0 <= gib < inf:
+        raise UserError(f"--memory {gib}: expected GiB, 0 or more")
+    return gib * GIB

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from analysis.sharpness.options import Chosen, Computation, Network, Output, SharpnessOptions
-from landscape.common_options import Flag, Int
+from landscape.common_options import Flag, Int, check_text_output
 from landscape.errors import UserError
 from landscape.options import DataOptions
 
@@ -80,9 +80,8 @@ class CompareOptions:
         texts = [one for one in (self.output.csv, self.output.latex, self.output.json) if one is not None]
         if len(set(texts)) < len(texts):
             raise UserError("--csv, --latex and --json name the same file, or - twice; name one for each")
-        for text in texts:
-            if Path(text).suffix in (".h5", ".hdf5", ".pt", ".pth", ".safetensors"):
-                raise UserError(f"{text} would overwrite a surface or a checkpoint; name another file")
+        for name in ("csv", "latex", "json"):
+            check_text_output(f"--{name}", getattr(self.output, name))
 
     def sharpness_options(self) -> SharpnessOptions:
         """What ``analysis.sharpness`` has too, in its form."""

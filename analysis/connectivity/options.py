@@ -9,7 +9,16 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from analysis.connectivity.recipe import Curve, Training
-from landscape.common_options import BatchSize, Device, Flag, Int, Model, Threads, TrustCheckpoint
+from landscape.common_options import (
+    BatchSize,
+    Device,
+    Flag,
+    Int,
+    Model,
+    Threads,
+    TrustCheckpoint,
+    check_text_output,
+)
 from landscape.duration import parse_duration
 from landscape.errors import UserError
 from landscape.options import (
@@ -177,8 +186,7 @@ class ConnectivityOptions:
         if output is not None and (output.is_file() or output.suffix in (".h5", ".pt", ".png", ".json")):
             raise UserError(f"--output {output} names a file; name a folder")
         json = self.output.json
-        if json is not None and Path(json).suffix in (".h5", ".hdf5", ".pt", ".pth", ".safetensors"):
-            raise UserError(f"--json {json} would overwrite a surface or checkpoint; name another file")
+        check_text_output("--json", json)
         if json is not None and Path(json).is_dir():
             raise UserError(f"--json {json} is a folder; name a file in it")
 

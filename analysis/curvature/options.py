@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +18,7 @@ from landscape.common_options import (
     Model,
     Threads,
     TrustCheckpoint,
+    memory_bytes,
     whole,
 )
 from landscape.errors import UserError
@@ -29,7 +29,6 @@ _DATA = Group.create_ordered("Data")
 _MAP = Group.create_ordered("Map")
 _COMPUTATION = Group.create_ordered("Computation")
 _OUTPUT = Group.create_ordered("Output")
-_GIB = 1 << 30
 
 
 @Parameter(name="*", group=_NETWORK)
@@ -153,8 +152,7 @@ class CurvatureOptions:
         """
         computation, chosen = self.computation, self.map
         check_computation(computation.device, computation.batch_size, computation.threads)
-        if not 0 <= computation.memory < inf:
-            raise UserError(f"--memory {computation.memory}: expected GiB, 0 or more")
+        memory_bytes(computation.memory)
         for name, number, least in (
             ("--examples", self.data.examples, 1),
             ("--points-limit", chosen.points_limit, 1),
@@ -173,4 +171,4 @@ class CurvatureOptions:
     @property
     def memory_bytes(self) -> float:
         """For the graphs."""
-        return self.computation.memory * _GIB
+        return memory_bytes(self.computation.memory)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +18,8 @@ from landscape.common_options import (
     Model,
     Threads,
     TrustCheckpoint,
+    check_text_output,
+    memory_bytes,
 )
 from landscape.errors import UserError
 from landscape.options import DataOptions, check_computation, check_data
@@ -29,7 +30,6 @@ _COMPUTATION = Group.create_ordered("Computation")
 _OUTPUT = Group.create_ordered("Output")
 
 PICTURES = (".png", ".pdf", ".svg")
-_GIB = 1 << 30
 
 
 @Parameter(name="*", group=_NETWORK)
@@ -142,20 +142,18 @@ class HessianOptions:
         computation = self.computation
         check_computation(computation.device, computation.batch_size, computation.threads)
         self._check_spectrum()
-        if not 0 <= self.computation.memory < inf:
-            raise UserError(f"--memory {self.computation.memory}: expected GiB, 0 or more")
+        memory_bytes(computation.memory)
         plot, json = self.output.plot, self.output.json
         if plot is not None and plot.suffix.lower() not in PICTURES:
             raise UserError(f"--plot {plot}: expected a name that ends in {', '.join(PICTURES)}")
         if plot is not None and not self.spectrum.density_probes:
             raise UserError("--plot draws the density; leave out --density-probes 0, or --plot")
-        if json is not None and Path(json).suffix in (".h5", ".hdf5", ".pt", ".pth", ".safetensors"):
-            raise UserError(f"--json {json} would overwrite a result or a checkpoint; name another file")
+        check_text_output("--json", json)
 
     @property
     def memory_bytes(self) -> float:
         """For the graphs."""
-        return self.computation.memory * _GIB
+        return memory_bytes(self.computation.memory)
 
     def _check_spectrum(self) -> None:
         chosen = self.spectrum

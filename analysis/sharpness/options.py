@@ -10,7 +10,17 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from analysis.sharpness import MEASURES, Settings, check_names
-from landscape.common_options import BatchSize, Device, Flag, Int, Mask, Model, Threads, TrustCheckpoint
+from landscape.common_options import (
+    BatchSize,
+    Device,
+    Flag,
+    Int,
+    Mask,
+    Model,
+    Threads,
+    TrustCheckpoint,
+    check_text_output,
+)
 from landscape.errors import UserError
 from landscape.options import DataOptions, check_computation, check_data
 
@@ -164,9 +174,7 @@ class SharpnessOptions:
         if self.output.output is not None and self.output.output.suffix != ".json":
             raise UserError(f"--output {self.output.output}: expected a name that ends in .json")
         for name in ("json", "csv"):
-            path = getattr(self.output, name)
-            if path is not None and Path(path).suffix in (".h5", ".hdf5", ".pt", ".pth", ".safetensors"):
-                raise UserError(f"--{name} {path} would overwrite a surface or checkpoint; name another")
+            check_text_output(f"--{name}", getattr(self.output, name))
 
 
 def _option(name: str) -> str:
