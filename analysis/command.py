@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import sharpscape
 from analysis.conventions import conventions, differences
 from analysis.report import Row, caption, differences_table, table, to_csv, to_json
 from analysis.roughness import Roughness, roughness
@@ -53,7 +54,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m analysis.roughness",
+        prog=sharpscape.program("analysis.roughness"),
         description="Roughness of loss surfaces: Ra and its siblings (ISO 25178-2) with 95 % intervals\n"
         "over examples and direction seeds, of the loss and of log loss.",
         epilog=EXAMPLES,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import sharpscape
 from analysis.command import Parser
 from figures.results import Results
 from landscape.errors import UserError, exit_with
@@ -38,7 +39,7 @@ The tables are .csv, .tex and .md; the report is RESULTS/report.md."""
 def main(products: Sequence[Writable], arguments: Sequence[str] | None = None) -> None:
     """Write one product, or choose by its name, or "all", where there are several."""
     parser = Parser(
-        prog="python -m figures" if len(products) > 1 else f"python -m figures.{products[0].name}",
+        prog=sharpscape.program("figures" if len(products) > 1 else f"figures.{products[0].name}"),
         description=ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

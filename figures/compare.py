@@ -12,6 +12,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+import sharpscape
 from analysis.command import Parser
 from analysis.conventions import conventions, differences
 from analysis.roughness import Roughness, roughness
@@ -131,7 +132,7 @@ def _warn(made: Sequence[dict[str, str]]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m figures.compare",
+        prog=sharpscape.program("figures.compare"),
         description="A panel figure of loss surfaces: one loss scale, one camera, Ra with interval.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

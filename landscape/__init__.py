@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import sharpscape  # where a folder's own `training` must not hide ours
+
 if TYPE_CHECKING:
     from landscape.checkpoint import load_checkpoint
     from landscape.compute import compute_surface
@@ -57,6 +59,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return sharpscape.version()
     if name not in _HOME:
         raise AttributeError(f"module 'landscape' has no attribute {name!r}")
     value = getattr(import_module(f"landscape.{_HOME[name]}"), name)

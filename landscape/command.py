@@ -13,9 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import sharpscape
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
 from landscape.progress import Listener, Progress
+from landscape.siblings import need
 
 if TYPE_CHECKING:  # torch is imported only when there is something to compute
     from landscape.checkpoint import LoadedCheckpoint
@@ -54,7 +56,7 @@ def run_command(
     import cyclopts
 
     app = cyclopts.App(
-        name=f"python -m {name}",
+        name=sharpscape.program(name),
         help=about,
         help_epilogue=epilogue,
         help_format="markdown",
@@ -95,6 +97,8 @@ def load_network(path: Path, network: NetworkChoice, *, quiet: bool = False) -> 
         As `landscape.checkpoint.load_checkpoint`.
     """
     from landscape.checkpoint import load_checkpoint
+
+    need("training")
     from training.models import ARCHITECTURES
 
     loaded = load_checkpoint(

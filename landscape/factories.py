@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from landscape.errors import UserError
+from sharpscape import PACKAGES
 
 
 @contextmanager
@@ -95,12 +96,15 @@ def _import(name: str, spec: str) -> Any:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+                ours = f"; here {name.partition('.')[0]!r} is sharpscape's own package: rename yours"
                 raise UserError(
                     f"{spec}: no module {name!r} is installed or in the current folder"
+                    f"{ours if name.partition('.')[0] in PACKAGES else ''}"
                 ) from error
-            raise UserError(
-                f"{spec}: {name} needs the module {error.name!r}, which isn't installed"
-            ) from error
+            hint = "which isn't installed"
+            if error.name is not None and error.name.partition(".")[0] in PACKAGES:
+                hint = f"but here {error.name.partition('.')[0]!r} is sharpscape's own package: rename yours"
+            raise UserError(f"{spec}: {name} needs the module {error.name!r}, {hint}") from error
         except Exception as error:
             raise UserError(f"{spec}: importing {name} failed: {_place(error)}") from error
 

@@ -6,12 +6,13 @@ import hashlib
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+import sharpscape
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -32,7 +33,7 @@ def describe_run(params: Mapping[str, Tensor], engine: Mapping[str, Any]) -> dic
         "engine": dict(engine),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
-            "sharpscape": _version("sharpscape"),
+            "sharpscape": sharpscape.version(),
             "torch": str(torch.__version__),
             "numpy": np.__version__,
             "python": platform.python_version(),
@@ -43,10 +44,3 @@ def describe_run(params: Mapping[str, Tensor], engine: Mapping[str, Any]) -> dic
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from landscape.siblings import need
 from landscape.store import Surface
 
 
@@ -18,6 +19,7 @@ def metrics(surface: Surface) -> dict[str, Any]:
     Roughness and range are over all planes and the first split; centre values are given per split. A surface
     with unknown points, or of a single row, has no roughness.
     """
+    need("analysis")
     from analysis.roughness import roughness
 
     found: dict[str, Any] = {}

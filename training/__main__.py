@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_type_hints
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
+import sharpscape
 from training.memory import restart_with_large_pages
 
 if __name__ == "__main__":
@@ -126,7 +127,7 @@ def _app(tokens: Sequence[str]) -> App:
         "machine": _flat(Machine, groups[3]),
     }
     app = App(
-        name="python -m training",
+        name=sharpscape.program("training"),
         help=HELP,
         help_epilogue=EXAMPLES,
         version_flags=[],

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+import sharpscape
 from landscape.checkpoint.format import Checkpoint, decode, encode
 from landscape.errors import UserError
 from landscape.files import atomic_path
@@ -147,6 +148,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     """Versions and hardware, without names of machines or paths."""
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
+        "sharpscape": sharpscape.version(),
         "python": platform.python_version(),
         "torch": version("torch"),
         "torchvision": version("torchvision"),

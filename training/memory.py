@@ -6,6 +6,8 @@ import os
 import platform
 import sys
 
+import sharpscape
+
 _SETTINGS = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 33),
@@ -25,6 +27,7 @@ def restart_with_large_pages(module: str) -> None:
     """
     options = sys.orig_argv[1:]
     ours = "-m" in options and options[options.index("-m") + 1 :][:1] == [module]
+    ours = ours or sharpscape.program(module) != f"python -m {module}"  # started by the front door
     known = bool(sys.executable) and platform.libc_ver()[0] == "glibc"
     if ours and known and not any(name in os.environ for name in _SETTINGS):
         os.execve(sys.executable, [sys.executable, *options], os.environ | _SETTINGS)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import sharpscape
 from analysis.command import Parser
 from figures.__main__ import PRODUCTS
 from figures.command import main as draw
@@ -105,7 +106,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m figures.reproduce",
+        prog=sharpscape.program("figures.reproduce"),
         description=ABOUT,
         epilog=EPILOGUE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

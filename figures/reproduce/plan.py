@@ -103,7 +103,7 @@ def _names(scale: Scale, cells: Iterable[str]) -> list[str]:
 
 
 def _python(module: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", module, *arguments]
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def _surface(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:

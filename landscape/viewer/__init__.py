@@ -24,6 +24,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Annotated, Any
 
+import sharpscape
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
 from landscape.store import Surface, load_surface
@@ -186,7 +187,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from cyclopts import App, CycloptsError, Parameter
 
     app = App(
-        name="python -m landscape.viewer", version=generator, help_epilogue=EXAMPLES, help_format="plaintext"
+        name=sharpscape.program("landscape.viewer"),
+        version=generator,
+        help_epilogue=EXAMPLES,
+        help_format="plaintext",
     )
 
     @app.default

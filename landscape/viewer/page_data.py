@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from math import isfinite, isnan
 from numbers import Real
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import sharpscape
 from landscape.store import BoolArray, Metric, Path2D, Plane, Split, Surface
 
 Json = dict[str, Any]
@@ -219,7 +219,4 @@ def _facts(about: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 def generator() -> str:
     """Name and version of the program, for the page and ``--version``."""
-    try:
-        return f"sharpscape {version('sharpscape')}"
-    except PackageNotFoundError:
-        return "sharpscape"
+    return f"sharpscape {sharpscape.version()}"

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
+import sharpscape
 from landscape.duration import parse_duration
 from landscape.errors import UserError, exit_with
 from training.sweep.display import Display
@@ -24,7 +25,7 @@ from training.sweep.schedule import Limits, Sweep
 from training.sweep.status import Runs
 from training.sweep.table import rows, show_table, table_path, write_table
 
-TRAINING = (sys.executable, "-m", "training")
+TRAINING = (sys.executable, "-P", "-m", "training")
 
 SHIPPED = ", ".join(sorted(path.stem for path in SPECS.glob("*.toml")))
 
@@ -97,7 +98,7 @@ class Options:
 def main(arguments: Sequence[str] | None = None, training: Sequence[str] = TRAINING) -> None:
     """Run the command and leave with its exit code; `training` starts the command of one run."""
     app = App(
-        name="python -m training.sweep",
+        name=sharpscape.program("training.sweep"),
         help=HELP,
         help_epilogue=EPILOGUE,
         version_flags=[],
