@@ -109,12 +109,31 @@ def load_network(path: Path, network: NetworkChoice, *, quiet: bool = False) -> 
     return loaded
 
 
-def load_examples(loaded: LoadedCheckpoint, data: DataOptions) -> tuple[dict[str, Examples], dict[str, Any]]:
-    """The examples by split, and what a result says about checkpoint and data; says what was chosen."""
+def load_examples(
+    loaded: LoadedCheckpoint,
+    data: DataOptions,
+    *,
+    others: Sequence[LoadedCheckpoint] = (),
+    whole_split: bool = False,
+) -> tuple[dict[str, Examples], dict[str, Any]]:
+    """The examples by split, and what a result says about checkpoint and data; says what was chosen.
+
+    Parameters
+    ----------
+    loaded, others
+        The network that they are for, and further ones that are evaluated on the same examples.
+    data
+        Which.
+    whole_split
+        Draw "train" from all of the train split, as surfaces of earlier versions did.
+    """
     from landscape.data import check_model_takes, load_data
     from landscape.examples import Examples
 
     names = ("train", "test") if data.split == "both" else (data.split,)
+    told = [dict(one.data or {}) for one in (loaded, *others)]
+    if whole_split:
+        told = [{key: value for key, value in one.items() if key != "selection"} for one in told]
     sets = {
         name: load_data(
             data.data,
@@ -122,7 +141,8 @@ def load_examples(loaded: LoadedCheckpoint, data: DataOptions) -> tuple[dict[str
             split=name,
             examples=data.examples or None,
             seed=data.example_seed,
-            stored=loaded.data,
+            stored=told[0],
+            others=told[1:],
             num_classes=loaded.num_classes,
             download=data.download,
         )
@@ -138,6 +158,7 @@ def load_examples(loaded: LoadedCheckpoint, data: DataOptions) -> tuple[dict[str
         "data": {
             "name": first.name,
             "examples": {name: len(one.targets) for name, one in sets.items()},
+            "drawn_from": {name: one.drawn_from for name, one in sets.items()},
             "seed": data.example_seed,
             "mean": first.mean,
             "std": first.std,

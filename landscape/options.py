@@ -73,8 +73,10 @@ class DataOptions:
     download: Flag = False
     """Fetch CIFAR into the data root where it isn't there."""
 
-    split: Literal["train", "test", "both"] = "train"
-    """Examples to use. With `both`, the training examples steer the sampling."""
+    split: Literal["train", "validation", "test", "both"] = "train"
+    """Examples to use. `train`: those that the network was trained on, where the checkpoint says which, else
+    all of the train split; `validation`: those of it that the run held out; `both`: train and test, of
+    which the training examples steer the sampling."""
 
     examples: Int = 1000
     """Examples per split: a fixed, seeded, class-balanced subset. 0 takes all."""

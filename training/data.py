@@ -7,10 +7,10 @@ everywhere and needs no state when a run is resumed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,20 +20,10 @@ from torch import Tensor
 
 from landscape.errors import UserError
 from landscape.images import STATISTICS, ImageSet, read_images
-
-
-def generator_for(seed: int, *purpose: int | str) -> torch.Generator:
-    """Return the CPU generator of one purpose, say ``generator_for(seed, "order", epoch)``.
-
-    Different purposes are independent streams (numpy's SeedSequence), so no state must be saved.
-    """
-    words = [seed & 0xFFFFFFFF, seed >> 32]
-    for part in purpose:
-        words.append(
-            part if isinstance(part, int) else int.from_bytes(hashlib.sha256(part.encode()).digest()[:4])
-        )
-    state = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+from landscape.images.selection import balanced_subset as balanced_subset
+from landscape.images.selection import fingerprint
+from landscape.images.selection import generator_for as generator_for
+from landscape.images.selection import hold_out as hold_out
 
 
 @dataclass(frozen=True)
@@ -104,36 +94,13 @@ def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
-    """Ascending indices of the held-out images: ``round(share * n)`` of each class's n, drawn by `seed`."""
-    generator = generator_for(seed, "hold out")
-    parts = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        order = torch.randperm(len(members), generator=generator).numpy()
-        parts.append(members[order[: round(share * len(members))]])
-    return np.sort(np.concatenate(parts))
-
-
-def balanced_subset(
-    labels: NDArray[np.int64], among: NDArray[np.int64], count: int, seed: int
-) -> NDArray[np.int64]:
-    """`count` of the indices `among`, ascending, drawn by `seed`: class counts differ by 1 at the most.
-
-    A class with too few images gives all it has; the others make up for it.
-    """
-    generator = generator_for(seed, "subset")
-    classes = [among[labels[among] == label] for label in np.unique(labels[among])]
-    shuffled = [one[torch.randperm(len(one), generator=generator).numpy()] for one in classes]
-    turns = np.concatenate([np.arange(len(one)) for one in shuffled])  # an image's turn in its class
-    return np.sort(np.concatenate(shuffled)[np.argsort(turns, kind="stable")[:count]])
-
-
 @dataclass(frozen=True)
 class TrainingData:
     """The three parts of a run's data and what the checkpoint says about them.
 
     ``sha256`` is that of the whole training split, ``test_sha256`` of the test split (labels, then pixels).
+    ``held_out`` and ``trained`` are ascending indices into the training split; ``trained`` is None where it's
+    everything that wasn't held out.
     """
 
     train: Images
@@ -146,6 +113,19 @@ class TrainingData:
     held_out: NDArray[np.int64]
     sha256: str
     test_sha256: str = ""
+    trained: NDArray[np.int64] | None = None
+
+    def selection(self, seed: int) -> dict[str, Any]:
+        """What the checkpoint says of the training split: the images held out, and those trained on."""
+        found = {
+            "split": "train",
+            "rule": "last epoch; held-out images are only reported",
+            "seed": seed,
+            "held_out": torch.from_numpy(self.held_out).to(torch.int32),
+        }
+        if self.trained is not None:  # else all that weren't held out
+            found["trained"] = torch.from_numpy(self.trained).to(torch.int32)
+        return found
 
 
 def load_data(
@@ -198,8 +178,9 @@ def load_data(
         mean=mean,
         std=std,
         held_out=held_out,
-        sha256=_fingerprint(train),
-        test_sha256=_fingerprint(test),
+        sha256=fingerprint(train),
+        test_sha256=fingerprint(test),
+        trained=None if examples is None else rest,
     )
 
 
@@ -211,10 +192,3 @@ def measure(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, 
     mean = share @ levels
     std = np.sqrt((share * (levels - mean[:, None]) ** 2).sum(axis=1))
     return tuple(float(value) for value in mean), tuple(float(value) or 1.0 for value in std)
-
-
-def _fingerprint(data: ImageSet) -> str:
-    """SHA-256 of labels and pixels in their order: indices into the data mean nothing without it."""
-    digest = hashlib.sha256(np.ascontiguousarray(data.labels).data)
-    digest.update(np.ascontiguousarray(data.images).data)
-    return digest.hexdigest()

@@ -18,6 +18,7 @@ from PIL import Image
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
 from landscape.images import SAMPLE_FOLDER, Split, from_sheet, pixel_digest, read_images, to_sheet
+from landscape.images.selection import fingerprint
 
 PER_CLASS = 100
 SEED = 2009
@@ -50,6 +51,7 @@ def write_split(spec: str, split: Split, folder: Path) -> tuple[dict[str, Any], 
         "file": target.name,
         "count": len(images),
         "sha256": pixel_digest(images),
+        "whole_sha256": fingerprint(data),
         "indices": chosen.tolist(),
     }
     return entry, data.classes or ()

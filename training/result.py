@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from landscape.checkpoint.format import Checkpoint
 from training import masks
 from training.checkpoint import environment
@@ -29,12 +27,7 @@ def checkpoint_of(run: Run, metrics: dict[str, Any]) -> Checkpoint:
             "num_classes": data.num_classes,
             "sha256": data.sha256,
             "test_sha256": data.test_sha256,
-            "selection": {
-                "split": "train",
-                "rule": "last epoch; held-out images are only reported",
-                "seed": run.config.seed,
-                "held_out": torch.from_numpy(data.held_out).to(torch.int32),
-            },
+            "selection": data.selection(run.config.seed),
         },
         config=run.config.to_dict(data.name),
         metrics=metrics,

@@ -117,11 +117,11 @@ def _connect(
     from analysis.connectivity.files import Identity
 
     first, second = networks
-    data, recalibration, about = _examples(first, options)
+    data, recalibration, about = _examples(networks, options)
     train = None
     if "bezier" in options.curve.curves:
         whole = replace(options.data, split="train", examples=options.training.train_examples)
-        train = load_examples(first, whole)[0]["train"]
+        train = load_examples(first, whole, others=[second])[0]["train"]
     ends = {"ends": [{"file": one.name, "sha256": one.sha256} for one in networks]}
     identity = Identity(first.architecture, first.arguments, first.data or {}, ends)
     with _stop_message(base), _watch(options.seconds) as watcher:
@@ -149,14 +149,14 @@ def _connect(
 
 
 def _examples(
-    loaded: LoadedCheckpoint, options: ConnectivityOptions
+    networks: Sequence[LoadedCheckpoint], options: ConnectivityOptions
 ) -> tuple[dict[str, Examples], Examples, dict[str, Any]]:
     """By split to evaluate on; to re-estimate running statistics on; and what is said of them."""
-    wanted = ("train", "test") if options.data.split == "both" else (options.data.split,)
-    loading = replace(options.data, split="train" if wanted == ("train",) else "both")
-    data, about = load_examples(loaded, loading)
-    about["data"]["examples"] = {name: about["data"]["examples"][name] for name in wanted}
-    return {name: data[name] for name in wanted}, data["train"], about
+    data, about = load_examples(networks[0], options.data, others=networks[1:])
+    if "train" in data:
+        return data, data["train"], about
+    training = replace(options.data, split="train")
+    return data, load_examples(networks[0], training, others=networks[1:])[0]["train"], about
 
 
 def _masks(

@@ -55,8 +55,10 @@ class Network:
 class Data(DataOptions):
     """Which examples the loss is averaged over."""
 
-    split: Literal["train", "test", "both"] = "both"
-    """Examples to evaluate on."""
+    split: Literal["train", "validation", "test", "both"] = "both"
+    """Examples to evaluate on. `train`: those that both networks were trained on, where their checkpoints
+    say which, else all of the train split; `validation`: those of it that both held out; `both`: train and
+    test."""
 
 
 @Parameter(name="*", group=_CURVE)

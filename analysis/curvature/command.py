@@ -103,7 +103,9 @@ def _compute(
     source = surface.settings.get("mask", {}).get("source")
     known = source in ("checkpoint", "zeros", "none")  # a mask of a caller's own may be the checkpoint's
     mask, _ = resolve_mask(source if known else "auto", loaded.mask, params)
-    data, _ = load_examples(loaded, _data_options(surface, split, options))
+    # Surfaces of earlier versions were drawn from the whole train split.
+    earlier = "drawn_from" not in _told(surface, "data")
+    data, _ = load_examples(loaded, _data_options(surface, split, options), whole_split=earlier)
     computation = options.computation
     with terminal_bar(surface.label) as bar:
         return curvature_map(
@@ -144,9 +146,9 @@ def _told(surface: Surface, key: str) -> Mapping[str, Any]:
 
 def _data_options(surface: Surface, split: str, options: CurvatureOptions) -> DataOptions:
     """The surface's number and seed of examples; where they lie is the command's to say."""
-    if split not in ("train", "test"):
+    if split not in ("train", "validation", "test"):
         raise UserError(
-            f"the surface's split is {split!r}; the command knows train and test, see curvature_map"
+            f"the surface's split is {split!r}; expected train, validation or test, see curvature_map"
         )
     return DataOptions(
         data=options.data.data,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.checkpoint.fit import check_finite, compare, load_into
-from landscape.checkpoint.format import decode, is_checkpoint
+from landscape.checkpoint.format import Checkpoint, decode, is_checkpoint
 from landscape.checkpoint.models import Architecture, Architectures, describe, find_architecture
 from landscape.checkpoint.read import read_file
 from landscape.checkpoint.recognize import recognize, suggested_arguments
@@ -137,10 +137,18 @@ def _own(
         how=f"{describe(architecture.name, arguments)}, {'given' if model else 'named in the checkpoint'}",
         num_classes=classes if isinstance(classes, int) else head_classes(checkpoint.state_dict),
         sha256=sha256(file),
-        data=checkpoint.data or None,
+        data=_data_of(checkpoint) or None,
         config=checkpoint.config,
         metrics=checkpoint.metrics,
     )
+
+
+def _data_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """With the number of training examples, which earlier checkpoints state beside their indices only."""
+    selection, count = checkpoint.data.get("selection"), checkpoint.config.get("examples")
+    if not isinstance(selection, Mapping) or "trained" in selection or count is None:
+        return checkpoint.data
+    return checkpoint.data | {"selection": {**selection, "examples": count}}
 
 
 def _whole(file: Path, state: FoundState, form: str) -> LoadedCheckpoint:

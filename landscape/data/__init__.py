@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +21,11 @@ from landscape.data.normalization import (
     per_channel,
     usual_normalization,
 )
+from landscape.data.parts import PARTS, PartName, WholeSplit, common_pool
 from landscape.data.subset import Indices, balanced_subset
 from landscape.errors import UserError
-from landscape.images import DEFAULT_ROOT, Split, read_images
+from landscape.images import DEFAULT_ROOT, ImageSet, Split, read_images, sample_origin
+from landscape.images.selection import fingerprint
 
 ROOT_VARIABLE = "SHARPSCAPE_DATA"
 
@@ -41,11 +43,14 @@ class LoadedData:
     mean, std
         Per channel, for pixels in 0..1; None where the inputs are to be taken as they are.
     name, split
-        Of the data set, without paths; "train" or "test".
+        Of the data set, without paths; "train", "validation" or "test".
     num_classes, classes_known
         Number of classes; whether the data set names them, or only its labels and the network tell.
     indices
-        int64 ``[N]``: the chosen examples' places in the split, in the order of `inputs`.
+        int64 ``[N]``: the chosen examples' places in the split of the files ("validation" lies in train), in
+        the order of `inputs`.
+    drawn_from
+        What they were chosen from, in words: the images trained on, those held out, a whole split.
     how
         One line: what was chosen, and why.
     """
@@ -60,6 +65,7 @@ class LoadedData:
     indices: Indices
     how: str
     classes_known: bool = True
+    drawn_from: str = ""
 
     def normalized(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Examples `start` to `stop` as float32, pixels as ``(pixel / 255 - mean) / std``."""
@@ -82,6 +88,7 @@ def load_data(
     num_classes: int | None = None,
     download: bool = False,
     normalization: Normalization | None = None,
+    others: Sequence[Mapping[str, Any]] = (),
 ) -> LoadedData:
     """Load a fixed, seeded, class-balanced subset of a data set's split.
 
@@ -94,13 +101,14 @@ def load_data(
     root
         Folder of the data sets, by default ``$SHARPSCAPE_DATA`` or ``./data``.
     split
-        "train" or "test".
+        "train": the images that the network was trained on, where the checkpoint says which, else all of the
+        train split. "validation": those of the train split that were held out. "test".
     examples
         How many; None, or more than there are, takes all.
     seed
         Of the choice; see `landscape.data.subset.balanced_subset`.
     stored
-        What the checkpoint says about its data: ``name``, ``mean``, ``std``, ….
+        What the checkpoint says about its data: ``name``, ``mean``, ``std``, ``selection``, ….
     num_classes
         The network's number of classes, where known.
     download
@@ -108,6 +116,9 @@ def load_data(
     normalization
         Mean and standard deviation per channel. By default those that the checkpoint stores, else the data
         set's published ones, else ImageNet's for image folders and measured ones for ``npz``.
+    others
+        What further checkpoints say, evaluated on the same examples: "train" and "validation" are then the
+        images that are this for each network.
 
     Raises
     ------
@@ -115,11 +126,11 @@ def load_data(
         When the data can't be found or read, are empty, of the wrong type or shape, or have another number
         of classes than the network.
     """
-    if split not in ("train", "test"):
-        raise UserError(f"unknown split {split!r}; expected train or test")
+    if split not in PARTS:
+        raise UserError(f"unknown split {split!r}; expected train, validation or test")
     folder = Path(root if root is not None else os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
     stored = stored or {}
-    wanted = _Request(folder, cast("Split", split), examples, seed, download)
+    wanted = _Request(folder, split, examples, seed, download, (stored, *others))
     if spec is None:
         spec, why = choose_spec(folder, str(stored.get("name") or ""), num_classes, download)
     else:
@@ -171,31 +182,42 @@ class _Request:
     """Which examples are wanted."""
 
     root: Path
-    split: Split
+    part: PartName
     examples: int | None
     seed: int
     download: bool
+    stored: Sequence[Mapping[str, Any]]
 
-    def choose(self, labels: Indices) -> Indices:
-        return balanced_subset(labels, self.examples, self.seed)
+    @property
+    def split(self) -> Split:
+        """The split of the files in which they lie."""
+        return "test" if self.part == "test" else "train"
 
-    def counted(self, chosen: int, total: int) -> str:
-        short = self.examples is not None and self.examples > total
+    def choose(self, whole: WholeSplit) -> _Choice:
+        pool = common_pool(self.part, self.stored, whole)
+        among = np.arange(len(whole.labels)) if pool.indices is None else pool.indices
+        chosen = among[balanced_subset(whole.labels[among], self.examples, self.seed)]
+        short = self.examples is not None and self.examples > len(among)
         note = f" (all there are; {self.examples} asked for)" if short else ""
-        return f"{self.split} split, {chosen} of {total} examples{note}"
+        of = pool.text if pool.indices is not None else f"{len(among)} examples"
+        if pool.indices is None and any(one.get("selection") for one in self.stored):
+            note += f" ({pool.text})" if self.part == "train" else ""
+        return _Choice(chosen, pool.text, f"{self.split} split, {len(chosen)} of {of}{note}")
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Places in the split, what they were drawn from, and both in words."""
+
+    indices: Indices
+    drawn_from: str
+    text: str
 
 
 def _from_images(
     spec: str, why: str, wanted: _Request, known: tuple[Normalization, str] | None
 ) -> LoadedData:
-    every: list[Indices] = []  # labels of the whole split, then the chosen indices
-
-    def choose(labels: Indices) -> Indices:
-        every[:] = [labels, wanted.choose(labels)]
-        return every[1]
-
-    found = read_images(spec, wanted.split, wanted.root, download=wanted.download, choose=choose)
-    labels, indices = every
+    found, labels, choice = _chosen_images(spec, wanted)
     inputs = torch.from_numpy(np.ascontiguousarray(found.images.transpose(0, 3, 1, 2)))
     numbers, source = known or usual_normalization(spec, found.name, wanted.split, wanted.root)
     mean, std = per_channel(numbers, inputs.shape[1])
@@ -206,11 +228,29 @@ def _from_images(
         mean=mean,
         std=std,
         name=found.name,
-        split=wanted.split,
+        split=wanted.part,
         num_classes=len(found.classes) if found.classes else int(labels.max()) + 1,
-        indices=indices,
-        how=f"{title} ({why}); {wanted.counted(len(indices), len(labels))}; normalization: {source}",
+        indices=choice.indices,
+        how=f"{title} ({why}); {choice.text}; normalization: {source}",
+        drawn_from=choice.drawn_from,
     )
+
+
+def _chosen_images(spec: str, wanted: _Request) -> tuple[ImageSet, Indices, _Choice]:
+    """The chosen images, the labels of the whole split, and the choice; a folder decodes only these."""
+    if spec.startswith("imagefolder:"):
+        made: list[tuple[Indices, _Choice]] = []
+
+        def choose(labels: Indices) -> Indices:
+            made[:] = [(labels, wanted.choose(WholeSplit(labels, lambda: None)))]
+            return made[0][1].indices
+
+        found = read_images(spec, wanted.split, wanted.root, choose=choose)
+        return found, *made[0]
+    whole = read_images(spec, wanted.split, wanted.root, download=wanted.download)
+    origin = sample_origin(wanted.split) if spec == "sample" else None
+    choice = wanted.choose(WholeSplit(whole.labels, lambda: fingerprint(whole), origin))
+    return whole.only(choice.indices), whole.labels, choice
 
 
 def _evaluation_crop(inputs: Tensor, short_side: int = 256, size: int = 224) -> Tensor:
@@ -227,13 +267,14 @@ def _evaluation_crop(inputs: Tensor, short_side: int = 256, size: int = 224) -> 
 def _from_factory(
     spec: str, why: str, wanted: _Request, known: tuple[Normalization, str] | None
 ) -> LoadedData:
-    chosen: list[Indices] = []
+    made: list[_Choice] = []
 
     def choose(labels: Indices) -> Indices:
-        chosen[:] = [wanted.choose(labels)]
-        return chosen[0]
+        made[:] = [wanted.choose(WholeSplit(labels, lambda: ""))]
+        return made[0].indices
 
     found = read_factory(spec, wanted.split, choose)
+    choice = made[0]
     mean, std, source = None, None, "inputs taken as they are"
     if found.inputs.dtype == torch.uint8:
         numbers, source = known or (((0.0,), (1.0,)), "none known, pixels scaled to 0..1")
@@ -245,9 +286,10 @@ def _from_factory(
         mean=mean,
         std=std,
         name=spec,
-        split=wanted.split,
+        split=wanted.part,
         num_classes=found.classes or found.largest + 1,
-        indices=chosen[0],
-        how=f"{spec} ({why}); {wanted.counted(len(chosen[0]), found.total)}; {source}",
+        indices=choice.indices,
+        how=f"{spec} ({why}); {choice.text}; {source}",
         classes_known=found.classes is not None,
+        drawn_from=choice.drawn_from,
     )

@@ -56,6 +56,10 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def only(self, keep: NDArray[np.int64]) -> ImageSet:
+        """The images at these places, in their order."""
+        return ImageSet(self.images[keep], self.labels[keep], self.classes, self.name, self.split)
+
     @property
     def num_classes(self) -> int:
         """Number of classes: of the names where known, else the largest label plus one."""
@@ -112,8 +116,7 @@ def _nearest(kind: str) -> str:
 def _chosen(data: ImageSet, choose: Choose | None) -> ImageSet:
     if choose is None:
         return data
-    keep = choose(data.labels)
-    return ImageSet(data.images[keep], data.labels[keep], data.classes, data.name, data.split)
+    return data.only(choose(data.labels))
 
 
 def _checked(data: ImageSet, source: object) -> ImageSet:
@@ -233,12 +236,25 @@ def _centre(image: Any, short_side: int, size: int) -> Any:
     return resized.crop((left, top, left + size, top + size))
 
 
+def sample_origin(split: Split) -> tuple[NDArray[np.int64], str]:
+    """Places of the sample's images in CIFAR-10's split, and that split's `selection.fingerprint`."""
+    try:
+        part = _about_sample()["splits"][split]
+        return np.asarray(part["indices"], dtype=np.int64), str(part["whole_sha256"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"the shipped sample can't be read: {error}; install the package again") from error
+
+
+def _about_sample() -> Any:
+    return json.loads((SAMPLE_FOLDER / "sample.json").read_text(encoding="utf-8"))
+
+
 def _read_sample(split: Split) -> ImageSet:
     """Read the shipped sheet; the classes are interleaved, so any prefix is balanced."""
     from PIL import Image
 
     try:
-        about = json.loads((SAMPLE_FOLDER / "sample.json").read_text(encoding="utf-8"))
+        about = _about_sample()
         part = about["splits"][split]
         with Image.open(SAMPLE_FOLDER / part["file"]) as sheet:
             rows = np.asarray(sheet.convert("RGB"))

@@ -338,7 +338,7 @@ def test_factory_that_fails_is_one_line_with_its_place(factory: Factory) -> None
         ({"spec": "imagefolder:missing"}, "no folder missing"),
         ({"spec": "no_such_package.data:make"}, "no module 'no_such_package.data'"),
         ({"spec": "sample", "examples": 0}, "examples must be at least 1, got 0"),
-        ({"spec": "sample", "split": "val"}, "unknown split 'val'; expected train or test"),
+        ({"spec": "sample", "split": "val"}, "unknown split 'val'; expected train, validation or test"),
         ({"spec": "sample", "stored": {"mean": [0.5], "std": [0.0]}}, "a positive deviation"),
         ({"spec": "sample", "stored": {"mean": ["x"], "std": [1.0]}}, "expected numbers"),
         ({"spec": "sample", "stored": {"mean": [0.5] * 2, "std": [1.0] * 3}}, "1 or 3 channels"),
