@@ -1,0 +1,182 @@
+"""A loss must be a function of the weights: what isn't is refused with its reason, and nothing else is."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from landscape.determinism import check_determined
+from landscape.errors import UserError
+
+
+class Net(nn.Module):
+    """Linear, and whatever a case does with its output."""
+
+    def __init__(self, then: Callable[[Any, Tensor], Any]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.then = nn.Linear(3, 4), then
+        self.norm = nn.BatchNorm1d(4)
+        self.calls, self.mean, self.queue = 0, None, list[Tensor]()
+        self.register_buffer("average", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.then(self, self.layer(x))
+
+
+def counting(net: Any, x: Tensor) -> Any:
+    net.calls += 1
+    return x * (1 + 1e-6 * net.calls)
+
+
+def averaging(net: Any, x: Tensor) -> Any:
+    net.average.mul_(0.9).add_(0.1 * x.detach().mean(0))
+    return x - net.average
+
+
+def remembering_the_first(net: Any, x: Tensor) -> Any:
+    if net.mean is None:
+        net.mean = x.mean(0)
+    return x - net.mean
+
+
+def queueing(net: Any, x: Tensor) -> Any:
+    net.queue.append(x.mean())
+    return x / len(net.queue)
+
+
+def normalizing_by_the_batch(net: Any, x: Tensor) -> Any:
+    net.norm.train()
+    net.norm(x)
+    net.norm.eval()
+    return net.norm(x)
+
+
+def caching(net: Any, x: Tensor) -> Any:
+    """Harmless: always the same."""
+    if net.mean is None:
+        net.mean = torch.ones(4)
+    net.calls += 1
+    return x * net.mean
+
+
+def seeded(net: Any, x: Tensor) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return x + torch.randn(4)
+
+
+def own_generator(net: Any, x: Tensor) -> Any:
+    return x + torch.randn(4, generator=torch.Generator().manual_seed(0))
+
+
+def loss(model: Any, batch: Any) -> Mapping[str, Tensor]:
+    return {"loss": F.cross_entropy(model(batch[0]), batch[1], reduction="none")}
+
+
+def batches() -> list[tuple[Tensor, Tensor]]:
+    torch.manual_seed(1)
+    return [(torch.randn(8, 3), torch.randint(4, (8,))) for _ in range(2)]
+
+
+def check(model: nn.Module, loss: Any = loss, **options: Any) -> bool:
+    model.eval()
+    untouched = copy.deepcopy(model)
+    with torch.no_grad():
+        return check_determined(loss, model, *batches(), loss=loss, fresh=lambda: untouched, **options)
+
+
+BAD: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
+    "functional dropout": (lambda net, x: F.dropout(x, 0.5), "dropout stays on .* training=self.training"),
+    "alpha dropout": (lambda net, x: F.alpha_dropout(x, 0.5, training=True), "dropout stays on"),
+    "noise": (lambda net, x: x + 1e-3 * torch.randn_like(x), r"random numbers are drawn \(randn_like\)"),
+    "reparametrized": (lambda net, x: torch.normal(x, 0.1), "random numbers are drawn"),
+    "NumPy's noise": (lambda net, x: x * (1 + np.random.rand()), "NumPy's generator"),
+    "Python's noise": (lambda net, x: x * (1 + random.random()), "Python's random"),
+    "a permutation": (lambda net, x: x[torch.randperm(len(x))], "randperm"),
+    "a counter": (counting, "the network's 'calls' changes from call to call"),
+    "an average": (averaging, "the network's 'average' changes"),
+    "the first batch": (remembering_the_first, "called after another batch first, .*the network's 'mean'"),
+    "a queue": (queueing, "the network's 'queue'"),
+    "batch norm in training": (normalizing_by_the_batch, "the network's 'norm.running_mean'"),
+}
+GOOD: dict[str, tuple[Callable[[Any, Tensor], Any], bool]] = {
+    "plain": (lambda net, x: x, False),
+    "dropout of an evaluated network": (lambda net, x: F.dropout(x, 0.5, training=net.training), False),
+    "a cache and a counter": (caching, False),
+    "seeded inside": (seeded, True),
+    "a generator of its own": (own_generator, True),
+    "NaN": (lambda net, x: x * torch.nan, False),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_function_of_the_weights(name: str) -> None:
+    then, words = BAD[name]
+    state = torch.get_rng_state()
+    with pytest.raises(UserError, match=f"the loss is no function of the weights: .*{words}") as error:
+        check(Net(then))
+    assert "\n" not in str(error.value)
+    torch.set_rng_state(state)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_one(name: str) -> None:
+    then, draws = GOOD[name]
+    assert check(Net(then)) == draws
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.TransformerEncoderLayer(4, 2, 8, batch_first=True),
+        nn.LSTM(4, 4, batch_first=True),
+        nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(), nn.RReLU(), nn.Softmax(1)),
+        nn.BatchNorm1d(4, track_running_stats=False),
+        nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)),
+        nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_layers_of_torch_are_functions(layer: nn.Module) -> None:
+    def then(net: Any, x: Tensor) -> Any:
+        if isinstance(layer, nn.LSTM | nn.TransformerEncoderLayer):
+            found = layer(x[:, None])
+            return (found[0] if isinstance(found, tuple) else found)[:, 0]
+        return layer(x)
+
+    layer.eval()
+    assert check(Net(then)) is False
+
+
+def test_losses_that_keep_or_change() -> None:
+    calls = []
+
+    def growing(model: Any, batch: Any) -> Mapping[str, Tensor]:
+        calls.append(0)
+        return {"loss": loss(model, batch)["loss"] * len(calls)}
+
+    def overwriting(model: Any, batch: Any) -> Mapping[str, Tensor]:
+        return {"loss": loss(model, (batch[0].mul_(0.9), batch[1]))["loss"]}
+
+    for bad, words in ((growing, "the loss's closure 'calls'"), (overwriting, "the batch itself changes")):
+        with pytest.raises(UserError, match=words):
+            check(Net(lambda net, x: x), bad)
+
+
+def test_rounding_of_kernels_without_an_order_is_no_alarm() -> None:
+    turn = [0]
+
+    def unordered(net: Any, x: Tensor) -> Any:
+        turn[0] += 1
+        return x * (1 + 2e-7 * (turn[0] % 2))
+
+    assert check(Net(unordered)) is False
