@@ -1,4 +1,4 @@
-"""Directed tests of a few hypotheses stated beforehand: sign flips over units, Holm's correction. Needs no torch.
+"""Directed tests of a few hypotheses stated beforehand: sign flips, Holm's correction. Needs no torch.
 
 With n units the smallest possible p-value is 2⁻ⁿ, so six units are the fewest that can pass the first step of
 Holm's correction over three hypotheses (0.05 / 3).
@@ -53,8 +53,8 @@ class Directed:
 def directed_test(values: Sequence[float], sign: int) -> Directed:
     """One-sided sign-flip test that the mean of `values` has this sign.
 
-    All 2ⁿ changes of sign are counted, the observed one among them (Fisher, "The Design of Experiments", 1935,
-    section 21).
+    All 2ⁿ changes of sign are counted, the observed one among them (Fisher, "The Design of
+    Experiments", 1935, section 21).
 
     Parameters
     ----------
@@ -79,14 +79,6 @@ def directed_test(values: Sequence[float], sign: int) -> Directed:
     flips = 1 - 2 * ((np.arange(2 ** len(claimed))[:, None] >> np.arange(len(claimed))) & 1)
     sums, observed, rounding = flips @ claimed, claimed.sum(), ROUNDING * np.abs(claimed).sum()
     spread = float(claimed.std(ddof=1)) if len(claimed) > 1 else nan
-    mean = float(claimed.mean())
-    needed = (
-        inf
-        if mean <= 0
-        else ceil(((LEVEL_QUANTILE + POWER_QUANTILE) * spread / mean) ** 2)
-        if spread > 0
-        else nan
-    )
     return Directed(
         two_sided.n,
         two_sided.mean,
@@ -94,8 +86,14 @@ def directed_test(values: Sequence[float], sign: int) -> Directed:
         two_sided.high,
         float((sums >= observed - rounding).mean()),
         float((sums <= observed + rounding).mean()),
-        needed,
+        _needed(float(claimed.mean()), spread),
     )
+
+
+def _needed(mean: float, spread: float) -> float:
+    if mean <= 0:
+        return inf
+    return ceil(((LEVEL_QUANTILE + POWER_QUANTILE) * spread / mean) ** 2) if spread > 0 else nan
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
