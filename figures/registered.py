@@ -1,7 +1,7 @@
 """The three claims of the paper, tested as docs/preregistration.md laid down: the unit is the training seed.
 
-F1: roughness grows with sparsity. F3: S2-SAM lowers it. T1: S2-SAM raises test accuracy (Ji et al. 2024, Figures 1
-and 3, Table 1). Needs no torch.
+F1: roughness grows with sparsity. F3: S2-SAM lowers it. T1: S2-SAM raises test accuracy (Ji et al. 2024,
+Figures 1 and 3, Table 1). Needs no torch.
 """
 
 from __future__ import annotations
@@ -134,18 +134,24 @@ def _slope(results: Results, seed: int) -> float:
 
 
 def _change_of_ra(results: Results, seed: int) -> float:
-    return _mean_over_pairs(lambda *cell: _mean_primary(results, *cell, seed))
+    def value(method: str, sparsity: float, optimizer: str) -> float:
+        return _mean_primary(results, method, sparsity, optimizer, seed)
+
+    return _mean_over_pairs(value)
 
 
 def _change_of_accuracy(results: Results, seed: int) -> float:
     """In percentage points."""
-    accuracy = {
-        (row["method"], float(row["sparsity_asked"] or 0), row["optimizer"]): 100
-        * float(row["test_accuracy"])
-        for row in results.rows
-        if row.get("method") and row.get("test_accuracy") and int(row["seed"]) == seed
-    }
-    return _mean_over_pairs(lambda *cell: accuracy.get(cell, nan))
+    known = {}
+    for row in results.rows:
+        if row.get("method") and row.get("test_accuracy") and int(row["seed"]) == seed:
+            cell = (row["method"], float(row["sparsity_asked"] or 0), row["optimizer"])
+            known[cell] = 100 * float(row["test_accuracy"])
+
+    def value(method: str, sparsity: float, optimizer: str) -> float:
+        return known.get((method, sparsity, optimizer), nan)
+
+    return _mean_over_pairs(value)
 
 
 def _mean_over_pairs(value: Callable[[str, float, str], float]) -> float:
