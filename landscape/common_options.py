@@ -16,6 +16,10 @@ MODEL = (
     'arguments go in brackets, as in `"resnet20(num_classes=100)"`.'
 )
 TRUST = "Unpickle whole modules, too. This runs code that is in the file: only for files of your own."
+PARAMS = (
+    "Which parameters move: `trainable` ones, `all`, or names and patterns such as `'layer3.*'`; "
+    "`'!PATTERN'` leaves out. The others stay where they are."
+)
 
 
 def whole(_: Any, tokens: Sequence[Token]) -> int:
@@ -33,6 +37,9 @@ Model: TypeAlias = Annotated[
     str | None, Parameter(help=MODEL, show_default="told by the checkpoint, or by its shapes")
 ]
 TrustCheckpoint: TypeAlias = Annotated[bool, Parameter(help=TRUST, negative=(), show_default="off")]
+ParamsOption: TypeAlias = Annotated[
+    tuple[str, ...], Parameter(help=PARAMS, show_default="trainable", consume_multiple=True, negative=())
+]
 Mask: TypeAlias = Literal["auto", "checkpoint", "zeros", "none"]
 
 Device: TypeAlias = Annotated[

@@ -18,8 +18,9 @@ from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import Loss, classification
 from landscape.masks import density, resolve_mask
+from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 from landscape.planes import PlaneSpec, RandomPlane
-from landscape.planes.directions import Params
+from landscape.planes.directions import Params, checked
 from landscape.progress import Listener
 from landscape.provenance import describe_run, digest
 from landscape.run import Run
@@ -37,6 +38,7 @@ def compute_surface(
     plane: PlaneSpec | Sequence[PlaneSpec] | None = None,
     mask: Mapping[str, Tensor] | Literal["auto", "none"] = "auto",
     mask_source: str = "given",
+    params: ParamsChoice = TRAINABLE,
     points: int | tuple[int, int] = 51,
     span: float = 1.0,
     dim: Literal[1, 2] = 2,
@@ -77,6 +79,9 @@ def compute_surface(
         directions dense.
     mask_source
         What the file calls a mask that is given as tensors.
+    params
+        Which parameters move: "trainable" (those that require a gradient; all where none does), "all", or
+        names and shell patterns. The others stay where they are. See `landscape.parameters`.
     points, span, dim
         Grid points per axis, half-width in units of the directions, and 1 for a line or 2 for a plane.
     exact_grid
@@ -110,15 +115,15 @@ def compute_surface(
     shape = _shape(points, dim)
     _check(planes, shape, span, tolerance, max_points)
     axes = 1 if shape[1] == 1 else dim  # one point across is a line
-    params = finite_params(model)
+    moving = moving_params(model, params)
     splits = {name: as_examples(one) for name, one in named_splits(data).items()}
-    kept, source = choose_mask(mask, mask_source, params)
+    kept, source = choose_mask(mask, mask_source, moving)
     alpha = planes[0].axis(0, shape[0], span)
     beta = planes[0].axis(1, shape[1], span) if axes == 2 else np.zeros(1)
     device = choose_device(device)
 
     def prepare(spec: PlaneSpec) -> tuple[Engine, list[Params]]:
-        directions = spec.directions(params, kept, axes)
+        directions = checked(spec.directions(moving, kept, axes), moving)
         return Engine(
             model,
             splits,
@@ -132,11 +137,12 @@ def compute_surface(
 
     engine, directions = prepare(planes[0])
     settings: Json = {
-        "network": digest({**params, **dict(model.named_buffers())}),
+        "network": digest({**dict(model.named_parameters()), **dict(model.named_buffers())}),
+        **moving.settings(),
         "examples": {name: one.digest() for name, one in splits.items()},
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
         "planes": [
-            spec.about() | {"digest": directions_digest(spec.directions(params, kept, axes))}
+            spec.about() | {"digest": directions_digest(checked(spec.directions(moving, kept, axes), moving))}
             for spec in planes
         ],
         "mask": {"source": source, "digest": digest(kept or {})},
@@ -149,7 +155,12 @@ def compute_surface(
     earlier = earlier_surface(path, settings, overwrite)
     if earlier is not None and earlier.complete:
         return earlier
-    facts = {"label": label, **describe_run(params, engine.about), **(about or {})}
+    facts = {
+        "label": label,
+        **describe_run(moving.every, engine.about),
+        **moving.about(),
+        **(about or {}),
+    }
     run = Run(
         Surface(alpha, beta, (), settings, facts, complete=False),
         len(planes),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import UserError
+from landscape.parameters import Moving
 
 Mask = dict[str, Tensor]
 MaskChoice = Literal["auto", "checkpoint", "zeros", "none"]
@@ -23,10 +24,13 @@ ZERO_SHARE = 0.10
 def infer_mask(params: Mapping[str, Tensor]) -> Mask | None:
     """Take exact zeros for pruned weights, in tensors of ≥ 2 dimensions with more than 10 % of them.
 
+    Zeros that were put there and not left by pruning are none: a whole tensor of them (LoRA's B, a class
+    token), one whole row alone (padding), and whole rows of a look-up table.
+
     Parameters
     ----------
     params
-        Tensors of any shape by parameter name.
+        Tensors of any shape by parameter name; of `landscape.parameters.Moving` those that move.
 
     Returns
     -------
@@ -38,11 +42,24 @@ def infer_mask(params: Mapping[str, Tensor]) -> Mask | None:
             [ True,  True]])}
     """
     mask = {}
+    tables = params.tables if isinstance(params, Moving) else frozenset()
     for name, value in params.items():
         kept = value.detach().cpu() != 0
-        if value.dim() >= 2 and int((~kept).sum()) > ZERO_SHARE * kept.numel():
+        if value.dim() < 2 or int((~kept).sum()) <= ZERO_SHARE * kept.numel():
+            continue
+        if _pruned(kept, name in tables):
             mask[name] = kept
     return mask or None
+
+
+def _pruned(kept: Tensor, table: bool) -> bool:
+    """Whether the zeros can't be those of a whole tensor, of one whole row, or of rows of a look-up table."""
+    rows = (~kept).flatten(1)
+    whole = rows.all(1)
+    if bool(whole.all()):
+        return False
+    only_rows = not bool(rows[~whole].any())
+    return not (only_rows and (table or int(whole.sum()) == 1))
 
 
 def resolve_mask(
@@ -58,7 +75,7 @@ def resolve_mask(
     stored
         The mask that came with the checkpoint, None where there was none.
     params
-        The network's parameters by name.
+        The network's parameters by name; of `landscape.parameters.Moving`, zeros of those that move count.
 
     Raises
     ------
@@ -86,6 +103,7 @@ def density(mask: Mapping[str, Tensor]) -> float:
 
 
 def _checked(mask: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Mask:
+    params = params.every if isinstance(params, Moving) else params
     for name, kept in mask.items():
         if name not in params:
             raise UserError(f"the mask names {name!r}, which is no parameter of the network")

@@ -16,6 +16,7 @@ from landscape.common_options import (
     Int,
     Mask,
     Model,
+    ParamsOption,
     Threads,
     TrustCheckpoint,
     whole,
@@ -47,6 +48,8 @@ class NetworkOptions:
     mask: Mask = "auto"
     """Weights that the plane leaves at zero. `checkpoint`: those pruned by its mask; `zeros`: those that are
     exactly zero; `auto`: the first of these two that is there; `none`: no weights, the plane is dense."""
+
+    params: ParamsOption = ("trainable",)
 
     batch_norm: Annotated[
         Literal["fixed", "recalibrate"] | None, _default("fixed; recalibrate with --between, --trajectory")

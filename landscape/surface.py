@@ -170,8 +170,9 @@ def _compute(
 
     from landscape.compute import compute_surface
     from landscape.masks import resolve_mask
+    from landscape.parameters import moving_params
 
-    params = {key: value.detach() for key, value in loaded.model.named_parameters()}
+    params = moving_params(loaded.model, options.network.params)
     mask, source = resolve_mask(options.network.mask, loaded.mask, params)
     data, about = load_examples(loaded, options.data)
     prepare_folder(target, SUFFIX)
@@ -192,6 +193,7 @@ def _compute(
             plane=planes,
             mask=mask if mask is not None else "none",
             mask_source=source,
+            params=options.network.params,
             points=options.plane.points,
             span=options.plane.span,
             dim=options.plane.dim,

@@ -28,6 +28,7 @@ def measure_checkpoints(paths: Sequence[Path], options: CompareOptions) -> list[
     """
     from landscape.command import load_network, threads
     from landscape.masks import density, resolve_mask
+    from landscape.parameters import moving_params
 
     rows = []
     with threads(options.computation.threads):
@@ -35,7 +36,7 @@ def measure_checkpoints(paths: Sequence[Path], options: CompareOptions) -> list[
             load_network(path, options.network) for path in paths
         ]  # all, before hours go into the first
         for path, one in zip(paths, loaded, strict=True):
-            params = {key: value.detach() for key, value in one.model.named_parameters()}
+            params = moving_params(one.model, options.network.params)
             mask, _ = resolve_mask(options.network.mask, one.mask, params)
             rows.append(checkpoint_row(path, one, density(mask) if mask else 1.0))
         for path, one, row in zip(paths, loaded, rows, strict=True):
@@ -56,9 +57,10 @@ def _hessian(loaded: LoadedCheckpoint, path: Path, options: CompareOptions) -> R
     from analysis.hessian.report import to_json
     from landscape.command import load_examples
     from landscape.masks import resolve_mask
+    from landscape.parameters import moving_params
     from landscape.progress import terminal_bar
 
-    params = {key: value.detach() for key, value in loaded.model.named_parameters()}
+    params = moving_params(loaded.model, options.network.params)
     mask, source = resolve_mask(options.network.mask, loaded.mask, params)
     data, about = load_examples(loaded, options.data)
     name, folder = row_name(path), options.output.output
@@ -68,6 +70,7 @@ def _hessian(loaded: LoadedCheckpoint, path: Path, options: CompareOptions) -> R
             next(iter(data.values())),
             mask=mask if mask is not None else "none",
             mask_source=source,
+            params=options.network.params,
             top=1,
             bottom=0,
             density_probes=0,

@@ -20,6 +20,7 @@ from analysis.connectivity.ends import Ends
 from analysis.connectivity.recipe import Training
 from landscape.engine import own_copy
 from landscape.engine.cuda_graph import numerics
+from landscape.engine.precision import in_precision
 from landscape.engine.streams import keep_freed_memory
 from landscape.errors import UserError
 from landscape.examples import Examples
@@ -65,7 +66,7 @@ class BendTraining:
     ) -> None:
         self.training, self.loss, self.step, self.consistent = training, loss, 0, True
         self._ends, self._device, self._dtype = ends, torch.device(device), dtype
-        self._module = own_copy(ends.module).to(self._device, dtype).eval()
+        self._module = in_precision(own_copy(ends.module), self._device, dtype).eval()
         self._params = dict(self._module.named_parameters())
         self._trained = [name for name in ends.start if name not in ends.statistics]
         self._start, self._end, middle = (self._flat(one) for one in (ends.start, ends.end, ends.middle))
@@ -198,7 +199,7 @@ class _Batches:
 
 def trained_module(ends: Ends, bend: Params) -> nn.Module:
     """A module with the bend's weights, and running statistics half-way between the ends'."""
-    module = own_copy(ends.module).to(next(iter(bend.values())).dtype)
+    module = in_precision(own_copy(ends.module), "cpu", next(iter(bend.values())).dtype)
     params = dict(module.named_parameters())
     with torch.no_grad():
         for name, value in {**ends.middle, **bend}.items():

@@ -134,6 +134,7 @@ def _connect(
             curves=options.curve.curves,
             training=options.training.training,
             masks=_masks(networks, options),
+            params=options.network.params,
             batch_norm=options.network.batch_norm,
             points=options.curve.points,
             device=options.computation.device,
@@ -163,9 +164,10 @@ def _masks(
     networks: Sequence[LoadedCheckpoint], options: ConnectivityOptions
 ) -> tuple[MaskChoice, MaskChoice]:
     from landscape.masks import resolve_mask
+    from landscape.parameters import moving_params
 
     def of(loaded: LoadedCheckpoint) -> MaskChoice:
-        params = {name: value.detach() for name, value in loaded.model.named_parameters()}
+        params = moving_params(loaded.model, options.network.params)
         mask = resolve_mask("auto", loaded.mask, params)[0]
         return "none" if mask is None or options.curve.mask == "none" else mask
 

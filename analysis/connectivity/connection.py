@@ -15,9 +15,10 @@ from analysis.connectivity.ends import BatchNormChoice, prepare_ends
 from analysis.connectivity.files import Identity
 from analysis.connectivity.recipe import Curve, Training
 from analysis.connectivity.work import Watcher, Work, about_bend, remove
-from landscape.compute import Data, as_examples, choose_device, choose_mask, finite_params, named_splits
+from landscape.compute import Data, as_examples, choose_device, choose_mask, named_splits
 from landscape.errors import UserError
 from landscape.losses import Loss, classification
+from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 from landscape.planes.directions import Params
 from landscape.store import Surface
 
@@ -55,6 +56,7 @@ def connect(
     curves: Sequence[Curve] = ("linear", "bezier"),
     training: Training = DEFAULT,
     masks: tuple[MaskChoice, MaskChoice] = ("auto", "auto"),
+    params: ParamsChoice = TRAINABLE,
     batch_norm: BatchNormChoice = "recalibrate",
     points: int = 21,
     device: str = "auto",
@@ -92,6 +94,9 @@ def connect(
         Kept weights of each network: "auto" takes them from exact zeros. The straight line passes through
         networks that have the weights of both; the bend is trained on weights that one of them keeps, and on
         all with "none" for one.
+    params
+        Which parameters move; see `landscape.parameters`. The networks may differ in others only where names
+        or patterns chose these: the curve then ends at the first network with these parameters of the second.
     batch_norm
         "recalibrate" the running statistics at each point (Garipov et al. 2018), and use each batch's own in
         training; or "interpolate" them between those of the ends, so that t = 0 and 1 are the networks as
@@ -115,8 +120,10 @@ def connect(
         For different architectures or other unusable arguments, or files at `path` with other settings.
     """
     _check(curves, points, dtype, training)
-    kept = _mask(first, masks[0]), _mask(second, masks[1])
-    ends = prepare_ends(first, second, kept, batch_norm)  # all is checked before hours go into anything
+    kept = _mask(first, masks[0], params), _mask(second, masks[1], params)
+    ends = prepare_ends(
+        first, second, kept, batch_norm, params
+    )  # all is checked before hours go into anything
     splits = {name: as_examples(one) for name, one in named_splits(data).items()}
     steering = next(iter(splits.values()))
     evaluation = Evaluation(
@@ -156,5 +163,5 @@ def _check(curves: Sequence[Curve], points: int, dtype: str, training: Training)
     training.check()
 
 
-def _mask(model: nn.Module, mask: MaskChoice) -> Mapping[str, Tensor] | None:
-    return choose_mask(mask, "given", finite_params(model))[0]
+def _mask(model: nn.Module, mask: MaskChoice, params: ParamsChoice) -> Mapping[str, Tensor] | None:
+    return choose_mask(mask, "given", moving_params(model, params))[0]

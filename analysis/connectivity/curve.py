@@ -105,8 +105,7 @@ def curve_surface(
     engine = _engine(ends, evaluation, bend)
     settings: Json = {
         "curve": "linear" if bend is None else "bezier",
-        "ends": [digest(ends.start), digest(ends.end)],
-        "buffers": digest(dict(ends.module.named_buffers())),
+        **ends.settings(),
         "bend": None if bend is None else digest(bend),
         "points": evaluation.points,
         "examples": {name: one.digest() for name, one in evaluation.splits.items()},
@@ -117,7 +116,12 @@ def curve_surface(
     earlier = earlier_surface(path, settings, overwrite=False)
     if earlier is not None and earlier.complete:
         return earlier
-    facts = {"label": label, **describe_run(ends.start, engine.about), **(about or {})}
+    facts = {
+        "label": label,
+        **describe_run(ends.start, engine.about),
+        **ends.moving.about(),
+        **(about or {}),
+    }
     frame = Surface(alpha, beta, (), settings, facts, complete=False)
     run = Run(frame, 1, path, progress, earlier, BLOCKED)
     described = {

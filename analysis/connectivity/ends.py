@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from landscape.compute import finite_params
 from landscape.engine import own_copy
 from landscape.errors import UserError
+from landscape.parameters import ALL, TRAINABLE, Moving, ParamsChoice, moving_params
 from landscape.planes.directions import Params, direction_between
+from landscape.provenance import digest
 
 BatchNormChoice = Literal["recalibrate", "interpolate"]
 _STATISTICS = ("running_mean", "running_var")
@@ -36,6 +37,8 @@ class Ends:
         "recalibrate" or "interpolate".
     kept
         Bool tensors by parameter name: weights that the bend may use. None for all.
+    moving
+        The first network's parameters: those that move and those that stay.
     """
 
     module: nn.Module
@@ -44,6 +47,17 @@ class Ends:
     statistics: frozenset[str]
     batch_norm: BatchNormChoice
     kept: Mapping[str, Tensor] | None = None
+    moving: Moving = field(default_factory=lambda: Moving({}, {}))
+
+    def settings(self) -> dict[str, Any]:
+        """What determines a curve between them; JSON types."""
+        fixed = self.moving.fixed
+        return {
+            "ends": [digest(self.start), digest(self.end)],
+            "buffers": digest(dict(self.module.named_buffers())),
+            **self.moving.settings(),
+            **({"fixed": digest(fixed)} if fixed else {}),
+        }
 
     @property
     def difference(self) -> Params:
@@ -62,6 +76,7 @@ def prepare_ends(
     second: nn.Module,
     masks: tuple[Mapping[str, Tensor] | None, Mapping[str, Tensor] | None] = (None, None),
     batch_norm: BatchNormChoice = "recalibrate",
+    params: ParamsChoice = TRAINABLE,
 ) -> Ends:
     """Check that two networks can be connected, and copy what is needed.
 
@@ -72,7 +87,7 @@ def prepare_ends(
     masks
         Kept weights of each, by name; None for a dense network. A bend may use the weights that one of them
         keeps.
-    batch_norm
+    batch_norm, params
         See `analysis.connectivity.connection.connect`.
 
     Raises
@@ -83,23 +98,26 @@ def prepare_ends(
     """
     if batch_norm not in get_args(BatchNormChoice):
         raise UserError(f"unknown batch norm {batch_norm!r}; expected recalibrate or interpolate")
+    moving = moving_params(first, params)
+    try:
+        direction_between(moving, moving_params(second, ALL).every)
+    except UserError as error:
+        raise UserError(f"the two networks can't be connected: {error}") from error
     copies = [own_copy(one).eval() for one in (first, second)]
     for one in copies:
         _check_statistics(one)
     _check_buffers(*copies)
     names = [_statistics_as_parameters(one) if batch_norm == "interpolate" else [] for one in copies]
+    moved = {*moving, *names[0]}
     start, end = (
-        {name: value for name, value in finite_params(one).items() if value.is_floating_point()}
+        {name: value.detach().cpu() for name, value in one.named_parameters() if name in moved}
         for one in copies
     )
-    try:
-        direction_between(start, end)
-    except UserError as error:
-        raise UserError(f"the two networks can't be connected: {error}") from error
-    kept = _union(*masks, start)
-    for params in (start, end):
-        _check_pruned(params, kept or {})
-    return Ends(copies[0], start, end, frozenset(names[0]), batch_norm, kept)
+    direction_between(start, end)
+    kept = _union(*masks, moving)
+    for one in (start, end):
+        _check_pruned(one, kept or {})
+    return Ends(copies[0], start, end, frozenset(names[0]), batch_norm, kept, moving)
 
 
 def _check_statistics(module: nn.Module) -> None:
@@ -151,17 +169,20 @@ def _statistics_as_parameters(module: nn.Module) -> list[str]:
 
 
 def _union(
-    first: Mapping[str, Tensor] | None, second: Mapping[str, Tensor] | None, params: Params
+    first: Mapping[str, Tensor] | None, second: Mapping[str, Tensor] | None, moving: Moving
 ) -> Mapping[str, Tensor] | None:
     """Weights that one of the two keeps; None where that is all of them.
 
     A tensor that a mask doesn't name is wholly kept, and so is everything in a dense network.
     """
+    every = moving.every
     for mask in (first, second):
         for name, kept in (mask or {}).items():
-            if name not in params or kept.shape != params[name].shape or kept.dtype != torch.bool:
+            if name not in every or kept.shape != every[name].shape or kept.dtype != torch.bool:
                 raise UserError(f"the mask of {name!r} doesn't fit the network; expected bool of its shape")
     if first is None or second is None:
         return None
-    both = {name: first[name].cpu() | second[name].cpu() for name in first if name in second}
+    both = {
+        name: first[name].cpu() | second[name].cpu() for name in first if name in second and name in moving
+    }
     return {name: kept for name, kept in both.items() if not bool(kept.all())} or None

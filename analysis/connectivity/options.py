@@ -15,6 +15,7 @@ from landscape.common_options import (
     Flag,
     Int,
     Model,
+    ParamsOption,
     Threads,
     TrustCheckpoint,
     check_text_output,
@@ -46,6 +47,8 @@ class Network:
     batch_norm: Literal["recalibrate", "interpolate"] = "recalibrate"
     """Running statistics of batch norm along a curve: estimated anew at each point on the training examples,
     or interpolated between the two checkpoints', so that the ends are evaluated as they are."""
+
+    params: ParamsOption = ("trainable",)
 
     trust_checkpoint: TrustCheckpoint = False
 

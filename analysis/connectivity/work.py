@@ -97,8 +97,7 @@ class Work:
 def _settings(ends: Ends, evaluation: Evaluation, examples: Examples, training: Training) -> dict[str, Any]:
     """Everything that determines a bend."""
     return {
-        "ends": [digest(ends.start), digest(ends.end)],
-        "buffers": digest(dict(ends.module.named_buffers())),
+        **ends.settings(),
         "mask": digest(ends.kept or {}),
         "examples": examples.digest(),
         "loss": getattr(evaluation.loss, "__qualname__", type(evaluation.loss).__name__),

@@ -98,8 +98,9 @@ def _compute(
 ) -> Surface:
     from analysis.curvature.map import curvature_map
     from landscape.masks import resolve_mask
+    from landscape.parameters import ALL, moving_params
 
-    params = {key: value.detach() for key, value in loaded.model.named_parameters()}
+    params = moving_params(loaded.model, surface.settings.get("params", {}).get("rule", ALL))
     source = surface.settings.get("mask", {}).get("source")
     known = source in ("checkpoint", "zeros", "none")  # a mask of a caller's own may be the checkpoint's
     mask, _ = resolve_mask(source if known else "auto", loaded.mask, params)
@@ -113,6 +114,7 @@ def _compute(
             loaded.model,
             data,
             mask=mask if mask is not None else "none",
+            params=options.network.params or None,
             planes=options.map.planes or None,
             split=split,
             examples=options.data.examples,

@@ -7,17 +7,18 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from landscape.compute import Data, as_examples, choose_mask, finite_params
+from landscape.compute import Data, as_examples, choose_mask
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import Loss
+from landscape.parameters import ALL, Moving, moving_params
 from landscape.planes.directions import Params
 from landscape.provenance import digest
 from landscape.store import Surface
 
 
-def same_network(surface: Surface, model: nn.Module, loss: Loss) -> Params:
-    """The network's parameters.
+def same_network(surface: Surface, model: nn.Module, loss: Loss) -> Moving:
+    """The network's parameters, of which those move that the surface moved.
 
     Raises
     ------
@@ -27,9 +28,9 @@ def same_network(surface: Surface, model: nn.Module, loss: Loss) -> Params:
     """
     if not surface.complete:
         raise UserError("the surface is unfinished; give the command that computes it again to finish it")
-    params = finite_params(model)
+    params = moving_params(model, surface.settings.get("params", {}).get("rule", ALL))
     stored = surface.settings.get("network")
-    if stored not in (None, digest({**params, **dict(model.named_buffers())})):
+    if stored not in (None, digest({**dict(model.named_parameters()), **dict(model.named_buffers())})):
         raise UserError("the surface was computed from other weights; name the checkpoint that it belongs to")
     name = getattr(loss, "__qualname__", type(loss).__name__)
     if surface.settings.get("loss") not in (None, name):

@@ -19,6 +19,7 @@ from analysis.hessian.operator import MEMORY
 from landscape.compute import Data, choose_device
 from landscape.errors import UserError
 from landscape.losses import Loss, classification
+from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 from landscape.progress import Listener
 from landscape.store import Surface, settings_difference
 
@@ -30,6 +31,7 @@ def curvature_map(
     *,
     loss: Loss = classification,
     mask: Mapping[str, Tensor] | Literal["auto", "none"] = "auto",
+    params: ParamsChoice | None = None,
     planes: Sequence[int] | None = None,
     split: str | None = None,
     examples: int | None = None,
@@ -58,6 +60,9 @@ def curvature_map(
         A finished one, as read from its file.
     model, data, loss, mask
         Those that it was computed from; what differs is refused. `data` may name splits.
+    params
+        Which parameters span the Hessian's space; by default those that the surface moved. See
+        `landscape.parameters`.
     planes
         Which planes, counted from 0; all by default.
     split
@@ -95,23 +100,32 @@ def curvature_map(
     """
     split = split or surface.splits[0]
     numbers = _numbers(surface, planes)
-    params = same_network(surface, model, loss)
+    moving = same_network(surface, model, loss)
+    rule = params or surface.settings.get("params", {}).get("rule", TRAINABLE)
     every = same_examples(surface, data, split)
-    kept, device = same_mask(surface, mask, params), choose_device(device)
+    kept, device = same_mask(surface, mask, moving), choose_device(device)
     part, recalibrated = fewer(every, examples), _recalibrated(surface, split)
-    settings = plan.settings() | {
-        "examples": {"count": examples or surface.planes[0].splits[split].examples, "digest": part.digest()},
-        "operator": {"device": device, "dtype": dtype, "batch_size": batch_size},
-    }
+    settings = (
+        plan.settings()
+        | moving_params(model, rule).settings()
+        | {
+            "examples": {
+                "count": examples or surface.planes[0].splits[split].examples,
+                "digest": part.digest(),
+            },
+            "operator": {"device": device, "dtype": dtype, "batch_size": batch_size},
+        }
+    )
 
     def solver(number: int) -> PointSolver:
         own = None if surface.planes[number].about.get("mask") == "none" else kept
         return PointSolver(
             model,
-            plane_directions(surface, number, params, kept, eigenvectors),
+            plane_directions(surface, number, moving, kept, eigenvectors),
             part,
             loss=loss,
             mask=own,
+            params=rule,
             device=device,
             dtype=dtype,
             batch_size=batch_size,

@@ -16,6 +16,7 @@ from landscape.common_options import (
     GraphMemory,
     Int,
     Model,
+    ParamsOption,
     Threads,
     TrustCheckpoint,
     memory_bytes,
@@ -37,6 +38,8 @@ class Network:
     """Which network the weights belong to. The mask is that of the surface."""
 
     model: Model = None
+
+    params: Annotated[ParamsOption, Parameter(show_default="those that the surface moved")] = ()
 
     trust_checkpoint: TrustCheckpoint = False
 

@@ -14,9 +14,11 @@ from analysis.hessian.krylov import random_unit
 from analysis.hessian.operator import DTYPES, MEMORY, HessianOperator
 from landscape.engine import own_copy
 from landscape.engine.batch_norm import BATCH_SIZE, Recalibration
+from landscape.engine.precision import in_precision
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import Loss, classification
+from landscape.parameters import TRAINABLE, ParamsChoice
 from landscape.planes.directions import Params
 
 
@@ -32,7 +34,7 @@ class PointSolver:
         One per axis.
     examples
         Behind the mean loss.
-    loss, mask, device, dtype, batch_size, memory
+    loss, mask, params, device, dtype, batch_size, memory
         See `analysis.hessian.HessianOperator`.
     recalibrated_on
         Examples on which batch norm is estimated anew at every point, or None: the model's statistics.
@@ -45,6 +47,7 @@ class PointSolver:
     examples: Examples
     loss: Loss = classification
     mask: Mapping[str, Tensor] | None = None
+    params: ParamsChoice = TRAINABLE
     device: str = "cpu"
     dtype: str = "float32"
     batch_size: int | None = None
@@ -61,6 +64,7 @@ class PointSolver:
             self.examples,
             loss=self.loss,
             mask=self.mask,
+            params=self.params,
             batch_size=self.batch_size,
             device=self.device,
             dtype=self.dtype,
@@ -97,7 +101,7 @@ class PointSolver:
                     if name in direction:
                         start = start + coordinate * direction[name].double()
                 value.data = start.to(self.device, dtype)
-        module = module.to(self.device, dtype).eval()
+        module = in_precision(module, self.device, dtype).eval()
         if self.recalibrated_on is not None:
             batches = self.recalibrated_on.to(self.device, dtype).batches(BATCH_SIZE)
             Recalibration(module, self.loss, batches).run()

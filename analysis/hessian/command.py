@@ -125,8 +125,9 @@ def _compute(
 ) -> Spectrum:
     from analysis.hessian.spectrum import hessian_spectrum
     from landscape.masks import resolve_mask
+    from landscape.parameters import moving_params
 
-    params = {key: value.detach() for key, value in loaded.model.named_parameters()}
+    params = moving_params(loaded.model, options.network.params)
     mask, source = resolve_mask(options.network.mask, loaded.mask, params)
     prepare_folder(target, SUFFIX)
     chosen, computation, output = options.spectrum, options.computation, options.output
@@ -138,6 +139,7 @@ def _compute(
             examples,
             mask=mask if mask is not None else "none",
             mask_source=source,
+            params=options.network.params,
             top=chosen.top,
             bottom=chosen.bottom,
             tolerance=chosen.tolerance,

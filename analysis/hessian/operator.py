@@ -29,10 +29,12 @@ from landscape.compute import Data, as_examples, choose_device
 from landscape.engine import own_copy
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import numerics
+from landscape.engine.precision import in_precision
 from landscape.engine.probe import probe
 from landscape.engine.streams import Streams, one_thread
 from landscape.errors import UserError
 from landscape.losses import Loss, classification
+from landscape.parameters import TRAINABLE, ParamsChoice
 
 FloatArray = npt.NDArray[Any]
 Found = TypeVar("Found")
@@ -55,8 +57,7 @@ class HessianOperator(LinearOperator):
     Parameters
     ----------
     model
-        Any module. Its floating-point parameters that require a gradient span the space, all of them where
-        none does.
+        Any module.
     data
         Tensors ``(inputs, targets)``, an iterable of batches (used as they come), or an `Examples`.
     loss
@@ -64,6 +65,9 @@ class HessianOperator(LinearOperator):
     mask
         Bool tensors by parameter name, True = kept; the space then holds the kept weights alone. What it
         doesn't name is wholly kept. None: the full space.
+    params
+        Which parameters span the space: "trainable" (those that require a gradient; all where none does),
+        "all", or names and patterns. See `landscape.parameters`.
     batch_size
         By default chosen from the size of the activations. Given batches stay as they are.
     device, dtype
@@ -105,6 +109,7 @@ class HessianOperator(LinearOperator):
         *,
         loss: Loss = classification,
         mask: Mapping[str, Tensor] | None = None,
+        params: ParamsChoice = TRAINABLE,
         batch_size: int | None = None,
         device: str = "cpu",
         dtype: str = "float32",
@@ -112,11 +117,11 @@ class HessianOperator(LinearOperator):
     ) -> None:
         _check(dtype, batch_size, memory)
         self.torch_device, self.torch_dtype = torch.device(choose_device(device)), DTYPES[dtype]
-        self.space = WeightSpace(model, mask).to(self.torch_device)
+        self.space = WeightSpace(model, mask, params).to(self.torch_device)
         super().__init__(np.dtype(dtype), (self.space.size, self.space.size))  # type: ignore[call-arg]
         self.products = 0
         self._loss = loss
-        module = own_copy(model).to(self.torch_device, self.torch_dtype).eval()
+        module = in_precision(own_copy(model), self.torch_device, self.torch_dtype).eval()
         examples = as_examples(data)
         with self._settings(), one_thread():
             head = examples.head(_PROBED).to(self.torch_device, self.torch_dtype).batches(_PROBED)[0]
@@ -164,7 +169,12 @@ class HessianOperator(LinearOperator):
     def multiply(self, vectors: Tensor) -> Tensor:
         """``H V`` for ``[n]`` or ``[n, k]`` on the operator's device and in its type."""
         self._start()
-        columns = vectors.reshape(self.size, -1).unbind(1)
+        # Copies: where a vector lies in memory, and how its entries are spaced, decides which kernels a CPU
+        # library takes, and so the last bits.
+        columns = [
+            one.clone(memory_format=torch.contiguous_format)
+            for one in vectors.reshape(self.size, -1).unbind(1)
+        ]
         with self._settings(), torch.no_grad():
             ways = [self._chain.down(self.space.expand(one)) for one in columns]
             summed = self._sum(lambda graph: [graph.multiply(tangent) for tangent, _ in ways])

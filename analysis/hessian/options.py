@@ -16,6 +16,7 @@ from landscape.common_options import (
     Int,
     Mask,
     Model,
+    ParamsOption,
     Threads,
     TrustCheckpoint,
     check_text_output,
@@ -42,6 +43,8 @@ class Network:
     mask: Mask = "auto"
     """Weights that the Hessian leaves out. `checkpoint`: those pruned by its mask; `zeros`: those that are
     exactly zero; `auto`: the first of these two that is there; `none`: no weights, the full space."""
+
+    params: ParamsOption = ("trainable",)
 
     trust_checkpoint: TrustCheckpoint = False
 

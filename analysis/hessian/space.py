@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UserError
+from landscape.parameters import TRAINABLE, ParamsChoice, moving_names
 
 
 class WeightSpace:
@@ -16,8 +17,9 @@ class WeightSpace:
     Parameters
     ----------
     module
-        Its floating-point parameters that require a gradient span the space; all floating-point ones where
-        none does, as after loading TorchScript.
+        Some of its parameters span the space.
+    params
+        Which; see `landscape.parameters.ParamsChoice`.
     mask
         Bool tensors by parameter name, True = kept; parameters that it doesn't name are wholly kept. None
         keeps everything.
@@ -37,16 +39,19 @@ class WeightSpace:
         When there is no such parameter, the mask doesn't fit them, or it keeps nothing.
     """
 
-    def __init__(self, module: nn.Module, mask: Mapping[str, Tensor] | None = None) -> None:
-        floating = {name: one for name, one in module.named_parameters() if one.is_floating_point()}
-        params = {name: one for name, one in floating.items() if one.requires_grad} or floating
-        if not params:
-            raise UserError("the model has no floating-point parameters; there is no Hessian")
-        self.names = list(params)
-        self.shapes = [one.shape for one in params.values()]
-        self._lengths = [one.numel() for one in params.values()]
+    def __init__(
+        self,
+        module: nn.Module,
+        mask: Mapping[str, Tensor] | None = None,
+        params: ParamsChoice = TRAINABLE,
+    ) -> None:
+        every = dict(module.named_parameters())
+        moving = {name: every[name] for name in moving_names(module, params)}
+        self.names = list(moving)
+        self.shapes = [one.shape for one in moving.values()]
+        self._lengths = [one.numel() for one in moving.values()]
         self.full_size = sum(self._lengths)
-        self._kept = _kept(params, floating, mask or {})
+        self._kept = _kept(moving, every, mask or {})
         self.size = self.full_size if self._kept is None else len(self._kept)
         if not self.size:
             raise UserError("the mask keeps no weight at all; there is no Hessian")
@@ -89,7 +94,9 @@ class WeightSpace:
         shapes = dict(zip(self.names, self.shapes, strict=True))
         for name, value in direction.items():
             if name not in shapes:
-                raise UserError(f"the direction names {name!r}, which is no parameter of the Hessian's space")
+                raise UserError(
+                    f"the direction names {name!r}, which is no parameter of the Hessian's space (see params)"
+                )
             if value.shape != shapes[name]:
                 raise UserError(
                     f"the direction has shape {list(value.shape)} for {name!r}; expected {list(shapes[name])}"
@@ -100,16 +107,16 @@ class WeightSpace:
 
 
 def _kept(
-    params: Mapping[str, Tensor], floating: Mapping[str, Tensor], mask: Mapping[str, Tensor]
+    params: Mapping[str, Tensor], every: Mapping[str, Tensor], mask: Mapping[str, Tensor]
 ) -> Tensor | None:
     """Indices of the kept coordinates, int64 ``[n]``; None where all are."""
     for name, kept in mask.items():
-        if name not in floating:
+        if name not in every:
             raise UserError(f"the mask names {name!r}, which is no parameter of the network")
-        if kept.dtype != torch.bool or kept.shape != floating[name].shape:
+        if kept.dtype != torch.bool or kept.shape != every[name].shape:
             raise UserError(
                 f"the mask of {name!r} is {kept.dtype} of shape {list(kept.shape)}; "
-                f"expected torch.bool of shape {list(floating[name].shape)}"
+                f"expected torch.bool of shape {list(every[name].shape)}"
             )
     whole = [mask[name].reshape(-1).cpu() if name in mask else None for name in params]
     if all(one is None or bool(one.all()) for one in whole):

@@ -17,9 +17,10 @@ from analysis.hessian.lanczos import Eigenpairs, Wanted
 from analysis.hessian.operator import MEMORY, HessianOperator
 from analysis.hessian.result import Pairs, Spectrum
 from analysis.hessian.run import Plan, SpectrumRun
-from landscape.compute import Data, as_examples, choose_mask, finite_params
+from landscape.compute import Data, as_examples, choose_mask
 from landscape.losses import Loss, classification
 from landscape.masks import density
+from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 from landscape.progress import Listener, Progress
 from landscape.provenance import describe_run, digest
 
@@ -33,6 +34,7 @@ def hessian_spectrum(
     loss: Loss = classification,
     mask: Mapping[str, Tensor] | Literal["auto", "none"] = "auto",
     mask_source: str = "given",
+    params: ParamsChoice = TRAINABLE,
     top: int = 5,
     bottom: int = 1,
     tolerance: float = 1e-3,
@@ -65,6 +67,8 @@ def hessian_spectrum(
     mask, mask_source
         Kept weights by parameter name (True = kept), whose space the Hessian is restricted to; "auto" takes
         them from exact zeros, "none" is the full space. And what the file calls a mask given as tensors.
+    params
+        Which parameters span the space; see `HessianOperator`.
     top, bottom, tolerance, max_products
         Eigenvalues to find; see `analysis.hessian.lanczos.eigenpairs`.
     trace_tolerance, max_probes
@@ -94,21 +98,23 @@ def hessian_spectrum(
         density_steps,
         seed,
     )
-    params = finite_params(model)
-    kept, source = choose_mask(mask, mask_source, params)
+    moving = moving_params(model, params)
+    kept, source = choose_mask(mask, mask_source, moving)
     examples = as_examples(data)
     operator = HessianOperator(
         model,
         examples,
         loss=loss,
         mask=kept,
+        params=params,
         batch_size=batch_size,
         device=device,
         dtype=dtype,
         memory=memory,
     )
     settings: Json = {
-        "network": digest({**params, **dict(model.named_buffers())}),
+        "network": digest({**dict(model.named_parameters()), **dict(model.named_buffers())}),
+        **moving.settings(),
         "examples": examples.digest(),
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
         "mask": {"source": source, "digest": digest(kept or {})},
@@ -126,7 +132,8 @@ def hessian_spectrum(
         "label": label,
         "mask": source,
         "density_of_weights": None if kept is None else density(kept),
-        **describe_run(params, operator.about),
+        **describe_run(moving.every, operator.about),
+        **moving.about(),
         **(about or {}),
     }
     run = SpectrumRun(operator, plan)

@@ -28,6 +28,7 @@ from analysis.sharpness.top_eigenvalue import EXPECTED_PRODUCTS
 from landscape.compute import Data
 from landscape.errors import UserError
 from landscape.losses import Loss, classification
+from landscape.parameters import TRAINABLE, ParamsChoice
 
 __all__ = ["MEASURES", "Measure", "Objective", "Settings", "Sharpness", "sharpness"]
 
@@ -101,6 +102,7 @@ def sharpness(
     settings: Settings | None = None,
     loss: Loss = classification,
     mask: Mapping[str, Tensor] | None = None,
+    params: ParamsChoice = TRAINABLE,
     batch_size: int | None = None,
     device: str = "cpu",
     dtype: str = "float32",
@@ -113,7 +115,7 @@ def sharpness(
         Names of `MEASURES`; default all.
     settings
         Radii, draws, steps, seed.
-    model, data, loss, mask, batch_size, device, dtype
+    model, data, loss, mask, params, batch_size, device, dtype
         See `Objective`.
 
     Raises
@@ -123,7 +125,14 @@ def sharpness(
     """
     check_names(measures)
     objective = Objective(
-        model, data, loss=loss, mask=mask, batch_size=batch_size, device=device, dtype=dtype
+        model,
+        data,
+        loss=loss,
+        mask=mask,
+        params=params,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
     )
     chosen = settings or Settings()
     return {name: MEASURES[name].compute(objective, chosen) for name in measures}

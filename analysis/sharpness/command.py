@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from landscape.checkpoint import LoadedCheckpoint
     from landscape.examples import Examples
+    from landscape.parameters import Moving
 
 ABOUT = """Sharpness of trained networks, each measure with its paper, its error and whether it is a bound.
 
@@ -96,14 +97,15 @@ def measure(
     Goes on with what `results` has, by checkpoint digest and split, and keeps it up to date.
     """
     from landscape.masks import density, resolve_mask
+    from landscape.parameters import moving_params
 
-    params = {key: value.detach() for key, value in loaded.model.named_parameters()}
+    params = moving_params(loaded.model, options.network.params)
     mask, source = resolve_mask(options.network.mask, loaded.mask, params)
     data, about = load_examples(loaded, options.data)
-    facts = about | {"mask": source, "density": density(mask) if mask else 1.0}
+    facts = about | {"mask": source, "density": density(mask) if mask else 1.0} | params.about()
     done: list[Entry] = []
     for split, examples in data.items():
-        settings = _settings(options, mask, examples)
+        settings = _settings(options, mask, params, examples)
         fresh = Entry(name, str(path), loaded.sha256, split, settings, dict(facts))
         key = loaded.sha256, split
         entry = results[key] = _continued(
@@ -126,6 +128,7 @@ def _objective(
         loaded.model,
         examples,
         mask=mask,
+        params=options.network.params,
         batch_size=computation.batch_size,
         device=computation.device,
         dtype=computation.dtype,
@@ -133,7 +136,7 @@ def _objective(
 
 
 def _settings(
-    options: SharpnessOptions, mask: Mapping[str, Tensor] | None, examples: Examples
+    options: SharpnessOptions, mask: Mapping[str, Tensor] | None, params: Moving, examples: Examples
 ) -> dict[str, Any]:
     from landscape.provenance import digest
 
@@ -141,6 +144,7 @@ def _settings(
         **asdict(options.chosen.settings()),
         "examples": examples.digest(),
         "mask": digest(mask) if mask else None,
+        **params.settings(),
         "dtype": options.computation.dtype,
     }
 
@@ -165,13 +169,14 @@ def _continued(found: Entry | None, fresh: Entry, options: SharpnessOptions) -> 
     """`fresh` with the measures that were found, if they were measured alike."""
     if found is None:
         return fresh
-    used = {"examples", "mask", "dtype"}.union(
+    used = {"examples", "mask", "dtype", "params"}.union(
         *(MEASURES[name].uses for name in found.measures if name in MEASURES)
     )
-    differing = [key for key in used if found.settings.get(key) != fresh.settings[key]]
+    differing = [key for key in used if found.settings.get(key) != fresh.settings.get(key)]
     if differing:
         parts = ", ".join(
-            f"{key} {found.settings.get(key)} there, {fresh.settings[key]} now" for key in sorted(differing)
+            f"{key} {found.settings.get(key)} there, {fresh.settings.get(key)} now"
+            for key in sorted(differing)
         )
         raise UserError(
             f"{options.output.output} holds {fresh.name} with other settings ({parts}); "

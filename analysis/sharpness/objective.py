@@ -15,9 +15,11 @@ from landscape.compute import Data, as_examples, choose_device
 from landscape.engine import own_copy
 from landscape.engine.cost import choose_batch_size, measure
 from landscape.engine.cuda_graph import numerics
+from landscape.engine.precision import in_precision
 from landscape.engine.totals import BatchValues, Totals, batch_values, total
 from landscape.errors import UserError
 from landscape.losses import Loss, classification
+from landscape.parameters import TRAINABLE, ParamsChoice
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 BLOCKS = 20  # of examples, for the jackknife
@@ -33,13 +35,15 @@ class Objective:
     Parameters
     ----------
     model
-        Any module. Its floating-point parameters that require a gradient are w, all of them where none does.
+        Any module.
     data
         Tensors ``(inputs, targets)``, an iterable of batches (used as they come), or an `Examples`.
     loss
         See `landscape.losses.Loss`. Differentiated by the weights, so it must run with gradients enabled.
     mask
         Bool tensors by parameter name, True = kept; what it doesn't name is wholly kept. None keeps all.
+    params
+        Which parameters are w; see `analysis.hessian.HessianOperator`.
     batch_size
         By default chosen from the size of the activations.
     device, dtype
@@ -70,6 +74,7 @@ class Objective:
         *,
         loss: Loss = classification,
         mask: Mapping[str, Tensor] | None = None,
+        params: ParamsChoice = TRAINABLE,
         batch_size: int | None = None,
         device: str = "cpu",
         dtype: str = "float32",
@@ -80,12 +85,12 @@ class Objective:
             raise UserError(f"batch size must be at least 1, got {batch_size}")
         self.device, self.dtype, self.loss, self.mask = torch.device(choose_device(device)), dtype, loss, mask
         kind = DTYPES[dtype]
-        self.space = WeightSpace(model, mask).to(self.device)
-        self.module = own_copy(model).to(self.device, kind).eval()
-        params = dict(self.module.named_parameters())
-        for name, one in params.items():
-            one.requires_grad_(name in self.space.names)
-        self._params = [params[name] for name in self.space.names]
+        self.space = WeightSpace(model, mask, params).to(self.device)
+        self.module = in_precision(own_copy(model), self.device, kind).eval()
+        every, moving = dict(self.module.named_parameters()), set(self.space.names)
+        for name, one in every.items():
+            one.requires_grad_(name in moving)
+        self._params = [every[name] for name in self.space.names]
         self._start = [one.detach().clone() for one in self._params]
         self.weights = self.space.restrict(self._start).clone()
         self.examples = as_examples(data).to(self.device, kind)

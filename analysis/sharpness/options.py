@@ -17,6 +17,7 @@ from landscape.common_options import (
     Int,
     Mask,
     Model,
+    ParamsOption,
     Threads,
     TrustCheckpoint,
     check_text_output,
@@ -40,6 +41,8 @@ class Network:
     mask: Mask = "auto"
     """Weights that no perturbation moves. `checkpoint`: those pruned by its mask; `zeros`: those that are
     exactly zero; `auto`: the first of these two that is there; `none`: every weight may move."""
+
+    params: ParamsOption = ("trainable",)
 
     trust_checkpoint: TrustCheckpoint = False
 

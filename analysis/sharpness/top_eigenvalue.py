@@ -86,6 +86,7 @@ def _hessian(objective: Objective) -> LinearOperator:
             objective.examples,
             loss=objective.loss,
             mask=objective.mask,
+            params=objective.space.names,
             batch_size=objective.batch_size,
             device=str(objective.device),
             dtype=objective.dtype,

@@ -14,6 +14,7 @@ from landscape.engine.batch_norm import Recalibration
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import CapturedRun, numerics
 from landscape.engine.network import Case, Network, choose_network
+from landscape.engine.precision import in_precision
 from landscape.engine.probe import Probe, probe
 from landscape.engine.streams import Streams, one_thread
 from landscape.engine.totals import BatchValues, Totals, batch_values, total
@@ -98,9 +99,9 @@ class Engine:
         run_in = _dtype(dtype, self._device)
         exact = torch.promote_types(run_in, torch.float32)
         first = next(iter(data.values()))
-        master = own_copy(model).to(self._device, exact).eval()
+        master = in_precision(own_copy(model), self._device, exact).eval()
         self._weights = Weights(master, directions)
-        module = master if run_in == exact else copy.deepcopy(master).to(run_in)
+        module = master if run_in == exact else in_precision(copy.deepcopy(master), self._device, run_in)
         self._recalibration = _recalibration(batch_norm, master, loss, recalibration or first, exact)
         with one_thread(), numerics(self._device, self._tf32):
             batch = first.head(_PROBED).to(self._device, run_in).batches(_PROBED)[0]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import UserError
+from landscape.parameters import Moving, refuse_other
 
 Params = dict[str, Tensor]
 Normalization = Literal["filter", "layer", "weight", "none"]
@@ -37,9 +38,14 @@ def direction_between(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) ->
     Raises
     ------
     UserError
-        When the two networks don't have the same parameters and shapes.
+        When the two networks don't have the same parameters and shapes, or differ in one that doesn't move
+        (see `landscape.parameters.Moving`; not where the caller chose by name what moves).
     """
-    _check_same_parameters(start, end, "the other checkpoint")
+    fixed = start.fixed if isinstance(start, Moving) else {}
+    known = {name: value for name, value in fixed.items() if name in end}
+    _check_same_parameters({**start, **known}, end, "the other checkpoint")
+    if isinstance(start, Moving) and not start.chosen:
+        refuse_other(known, end, "the other checkpoint")
     return {name: _precise(end[name]) - _precise(value) for name, value in start.items()}
 
 
@@ -52,6 +58,11 @@ def given_direction(params: Mapping[str, Tensor], direction: Mapping[str, Tensor
         When it names a parameter that the network lacks, has another shape, or isn't finite.
     """
     unknown = [name for name in direction if name not in params]
+    if unknown and isinstance(params, Moving) and unknown[0] in params.fixed:
+        raise UserError(
+            f"the direction moves {unknown[0]!r}, which doesn't move here; leave it out, or say with params "
+            "(--params all, --params NAME) that it moves"
+        )
     if unknown:
         raise UserError(f"the direction names {unknown[0]!r}, which is no parameter of the network")
     _check_same_parameters({name: params[name] for name in direction}, direction, "the direction")
@@ -95,18 +106,89 @@ def normalize(
     Parameters
     ----------
     skip_vectors
-        Zero the direction in tensors of at most one dimension (biases, norm layers), as Li et al. do: their
-        networks' loss is invariant to, or dominated by, the scale of these.
+        Zero the direction in `vectors` (biases, norm layers), as Li et al. do: their networks' loss is
+        invariant to, or dominated by, the scale of these.
     """
     if how not in get_args(Normalization):
         raise UserError(
             f"unknown normalization {how!r}; expected one of {', '.join(get_args(Normalization))}"
         )
-    scale = _SCALES[how]
+    scale, skipped = _SCALES[how], vectors(direction) if skip_vectors else frozenset()
     return {
-        name: torch.zeros_like(value) if skip_vectors and value.dim() <= 1 else scale(value, params[name])
+        name: torch.zeros_like(value) if name in skipped else scale(value, params[name])
         for name, value in direction.items()
     }
+
+
+def vectors(tensors: Mapping[str, Tensor]) -> frozenset[str]:
+    """Names of tensors that hold one number per output and no filters.
+
+    Those of at most one dimension; scales and shifts of channels, ``[C, 1, 1]`` or ``[1, C, 1, 1]``, that
+    are no layer's weight; and weight normalization's gains ``[C, 1, …]``, which multiply whole filters
+    (Salimans and Kingma, "Weight normalization", 2016): a direction in them only rescales.
+
+    >>> scales = {"norm.bias": torch.ones(3), "scale": torch.ones(3, 1, 1), "weight_g": torch.ones(3, 1)}
+    >>> sorted(vectors({**scales, "weight_v": torch.ones(3, 5), "conv.weight": torch.ones(3, 1, 1, 1)}))
+    ['norm.bias', 'scale', 'weight_g']
+    """
+    return frozenset(
+        name
+        for name, value in tensors.items()
+        if value.dim() <= 1 or _of_channels(name, value) or _is_gain(name, value, tensors)
+    )
+
+
+def _of_channels(name: str, value: Tensor) -> bool:
+    one_axis = value.dim() >= 3 and value.numel() == max(value.shape) and value.shape[-1] == 1
+    return one_axis and not any(part.startswith("weight") for part in name.split(".")[-2:])
+
+
+def _is_gain(name: str, value: Tensor, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether it is the length that weight normalization splits off the tensor of its direction."""
+    if name.endswith("_g"):
+        partner = tensors.get(f"{name.removesuffix('_g')}_v")
+    elif name.endswith(".original0"):
+        partner = tensors.get(f"{name.removesuffix('0')}1")
+    else:
+        return False
+    return (
+        partner is not None
+        and partner.dim() == value.dim()
+        and partner.numel() > value.numel() == max(value.shape)
+        and all(size in (1, full) for size, full in zip(value.shape, partner.shape, strict=True))
+    )
+
+
+def checked(directions: Iterable[Mapping[str, Tensor]], params: Mapping[str, Tensor]) -> list[Params]:
+    """The directions of a plane in the parameters that move.
+
+    Raises
+    ------
+    UserError
+        When one moves another parameter; when every entry is zero: the surface would be flat, and its Ra
+        exactly 0, whatever the network.
+    """
+    found = []
+    for axis, direction in enumerate(directions):
+        for name, value in direction.items():
+            if name not in params and bool(value.any()):
+                raise UserError(
+                    f"the plane moves {name!r}, which doesn't move here; make it of the moving parameters, "
+                    "or say with params (--params) that it moves"
+                )
+        found.append({name: value for name, value in direction.items() if name in params})
+        if any(bool(value.any()) for value in direction.values()):
+            continue
+        skipped = vectors(params)
+        reason = (
+            "every parameter that moves is a vector or a scalar (bias, norm layer, gain), which directions "
+            "leave alone; choose others with --params, or pass RandomPlane(skip_vectors=False)"
+            if skipped.issuperset(params)
+            else "no weight is left that moves along it: look at the mask, at --params, and whether another "
+            "network that was named is this one"
+        )
+        raise UserError(f"the direction of {'αβ'[axis] if axis < 2 else axis} is zero everywhere: {reason}")
+    return found
 
 
 def filter_norms(tensor: Tensor) -> Tensor:

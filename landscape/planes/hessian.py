@@ -104,6 +104,7 @@ def _spectrum(
             examples,
             mask=mask if mask is not None else "none",
             mask_source=mask_source,
+            params=options.network.params,
             top=options.plane.dim,
             bottom=0,
             tolerance=TOLERANCE,

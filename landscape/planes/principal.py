@@ -15,6 +15,7 @@ from torch import Tensor
 
 from landscape.engine.streams import one_thread
 from landscape.errors import UserError
+from landscape.parameters import Moving
 from landscape.planes.directions import Params, direction_between
 from landscape.store import FloatArray
 
@@ -120,9 +121,12 @@ class _Rows:
         memory: int,
     ) -> None:
         self.names = names
-        self.center = {
+        moving = {
             name: value.detach().cpu().double() for name, value in center.items() if value.is_floating_point()
         }
+        self.center: dict[str, Tensor] = (
+            Moving(moving, center.fixed, center.rule) if isinstance(center, Moving) else moving
+        )
         self.networks = networks
         self.kept = {
             name: kept.cpu().reshape(-1).nonzero()[:, 0] for name, kept in mask.items() if name in self.center

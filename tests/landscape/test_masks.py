@@ -25,7 +25,9 @@ def test_mask_is_exactly_where_weights_are_not_zero(rows: int, columns: int, sha
     zeros = round(share * rows * columns)
     value = weight(rows, columns, zeros, seed)
     mask = infer_mask({"w": value})
-    if 10 * zeros > rows * columns:
+    empty = value.eq(0).all(1)
+    padding = int(empty.sum()) == 1 and bool(value[~empty].all())
+    if 10 * zeros > rows * columns and zeros < rows * columns and not padding:
         assert mask is not None
         assert torch.equal(mask["w"], value.ne(0))
         assert density(mask) == pytest.approx(1 - zeros / (rows * columns))
