@@ -115,8 +115,8 @@ def prepare_ends(
     )
     direction_between(start, end)
     kept = _union(*masks, moving)
-    for one in (start, end):
-        _check_pruned(one, kept or {})
+    for weights in (start, end):
+        _check_pruned(weights, kept or {})
     return Ends(copies[0], start, end, frozenset(names[0]), batch_norm, kept, moving)
 
 

@@ -22,4 +22,5 @@ def in_precision(module: Module, device: torch.device | str, dtype: torch.dtype)
             return tensor.to(device, _COMPLEX.get(dtype, torch.complex64))
         return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
-    return module._apply(move)
+    module._apply(move)  # type: ignore[no-untyped-call]
+    return module

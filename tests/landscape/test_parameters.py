@@ -144,9 +144,7 @@ def test_names_and_patterns_choose() -> None:
     assert moving_names(model, "!*.bias") == ["0.weight", "2.weight"]
     assert moved(compute_surface(model, data, params="2.*", **SURFACE)) == {"2.weight"}
     assert HessianOperator(model, data, params=["2.*"]).size == 18
-    with pytest.raises(
-        UserError, match=r"no parameter matches 'layer9.\*'; the network's are called 0.weight"
-    ):
+    with pytest.raises(UserError, match=r"no parameter matches 'layer9.\*'; the network's are"):
         compute_surface(model, data, params="layer9.*", **SURFACE)
     with pytest.raises(UserError, match=r"params \['!'\]: expected 'trainable'"):
         moving_names(model, ["!"])
@@ -223,7 +221,7 @@ def test_a_way_to_a_network_that_differs_where_nothing_moves_is_refused() -> Non
         UserError, match=r"differs in '0.weight', which doesn't move: it is frozen here; --params"
     ):
         compute_surface(first, data, plane=BetweenPlane(other), dim=1, **SURFACE)
-    with pytest.raises(UserError, match="can't be connected: the other checkpoint differs in '0.weight'"):
+    with pytest.raises(UserError, match=r"can't be connected: the other checkpoint differs in '0\.weight'"):
         connect(first, second, data, curves=["linear"], points=3)
     everything = connect(first, second, data, curves=["linear"], points=3, params="all", device="cpu")
     plain = connect(seeded(small), second, data, curves=["linear"], points=3, device="cpu")
@@ -238,7 +236,7 @@ def test_a_way_to_a_network_that_differs_where_nothing_moves_is_refused() -> Non
 def test_a_direction_of_a_frozen_tensor_is_refused() -> None:
     model, data = seeded(LoRA), examples()
     plane = GivenPlane([{"base.weight": torch.ones(3, 6)}])
-    with pytest.raises(UserError, match="moves 'base.weight', which doesn't move here"):
+    with pytest.raises(UserError, match=r"moves 'base\.weight', which doesn't move here"):
         compute_surface(model, data, plane=plane, dim=1, **SURFACE)
     assert moved(compute_surface(model, data, plane=plane, dim=1, params="base.*", **SURFACE)) == {
         "base.weight"
