@@ -21,6 +21,7 @@ if __name__ == "__main__":
 
 from landscape.errors import UserError, exit_with
 from training.config import Recipe, RunConfig, run_name
+from training.coverage import coverage_lines
 from training.optimizers import OPTIMIZERS
 from training.sparsity import METHODS
 
@@ -219,14 +220,27 @@ def run(config: RunConfig, machine: Machine) -> None:
 def _print_result(path: Path, metrics: Mapping[str, Any]) -> None:
     accuracy, examples = metrics["test_accuracy"], metrics["test_examples"]
     error = (accuracy * (1 - accuracy) / examples) ** 0.5
-    print(
-        f"test accuracy {100 * accuracy:.2f} ± {100 * error:.2f} % (standard error, {examples} images)\n"
-        f"test loss     {metrics['test_loss']:.4f}\n"
+    lines = [
+        f"test accuracy {100 * accuracy:.2f} ± {100 * error:.2f} % (standard error, {examples} images)",
+        f"test loss     {metrics['test_loss']:.4f}",
         f"sparsity      {100 * metrics['sparsity']:.3f} % of {_masked(metrics)} masked weights, "
-        f"{100 * metrics['sparsity_overall']:.3f} % of all {metrics['parameters']} parameters\n"
-        f"seconds       {metrics['seconds']:.0f}\n"
-        f"checkpoint    {path} ({path.stat().st_size / 1024:.0f} KiB)"
-    )
+        f"{100 * metrics['sparsity_overall']:.3f} % of all {metrics['parameters']} parameters",
+    ]
+    if "dense_layers" in metrics:  # not in results of earlier versions
+        lines += coverage_lines(metrics)
+    lines += [
+        f"spent         {_spent(metrics)}",
+        f"seconds       {metrics['seconds']:.0f}",
+        f"checkpoint    {path} ({path.stat().st_size / 1024:.0f} KiB)",
+    ]
+    print("\n".join(lines))
+
+
+def _spent(metrics: Mapping[str, Any]) -> str:
+    """Epochs and images of all rounds."""
+    examples = metrics.get("examples_trained")
+    known = "an unknown number of" if examples is None else examples
+    return f"{metrics['epochs_trained']} epochs, {known} examples, over all rounds"
 
 
 def _masked(metrics: Mapping[str, Any]) -> int:

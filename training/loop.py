@@ -23,7 +23,7 @@ from training.data import TrainingData, generator_for
 from training.distributed import World
 from training.evaluation import evaluate
 from training.precision import numerics
-from training.result import checkpoint_of, final_metrics, mask_metrics
+from training.result import checkpoint_of, exploration, final_metrics
 from training.run import Run, start_run
 from training.schedule import Epoch, lr_factor
 from training.step import begin_round, train_step
@@ -175,6 +175,7 @@ def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, record_every: int) 
     batches = TimedBatches(shuffled, clock_of(run.device))
     rewind_step = config.method.rewind_step
     skipped = max(0, rewind_step - epoch.number * steps) if epoch.round else 0
+    examples = 0
     for number, (images, labels) in enumerate(batches):
         step = epoch.number * steps + number
         if number < skipped:
@@ -184,6 +185,7 @@ def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, record_every: int) 
         if record_every and (run.epoch * steps + number) % record_every == 0:
             _record(run, run.epoch * steps + number)
         train_step(run, epoch, step, images, labels, losses[number])
+        examples += len(labels)
         if (number + 1) % _CHECK_EVERY == 0 or number + 1 == steps:
             first = max(number - number % _CHECK_EVERY, skipped)
             mean = _finite_mean(run, losses, first, number + 1)
@@ -192,11 +194,12 @@ def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, record_every: int) 
     return {
         "epoch": run.epoch + 1,
         "round": epoch.round + 1,
+        "examples": examples,
         "train_loss": float(run.world.sum(losses)[skipped:].mean()),
         "validation_loss": None,  # stays without a held-out part
         "validation_accuracy": None,
         "sparsity": masks.sparsity(run.mask),
-        "exploration": mask_metrics(run)["exploration"],
+        "exploration": exploration(run),
         "grown": run.changed,
         "lr": config.optimizer.lr
         * lr_factor((epoch.number + 1) * steps - 1, steps, epoch.epochs, config.warmup),

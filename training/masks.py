@@ -7,15 +7,33 @@ normalization layers never are. Sparsity is the pruned share of the prunable wei
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from landscape.errors import UserError
+
 Mask = dict[str, Tensor]
-Layer = Literal["first", "last", "shortcut"]
+Layer = Literal["none", "first", "last", "shortcut"]
 
 _PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+def chosen_layers(layers: Collection[Layer]) -> tuple[Layer, ...]:
+    """Each once, in the order first, last, shortcut; "none" stands for no layer.
+
+    Raises
+    ------
+    UserError
+        When "none" stands beside others.
+
+    >>> chosen_layers(["shortcut", "first", "first"]), chosen_layers(["none"])
+    (('first', 'shortcut'), ())
+    """
+    if "none" in layers and set(layers) != {"none"}:
+        raise UserError(f"keep-dense {' '.join(layers)}: none goes with no other layer; leave it out")
+    return tuple(layer for layer in get_args(Layer) if layer in layers and layer != "none")
 
 
 def prunable(model: nn.Module, but: Collection[Layer] = ()) -> dict[str, nn.Parameter]:

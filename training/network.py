@@ -57,7 +57,7 @@ def _check_single_image(config: RunConfig, model: nn.Module, data: TrainingData)
         scored_copy(model, generator_for(config.seed, "trial"), training=True) as copied,
         torch.no_grad(),
     ):
-        copied(data.train.normalized(data.train.pixels[:1]))
+        copied(data.train.normalized(data.train.pixels[:1]).double())
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from landscape.checkpoint.format import Checkpoint
-from training import masks
+from training import coverage, masks
 from training.checkpoint import environment
 from training.evaluation import evaluate
 from training.models import full_arguments
@@ -48,17 +48,23 @@ def final_metrics(run: Run) -> dict[str, Any]:
         "train_loss": last["train_loss"],
         **mask_metrics(run),
         "epochs_trained": len(run.history),
+        "examples_trained": _examples(run),
         "seconds": sum(record["seconds"] for record in run.history),
     }
 
 
-def mask_metrics(run: Run) -> dict[str, Any]:
-    """Sparsity by its two denominators, the exploration rate, and the counts of each layer.
+def _examples(run: Run) -> int | None:
+    """Images in all steps of all rounds; None when an earlier version, which didn't count, began the run."""
+    counted = all("examples" in record for record in run.history)
+    return sum(record["examples"] for record in run.history) if counted else None
 
-    ``sparsity`` is the pruned share of the masked tensors, ``sparsity_overall`` of all parameters,
-    biases and normalization included. ``exploration`` is the share of the masked tensors' weights that
-    were ever active, the in-time over-parameterization rate of Liu et al., "Do We Actually Need Dense
-    Over-Parameterization?" (2021).
+
+def mask_metrics(run: Run) -> dict[str, Any]:
+    """Sparsity by its two denominators, the exploration rate, and what is left of each layer.
+
+    ``sparsity`` is the pruned share of the masked tensors, as the method's authors count, and
+    ``sparsity_overall`` that of all parameters: layers kept dense, biases and normalization included. For the
+    rest see `exploration` and ``training.coverage``.
     """
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     maskable = sum(part.numel() for part in run.mask.values())
@@ -66,16 +72,21 @@ def mask_metrics(run: Run) -> dict[str, Any]:
     return {
         "sparsity": masks.sparsity(run.mask),
         "sparsity_overall": pruned / parameters,
-        "exploration": masks.kept(run.ever_active) / maskable if maskable else 1.0,
+        "exploration": exploration(run),
         "parameters": parameters,
         "kept_weights": masks.kept(run.mask),
         "prunable_weights": sum(weight.numel() for weight in masks.prunable(run.model).values()),
-        "layers": {
-            name: {
-                "weights": part.numel(),
-                "kept": int(part.sum()),
-                "ever_active": int(run.ever_active[name].sum()),
-            }
-            for name, part in run.mask.items()
-        },
+        "layers": coverage.layer_counts(run.mask, run.ever_active),
+        "dense_layers": coverage.dense_layers(run.model, run.mask),
+        "classes_without_input": coverage.classes_without_input(run.model, run.mask),
     }
+
+
+def exploration(run: Run) -> float:
+    """Share of the masked tensors' weights that were ever active; 1 without masks.
+
+    The in-time over-parameterization rate of Liu et al., "Do We Actually Need Dense Over-Parameterization?"
+    (2021).
+    """
+    maskable = sum(part.numel() for part in run.mask.values())
+    return masks.kept(run.ever_active) / maskable if maskable else 1.0

@@ -29,10 +29,10 @@ METHODS: dict[str, MaskedMethod] = {
     "set": Set(0.8, interval=0.4),
     "set_signed": Set(0.8, interval=0.4, criterion="signed", anneal="cosine"),
     "rigl": Rigl(0.8, update_interval=4),
-    "dsr": Dsr(0.8, threshold=1e-2),
-    "mest_em": MestEm(0.8, interval=0.4, stages=(0.04, 0.02, 0.0)),
-    "mest_em_gradient": MestEm(0.8, interval=0.4, stages=(0.04, 0.02, 0.0), lambda_g=0.5),
-    "mest_ems": MestEms(0.8, interval=0.4),
+    "dsr": Dsr(0.8, threshold=1e-2, keep_dense=()),
+    "mest_em": MestEm(0.8, interval=0.4, stages=(0.04, 0.02, 0.0), keep_dense=()),
+    "mest_em_gradient": MestEm(0.8, interval=0.4, stages=(0.04, 0.02, 0.0), lambda_g=0.5, keep_dense=()),
+    "mest_ems": MestEms(0.8, interval=0.4, keep_dense=()),
 }
 CONSTANT = [name for name in METHODS if name not in ("dsr", "mest_ems")]
 STEPS, STEPS_PER_EPOCH = 60, 10
@@ -171,7 +171,7 @@ def test_defaults_fit_any_length(kind: type[MaskedMethod], epochs: int) -> None:
 def test_full_layers_keep_their_values(kind: type[MaskedMethod]) -> None:
     """Without an empty place there is nothing to explore, so no weight is set to 0."""
     model = linear(torch.randn(8, 8, generator=seeded(0)))
-    method = kind(0.0)
+    method = kind(0.0, keep_dense=())
     mask = method.init_mask(model, NoData(), seeded(0))
     gradients = {"weight": torch.randn(8, 8, generator=seeded(1))}
     for one in method.update_mask(situation(model, mask, Moment(0, 100, 10), gradients)):

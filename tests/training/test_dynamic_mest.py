@@ -27,9 +27,9 @@ STAGES = [Moment(0, 1600, 10), Moment(900, 1600, 10), Moment(1200, 1600, 10)]
 @pytest.mark.parametrize(
     ("method", "first", "expected"),
     [
-        (MestEm(0.9), 922, [(737, 922), (829, 922), (922, 922)]),
-        (MestEms(0.9), 1382, [(922, 1382), (922, 1152), (922, 922)]),
-        (MestEms(0.98), 645, [(184, 645), (184, 369), (184, 184)]),
+        (MestEm(0.9, keep_dense=()), 922, [(737, 922), (829, 922), (922, 922)]),
+        (MestEms(0.9, keep_dense=()), 1382, [(922, 1382), (922, 1152), (922, 922)]),
+        (MestEms(0.98, keep_dense=()), 645, [(184, 645), (184, 369), (184, 184)]),
     ],
 )
 def test_published_counts(method: Mest, first: int, expected: list[tuple[int, int]]) -> None:
@@ -53,7 +53,7 @@ def test_published_counts(method: Mest, first: int, expected: list[tuple[int, in
 def test_counts_are_exact(widths: list[int], sparsity: float, distribution: str, soft: bool) -> None:
     """The totals and each layer's number, in every stage, for layers of any size."""
     model = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
-    method: Mest = (MestEms if soft else MestEm)(sparsity, distribution)  # type: ignore[arg-type]
+    method: Mest = (MestEms if soft else MestEm)(sparsity, distribution, keep_dense=())  # type: ignore[arg-type]
     mask = method.init_mask(model, NoData(), seeded(0))
     total = sum(part.numel() for part in mask.values())
     for moment in STAGES:
@@ -72,7 +72,7 @@ def test_small_layers_rounded_apart_stay_exact() -> None:
     model = nn.Sequential(*(nn.Linear(size, 1, bias=False) for size in (3, 3, 5, 5, 2)))
     crossed = 0
     for percent in range(20, 99):
-        method = MestEms(percent / 100, stages=(0.2, 0.01, 0.0))
+        method = MestEms(percent / 100, stages=(0.2, 0.01, 0.0), keep_dense=())
         keep, target = (
             layer_counts(method.shapes(model), sparsity, "uniform") for sparsity in method.sparsities(0.01)
         )
@@ -85,8 +85,8 @@ def test_small_layers_rounded_apart_stay_exact() -> None:
 
 
 def test_first_mask_keeps_the_largest_of_each_layer() -> None:
-    loop = Loop(MestEm(0.8), 1, 1)
-    fresh = Loop(MestEm(0.0), 1, 1).model
+    loop = Loop(MestEm(0.8, keep_dense=()), 1, 1)
+    fresh = Loop(MestEm(0.0, keep_dense=()), 1, 1).model
     for name, part in loop.first.items():
         weight = fresh.get_parameter(name).abs()
         assert int(part.sum()) in (math.floor(0.2 * part.numel()), math.ceil(0.2 * part.numel()))
@@ -137,7 +137,7 @@ def test_final_sparsity_is_reached_in_time(steps: int, steps_per_epoch: int, int
 @pytest.mark.parametrize(("epochs", "interval"), [(1, 5.0), (2, 5.0), (3, 0.3), (6, 5.0), (6, 0.5)])
 def test_soft_bound_in_a_short_training(epochs: int, interval: float) -> None:
     """The number kept is that of the stage at every step, and nothing moves after the last switch."""
-    loop = Loop(MestEms(0.8, interval=interval), 7 * epochs, 7)
+    loop = Loop(MestEms(0.8, interval=interval, keep_dense=()), 7 * epochs, 7)
     assert masks.kept(loop.first) == round(0.25 * 2692)
     loop.run()
     for change in loop.changes:
@@ -178,7 +178,7 @@ def test_places_just_emptied_can_grow(kind: type[Mest]) -> None:
 def test_unreachable_distribution_fails_at_once() -> None:
     """uniform+ can keep a dense first layer at this sparsity, but not at the one that EM prunes to."""
     model = nn.Sequential(nn.Linear(10, 9), nn.Linear(9, 30), nn.Linear(30, 10))
-    method = MestEm(0.7, "uniform+", stages=(0.2, 0.0, 0.0))
+    method = MestEm(0.7, "uniform+", stages=(0.2, 0.0, 0.0), keep_dense=())
     with pytest.raises(UserError, match="first and last layer"):
         method.init_mask(model, NoData(), seeded(0))
-    MestEm(0.7, "uniform+", stages=(0.0, 0.0, 0.0)).init_mask(model, NoData(), seeded(0))
+    MestEm(0.7, "uniform+", stages=(0.0, 0.0, 0.0), keep_dense=()).init_mask(model, NoData(), seeded(0))

@@ -38,6 +38,10 @@ METRICS = {
     "validation_accuracy": float("nan"),
     "sparsity": 0.5,
     "kept_weights": 1234,
+    "layers": {"a.weight": {"dead_filters": 1}, "b.weight": {"dead_filters": 2}},
+    "classes_without_input": [3, 7],
+    "epochs_trained": 2,
+    "examples_trained": 600,
     "seconds": 12.5,
 }
 
@@ -107,13 +111,14 @@ def test_the_table_has_every_column(world: World) -> None:
     sweep(world, "--only", "*seed0")
     lines = (world.root / "results.csv").read_text().splitlines()
     assert lines[0] == (
-        "run,state,model,data,method,sparsity_asked,optimizer,seed,epochs,test_accuracy,test_accuracy_error,"
-        "test_loss,validation_accuracy,sparsity,sparsity_overall,kept_weights,exploration,seconds,checkpoint,error"
+        "run,state,model,data,method,sparsity_asked,optimizer,seed,epochs,epochs_trained,examples_trained,"
+        "test_accuracy,test_accuracy_error,test_loss,validation_accuracy,sparsity,sparsity_overall,kept_weights,"
+        "exploration,dead_filters,classes_without_input,seconds,checkpoint,error"
     )
     run = name(0)
     assert lines[1:] == [
-        f"{run},finished,resnet20,sample,random,0.5,sgd,0,2,0.75,0.025,0.5,,0.5,,1234,,12.5,{run}/final.pt,",
-        f"{name(1)},missing,resnet20,sample,random,0.5,sgd,1,2,,,,,,,,,,,",
+        f"{run},finished,resnet20,sample,random,0.5,sgd,0,2,2,600,0.75,0.025,0.5,,0.5,,1234,,3,2,12.5,{run}/final.pt,",
+        f"{name(1)},missing,resnet20,sample,random,0.5,sgd,1,2,,,,,,,,,,,,,,,",
     ]
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UserError
-from training.masks import Layer, Mask, prunable
+from training.masks import Layer, Mask, chosen_layers, prunable
 
 Gradient = Literal["none", "last", "dense"]
 
@@ -75,6 +75,10 @@ class Situation:
     generator: torch.Generator
     memory: dict[str, Any]
 
+    def weights(self) -> dict[str, nn.Parameter]:
+        """The masked weights by name."""
+        return {name: self.model.get_parameter(name) for name in self.mask}
+
 
 @dataclass(frozen=True)
 class SparsityMethod(ABC):
@@ -129,22 +133,43 @@ class MaskedMethod(SparsityMethod):
     sparsity
         Pruned share of the maskable weights (all convolutions and linear layers but `keep_dense`), in [0, 1).
     keep_dense
-        Layers that are neither masked nor counted: first (convolution), last (classifier), shortcut.
+        Layers that are neither masked nor counted: first (convolution), last (classifier), shortcut; or none.
+        By default those that the method's authors keep dense.
     empty_layers
         What to do about a mask that leaves no weight in a layer: warn, or fail.
     """
 
     sparsity: float = 0.9
-    keep_dense: tuple[Layer, ...] = field(default=(), kw_only=True)
+    keep_dense: tuple[Layer, ...] | None = field(default=None, kw_only=True)
     empty_layers: Literal["warn", "fail"] = field(default="warn", kw_only=True)
 
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity < 1:
             raise UserError(f"sparsity {self.sparsity}: expected a pruned share of at least 0 and below 1")
+        given = self.published_dense() if self.keep_dense is None else self.keep_dense
+        # One spelling for what is the same, so that a run is known again by its settings.
+        object.__setattr__(self, "keep_dense", chosen_layers(given))
+
+    def published_dense(self) -> tuple[Layer, ...]:
+        """Layers that the method's authors neither mask nor count."""
+        return ()
 
     def maskable(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """The weights that get a mask, by name, in the model's order."""
-        return prunable(model, self.keep_dense)
+        """The weights that get a mask, by name, in the model's order.
+
+        Raises
+        ------
+        UserError
+            When `keep_dense` leaves none.
+        """
+        dense = self.keep_dense or ()
+        weights = prunable(model, dense)
+        if not weights:
+            raise UserError(
+                f"keep-dense {' '.join(dense) or 'none'}: this network has no other convolution or linear "
+                "layer to mask; choose --keep-dense none, or a larger network"
+            )
+        return weights
 
     def shapes(self, model: nn.Module) -> dict[str, tuple[int, ...]]:
         """Shapes of the maskable weights."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.masks import Mask, kept
+from training.masks import Layer, Mask, kept
 from training.sparsity.base import MaskedMethod, Moment, Situation, Source
 from training.sparsity.distribution import Distribution
 from training.sparsity.prune_grow import check_positive, check_share, grow_random
@@ -26,7 +26,9 @@ class Dsr(MaskedMethod):
 
     The threshold is the same in all layers and adapts, so that about the same number is pruned each time.
     Each layer keeps at least one weight. A grown weight starts from 0; places just emptied are no candidates.
-    The schedule is the authors' for CIFAR-10, 200 epochs of 500 steps, and in shares of the training.
+    The schedule is the authors' for CIFAR-10, 200 epochs of 500 steps, and in shares of the training. They
+    keep the first convolution and the shortcuts dense; the classifier is masked on ResNet-50, and dense on a
+    wide ResNet (``--keep-dense first last shortcut``).
 
     Attributes
     ----------
@@ -65,6 +67,10 @@ class Dsr(MaskedMethod):
         for share in self.doublings:
             check_share("doublings", share)
 
+    def published_dense(self) -> tuple[Layer, ...]:
+        """What their networks have in common."""
+        return "first", "shortcut"
+
     def init_mask(self, model: nn.Module, source: Source, generator: torch.Generator) -> Mask:
         """Draw at random."""
         random = Random(self.sparsity, self.distribution, keep_dense=self.keep_dense)
@@ -83,7 +89,7 @@ class Dsr(MaskedMethod):
     def update_mask(self, now: Situation) -> Sequence[Mask]:
         """One mask, because no weight that was just pruned can grow; adapts ``memory["threshold"]``."""
         threshold = now.memory.setdefault("threshold", self.threshold)
-        weights = self.maskable(now.model)
+        weights = now.weights()
         sizes = {name: weights[name].detach().abs() for name in now.mask}
         below = {name: _below(sizes[name], mask, threshold) for name, mask in now.mask.items()}
         now.memory["threshold"] = threshold * self._change(kept(below), kept(now.mask))

@@ -23,7 +23,7 @@ from training.sparsity.scoring import Loss, batch_losses, scored_copy, summed_gr
 class GraSP(MaskedMethod):
     """Rank the first weights by what their removal does to the squared norm of the gradient.
 
-    Batch norm uses the statistics of the chunk that is looked at.
+    Batch norm uses the statistics of the chunk that is looked at; scores are computed in double precision.
 
     Attributes
     ----------

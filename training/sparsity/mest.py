@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UserError
-from training.masks import Mask
+from training.masks import Layer, Mask
 from training.sparsity.base import Gradient, MaskedMethod, Moment, Situation, Source
 from training.sparsity.distribution import Distribution, layer_counts
 from training.sparsity.prune_grow import check_positive, check_share, grow_random
@@ -27,6 +27,9 @@ Stages = tuple[float, float, float]
 @dataclass(frozen=True)
 class Mest(MaskedMethod):
     """Elastic mutation in three stages; what a subclass decides is between which two sparsities.
+
+    The authors keep the first convolution, the shortcuts and the classifier dense, and count sparsity over
+    the convolutions that are left (their profiles for CIFAR).
 
     The first mask keeps the largest initial weights of each layer. A grown weight starts from 0 without
     momentum; places just emptied are candidates like all others. A layer that is full and is to stay so is
@@ -69,6 +72,10 @@ class Mest(MaskedMethod):
         for change in self.stages or ():
             check_share("stages", change)
 
+    def published_dense(self) -> tuple[Layer, ...]:
+        """Their profiles list the convolutions of the blocks alone."""
+        return "first", "last", "shortcut"
+
     @abstractmethod
     def sparsities(self, change: float) -> tuple[float, float]:
         """Sparsity after pruning and after growing in a stage that mutates `change`."""
@@ -107,7 +114,7 @@ class Mest(MaskedMethod):
             layer_counts(shapes, sparsity, self.distribution)
             for sparsity in self.sparsities(self.change(now.moment))
         )
-        weights = self.maskable(now.model)
+        weights = now.weights()
         pruned: Mask = {}
         grown: Mask = {}
         for name, mask in now.mask.items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from training.masks import Mask
+from training.masks import Layer, Mask
 from training.sparsity.base import Gradient, MaskedMethod, Moment, Situation, Source
 from training.sparsity.distribution import Distribution
 from training.sparsity.prune_grow import Anneal, annealed, check_positive, check_share
@@ -57,6 +57,10 @@ class Rigl(MaskedMethod):
         """Growth looks at the gradients of pruned weights."""
         return "dense"
 
+    def published_dense(self) -> tuple[Layer, ...]:
+        """The authors' uniform distribution keeps the first convolution dense, the others mask it."""
+        return ("first",) if self.distribution == "uniform" else ()
+
     def init_mask(self, model: nn.Module, source: Source, generator: torch.Generator) -> Mask:
         """Draw at random."""
         random = Random(self.sparsity, self.distribution, keep_dense=self.keep_dense)
@@ -77,7 +81,7 @@ class Rigl(MaskedMethod):
 
     def update_mask(self, now: Situation) -> Sequence[Mask]:
         """One mask: candidates for growth are all weights that survived no drop, those dropped included."""
-        fraction, weights = self.fraction(now.moment), self.maskable(now.model)
+        fraction, weights = self.fraction(now.moment), now.weights()
         new: Mask = {}
         for name, mask in now.mask.items():
             size = int(mask.sum())

@@ -16,7 +16,10 @@ Loss = Callable[[], Tensor]
 
 @contextmanager
 def scored_copy(model: nn.Module, generator: torch.Generator, *, training: bool) -> Iterator[nn.Module]:
-    """A copy of the network to run, in training or evaluation mode.
+    """A copy of the network to run in double precision, in training or evaluation mode.
+
+    So no mask hangs on the last bits of single precision (or the fewer of tf32), which differ between
+    machines, libraries and numbers of threads.
 
     Weights, batch-norm statistics, gradients and mode of `model` stay as they are, and so does torch's global
     random state: inside, it's seeded by `generator`, which decides what dropout draws.
@@ -25,7 +28,7 @@ def scored_copy(model: nn.Module, generator: torch.Generator, *, training: bool)
     on_gpu = any(parameter.is_cuda for parameter in model.parameters())
     with torch.random.fork_rng(range(torch.cuda.device_count()) if on_gpu else []), torch.enable_grad():
         torch.manual_seed(seed)
-        yield copy.deepcopy(model).train(training)
+        yield copy.deepcopy(model).double().train(training)
 
 
 def batch_losses(
@@ -38,7 +41,7 @@ def batch_losses(
     Parameters
     ----------
     images, labels
-        (N, 3, H, W) and (N,), split in their order into batches of `batch_size`.
+        (N, 3, H, W), in any precision, and (N,), split in their order into batches of `batch_size`.
     temperature
         The logits are divided by it.
     """
@@ -46,7 +49,8 @@ def batch_losses(
     def loss_of(batch: Tensor, targets: Tensor) -> Loss:
         return lambda: F.cross_entropy(model(batch) / temperature, targets, reduction="sum") / len(labels)
 
-    parts = zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
+    precision = next(iter(model.parameters())).dtype
+    parts = zip(torch.split(images.to(precision), batch_size), torch.split(labels, batch_size), strict=True)
     return [loss_of(batch, targets) for batch, targets in parts]
 
 

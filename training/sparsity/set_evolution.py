@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from training.masks import Mask
+from training.masks import Layer, Mask
 from training.sparsity.base import MaskedMethod, Moment, Situation, Source
 from training.sparsity.distribution import Distribution
 from training.sparsity.prune_grow import (
@@ -61,6 +61,10 @@ class Set(MaskedMethod):
         check_share("drop-fraction", self.drop_fraction)
         check_positive("interval", self.interval)
 
+    def published_dense(self) -> tuple[Layer, ...]:
+        """As for RigL, whose authors run both alike: uniform keeps the first convolution dense."""
+        return ("first",) if self.distribution == "uniform" else ()
+
     def init_mask(self, model: nn.Module, source: Source, generator: torch.Generator) -> Mask:
         """Draw at random."""
         random = Random(self.sparsity, self.distribution, keep_dense=self.keep_dense)
@@ -76,7 +80,7 @@ class Set(MaskedMethod):
 
     def update_mask(self, now: Situation) -> Sequence[Mask]:
         """The masks after dropping and after growing."""
-        fraction, weights = self.fraction(now.moment), self.maskable(now.model)
+        fraction, weights = self.fraction(now.moment), now.weights()
         dropped: Mask = {}
         grown: Mask = {}
         for name, mask in now.mask.items():

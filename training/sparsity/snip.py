@@ -23,6 +23,8 @@ from training.sparsity.scoring import Loss, batch_losses, scored_copy, summed_gr
 class Snip(MaskedMethod):
     """Rank the first weights by connection sensitivity, the share of each in the sum of ``|w · ∂L/∂w|``.
 
+    Scores are computed in double precision.
+
     Attributes
     ----------
     batches

@@ -48,7 +48,6 @@ class SynFlow(MaskedMethod):
         """Cut in rounds; of the training images only their shape is used."""
         shape = source.draw(1, generator)[0].shape
         with scored_copy(model, generator, training=False) as copied:
-            copied.double()
             _absolute(copied)
             weights = self.maskable(copied)
             device = next(iter(weights.values())).device

@@ -12,6 +12,7 @@ from training.config import Recipe, RunConfig, run_name
 from training.models import full_arguments
 from training.optimizers import OPTIMIZERS
 from training.sparsity import METHODS
+from training.sweep.length import planned_epochs
 from training.sweep.planned import PlannedRun, data_name
 from training.sweep.settings import (
     Options,
@@ -81,6 +82,7 @@ class Block:
             )
             full_arguments(config.model, config.model_arguments(num_classes=10))
             settings = config.to_dict(data_name(config.data))
+            epochs = planned_epochs(config)
         except UserError as error:
             raise UserError(f"{self.where}: {error}") from error
         arguments = (
@@ -89,7 +91,7 @@ class Block:
             *(f"--optimizer={optimizer}", *tokens(OPTIMIZERS[optimizer], stepping)),
         )
         plain_settings = json.loads(json.dumps(settings))  # tuples become lists, as in run.json
-        return PlannedRun(run_name(settings), config, plain_settings, arguments)
+        return PlannedRun(run_name(settings), config, plain_settings, epochs, arguments)
 
     def _options(self, what: str, name: str, kind: type) -> Options:
         """Options of a method or an optimizer: what the recipe says about them, then their own table."""

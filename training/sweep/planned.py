@@ -22,6 +22,8 @@ class PlannedRun:
         Of the run and its folder.
     config, settings
         What it will be, and the same as ``run.json`` holds it.
+    epochs
+        Of all its rounds; see :func:`training.sweep.length.planned_epochs`.
     arguments
         The command line of ``python -m training`` that gives these settings.
     """
@@ -29,12 +31,8 @@ class PlannedRun:
     name: str
     config: RunConfig = field(repr=False)
     settings: dict[str, Any] = field(repr=False)
+    epochs: int = field(repr=False)
     arguments: tuple[str, ...] = field(repr=False)
-
-    @property
-    def epochs(self) -> int:
-        """Epochs of all its rounds."""
-        return sum(self.config.method.round_epochs(self.config.epochs))
 
 
 def data_name(data: str) -> str:

@@ -26,6 +26,8 @@ COLUMNS = (
     "optimizer",
     "seed",
     "epochs",
+    "epochs_trained",
+    "examples_trained",
     "test_accuracy",
     "test_accuracy_error",
     "test_loss",
@@ -34,14 +36,18 @@ COLUMNS = (
     "sparsity_overall",
     "kept_weights",
     "exploration",
+    "dead_filters",
+    "classes_without_input",
     "seconds",
     "checkpoint",
     "error",
 )
 """``sparsity_asked`` is empty for dense runs; ``test_accuracy_error`` is the standard error over the test
-images; ``sparsity`` is the pruned share of the masked weights, ``sparsity_overall`` of all parameters;
-``exploration`` is the share of the masked tensors' weights that were ever kept; ``seconds`` are the
-training's own; ``checkpoint`` is relative to the table's folder. What a run doesn't know is empty."""
+images; ``epochs`` is what was asked for, ``epochs_trained`` and ``examples_trained`` (images in all steps)
+are what the run spent over all its rounds; ``sparsity`` is the pruned share of the masked weights, as the
+method's authors count, ``sparsity_overall`` of all parameters; ``exploration`` is the share of the masked
+tensors' weights that were ever kept; ``dead_filters`` and ``classes_without_input`` are counts; ``seconds``
+are the training's own; ``checkpoint`` is relative to the table's folder. What a run doesn't know is empty."""
 
 _FROM_METRICS = (
     "test_accuracy",
@@ -52,6 +58,8 @@ _FROM_METRICS = (
     "kept_weights",
     "exploration",
     "seconds",
+    "epochs_trained",
+    "examples_trained",
 )
 
 Row = dict[str, str]
@@ -142,10 +150,19 @@ def _row(name: str, settings: Mapping[str, Any], status: Status, before: Row) ->
     }
     row = {key: _cell(value) if settings else before.get(key, "") for key, value in asked.items()}
     row |= {key: _cell(status.metrics.get(key)) for key in _FROM_METRICS}
+    row |= _unconnected(status.metrics)
     row |= {"run": name, "state": status.state, "error": status.error}
     row["test_accuracy_error"] = _cell(_standard_error(status.metrics))
     row["checkpoint"] = f"{name}/final.pt" if status.state == "finished" else ""
     return {column: row[column] for column in COLUMNS}
+
+
+def _unconnected(metrics: Mapping[str, Any]) -> Row:
+    """Counts of filters and classes that a mask has left without a weight; empty where it isn't known."""
+    if "classes_without_input" not in metrics:
+        return {"dead_filters": "", "classes_without_input": ""}
+    dead = sum(layer["dead_filters"] for layer in metrics["layers"].values())
+    return {"dead_filters": str(dead), "classes_without_input": str(len(metrics["classes_without_input"]))}
 
 
 def _standard_error(metrics: Mapping[str, Any]) -> float | None:
@@ -179,7 +196,16 @@ def show_table(found: Sequence[Row], console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("run", "state"):
         table.add_column(title, no_wrap=True)
-    for title in ("accuracy %", "sparsity %", "seconds"):
+    for title in (
+        "accuracy %",
+        "sparsity %",
+        "of all %",
+        "dead filters",
+        "empty classes",
+        "epochs",
+        "examples",
+        "seconds",
+    ):
         table.add_column(title, justify="right", no_wrap=True)
     colours = {"finished": "green", "failed": "red", "interrupted": "yellow"}
     for row in found:
@@ -189,9 +215,14 @@ def show_table(found: Sequence[Row], console: Console) -> None:
             f"[{colours.get(row['state'], 'dim')}]{row['state']}[/]",
             f"{accuracy} ± {error}" if accuracy else "",
             _percent(row["sparsity"]),
+            _percent(row["sparsity_overall"]),
+            row["dead_filters"],
+            row["classes_without_input"],
+            row["epochs_trained"],
+            row["examples_trained"],
             f"{float(row['seconds']):.0f}" if row["seconds"] else "",
         )
-    console.width = max(console.width, 50 + max((len(row["run"]) for row in found), default=0))
+    console.width = max(console.width, 120 + max((len(row["run"]) for row in found), default=0))
     console.print(table)
     for row in found:
         if row["error"]:
