@@ -17,6 +17,7 @@ from figures.claims import LEVEL, Claim, claims
 from figures.measures import NAMES, Measured
 from figures.panels import ra_text
 from figures.results import DENSE, Cell, Results, Run
+from figures.spent import HEADS, spent
 from figures.studies import studies_of
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
 from landscape.errors import UserError
@@ -149,8 +150,8 @@ def _cells(results: Results, cells: Sequence[Cell]) -> str:
     keys = tuple(NAMES)
     lines = [
         f"| method | sparsity | optimizer | Ra [95 %] | test accuracy (%) | {' | '.join(NAMES.values())} "
-        "| kept weights |",
-        "| --- | --- | --- | --- | --- |" + " --- |" * (len(keys) + 1),
+        f"| kept weights | {' | '.join(HEADS)} |",
+        "| --- | --- | --- | --- | --- |" + " --- |" * (len(keys) + 1 + len(HEADS)),
     ]
     notes: dict[str, str] = {}
     for cell in cells:
@@ -162,10 +163,17 @@ def _cells(results: Results, cells: Sequence[Cell]) -> str:
                 if key in found and key != "lambda_max" and found[key].note
             }
             shown = " | ".join(_measured(found.get(key), key) for key in keys)
-            lines.append(f"| {_names(cell)} | {_ra(run)} | {_accuracy(run)} | {shown} | {_kept(run)} |")
+            lines.append(
+                f"| {_names(cell)} | {_ra(run)} | {_accuracy(run)} | {shown} | {_kept(run)} | "
+                f"{' | '.join(spent([run.row]).cells())} |"
+            )
         for name, why in cell.missing.items():
             empty = " | ".join("–" for _ in keys)
-            lines.append(f"| {_names(cell)} | {why} | {_from_table(results, name)} | {empty} | – |")
+            lines.append(
+                f"| {_names(cell)} | {why} | {_from_table(results, name)} | {empty} | – "
+                + "| – " * len(HEADS)
+                + "|"
+            )
     settings = "; ".join(f"{NAMES[key]}: {note}" for key, note in notes.items())
     ending = [
         "",

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from figures.results import Results
+from figures.spent import HEADS, Spent, spent, together
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
 from landscape.errors import UserError
 from landscape.files import atomic_path
@@ -35,10 +36,13 @@ class Entry:
         One per training seed.
     examples_error
         Standard error over the test examples, of one run; 0 where the table doesn't say.
+    spent
+        How sparse the runs are by both countings, and the epochs and examples of one.
     """
 
     values: tuple[float, ...]
     examples_error: float
+    spent: Spent
 
     @property
     def mean(self) -> float:
@@ -85,7 +89,7 @@ def table(results: Results) -> Table:
     UserError
         When no run of it is finished.
     """
-    values: dict[tuple[str, float, str], list[tuple[float, float]]] = {}
+    found: dict[tuple[str, float, str], list[Mapping[str, str]]] = {}
     unfinished = []
     for row in results.rows:
         if not {"method", "sparsity_asked", "optimizer"} <= row.keys():
@@ -97,15 +101,18 @@ def table(results: Results) -> Table:
             unfinished.append(row["run"])
             continue
         key = (row["method"], float(row.get("sparsity_asked") or 0.0), row["optimizer"])
-        error = float(row.get("test_accuracy_error") or 0.0)
-        values.setdefault(key, []).append((float(row["test_accuracy"]), error))
-    if not values:
+        found.setdefault(key, []).append(row)
+    if not found:
         raise UserError(f"{results.root}/runs/results.csv: no finished run of {results.network}; train first")
-    entries = {
-        key: Entry(tuple(one for one, _ in found), mean(error for _, error in found))
-        for key, found in values.items()
-    }
-    return Table(results.network, entries, tuple(unfinished))
+    return Table(results.network, {key: _entry(group) for key, group in found.items()}, tuple(unfinished))
+
+
+def _entry(group: Sequence[Mapping[str, str]]) -> Entry:
+    return Entry(
+        tuple(float(row["test_accuracy"]) for row in group),
+        mean(float(row.get("test_accuracy_error") or 0.0) for row in group),
+        spent(group),
+    )
 
 
 def rows(found: Table) -> list[tuple[str, list[tuple[float, list[Entry | None]]]]]:
@@ -139,6 +146,10 @@ def to_csv(found: Table) -> str:
             "test_accuracy",
             "standard_error",
             "error_over",
+            "sparsity_masked",
+            "sparsity_overall",
+            "epochs_trained",
+            "examples_trained",
         ]
     )
     for method, groups in rows(found):
@@ -147,8 +158,26 @@ def to_csv(found: Table) -> str:
                 if entry is not None:
                     over = "seeds" if len(entry.values) > 1 else "examples"
                     numbers = [len(entry.values), f"{entry.mean:.6f}", f"{entry.error:.6f}", over]
-                    writer.writerow([found.network, method, f"{sparsity:g}", optimizer, *numbers])
+                    writer.writerow(
+                        [found.network, method, f"{sparsity:g}", optimizer, *numbers, *_spent_cells(entry)]
+                    )
     return text.getvalue()
+
+
+def _spent_cells(entry: Entry) -> list[str]:
+    """Means of smallest and largest, which agree over the seeds; empty where the table doesn't say."""
+    ranges = (entry.spent.masked, entry.spent.overall, entry.spent.epochs, entry.spent.examples)
+    return ["" if one is None else f"{mean(one):.6g}" for one in ranges]
+
+
+def spent_by_method(found: Table) -> list[tuple[str, float, Spent]]:
+    """Of each method and sparsity, over optimizers and seeds."""
+    return [
+        (method, sparsity, together([entry.spent for entry in entries if entry is not None]))
+        for method, groups in rows(found)
+        for sparsity, entries in groups
+        if any(entry is not None for entry in entries)
+    ]
 
 
 def to_latex(found: Table) -> str:
@@ -186,7 +215,23 @@ def to_latex(found: Table) -> str:
             continue
         cells = [_number(entry, best=entry is _best(entries)) for _, entries in groups for entry in entries]
         lines.append(rf"{name} & {' & '.join(cells)} \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    lines += [r"\bottomrule", r"\end{tabular}", "", *_latex_spent(found)]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_spent(found: Table) -> list[str]:
+    """A second tabular: both countings of sparsity, epochs and examples."""
+    lines = [
+        "% of one run, over all its rounds",
+        r"\begin{tabular}{lrrrrr}",
+        r"\toprule",
+        rf"Method & Sparsity & {' & '.join(_latex(head) for head in HEADS)} \\",
+        r"\midrule",
+    ]
+    for method, sparsity, one in spent_by_method(found):
+        cells = [_latex(cell).replace("–", "--") for cell in (f"{100 * sparsity:g} %", *one.cells())]
+        lines.append(rf"{_latex(METHOD_NAMES.get(method, method))} & {' & '.join(cells)} \\")
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
 def to_markdown(found: Table) -> str:
@@ -205,7 +250,11 @@ def to_markdown(found: Table) -> str:
         entry = found.entries.get(("dense", 0.0, optimizer))
         if entry is not None:
             lines += ["", f"Dense, {OPTIMIZER_NAMES.get(optimizer, optimizer)}: {_plain(entry)} %."]
+    lines += ["", f"| method | sparsity | {' | '.join(HEADS)} |", "| --- " * (len(HEADS) + 2) + "|"]
+    for method, sparsity, one in spent_by_method(found):
+        lines.append(f"| {METHOD_NAMES.get(method, method)} | {sparsity:g} | {' | '.join(one.cells())} |")
     over = "over seeds, or of one seed over test examples"
+    lines += ["", "Epochs and examples are those of one run, over all its rounds."]
     lines += ["", f"Percent ± standard error {over}; {found.network}."]
     if found.unfinished:
         lines.append(f"Not finished, {len(found.unfinished)} runs: {', '.join(found.unfinished)}.")

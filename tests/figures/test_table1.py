@@ -22,6 +22,10 @@ HEAD = [
     "seed",
     "test_accuracy",
     "test_accuracy_error",
+    "sparsity",
+    "sparsity_overall",
+    "epochs_trained",
+    "examples_trained",
 ]
 ROWS = [
     ("grasp", "0.9", "sgd", 0, "0.5", "0.005"),
@@ -41,7 +45,10 @@ def results(root: Path) -> Results:
         for method, sparsity, optimizer, seed, accuracy, error in ROWS:
             middle = f"{sparsity}-" if sparsity else ""
             name = f"n-cifar10-{method}-{middle}{optimizer}-seed{seed}"
-            writer.writerow([name, "finished", method, sparsity, optimizer, seed, accuracy, error])
+            known = (
+                ["" if method == "dense" else "0.9001", "", 2 + seed, 25000] if method != "odd_one&" else []
+            )
+            writer.writerow([name, "finished", method, sparsity, optimizer, seed, accuracy, error, *known])
         writer.writerow(["n-cifar10-set-0.9-sgd-seed0", "failed", "set", "0.9", "sgd", 0, "", ""])
     return Results(root)
 
@@ -61,12 +68,17 @@ def test_csv_has_a_line_per_entry(tmp_path: Path) -> None:
     assert len(lines) == 5
     first = next(line for line in lines if line["method"] == "grasp" and line["optimizer"] == "sgd")
     assert (first["seeds"], first["test_accuracy"], first["error_over"]) == ("2", "0.550000", "seeds")
+    assert (first["epochs_trained"], first["examples_trained"]) == ("2.5", "25000")
+    assert (first["sparsity_masked"], first["sparsity_overall"]) == ("0.9001", "")
+    odd = next(line for line in lines if line["method"] == "odd_one&")
+    assert odd["epochs_trained"] == odd["examples_trained"] == ""
 
 
 def test_latex_is_a_table_with_the_better_one_in_bold(tmp_path: Path) -> None:
     text = table1.to_latex(table1.table(results(tmp_path)))
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     grasp = next(line for line in rows if line.startswith("GraSP"))
+    assert r"GraSP & 90 \% & 90.01 & -- & 2--3 & 25,000 \\" in rows
     assert grasp.count("&") == 4
     assert r"\textbf{70.00}" in grasp
     assert r"\textbf{55.00}" not in grasp
@@ -79,6 +91,9 @@ def test_latex_is_a_table_with_the_better_one_in_bold(tmp_path: Path) -> None:
 def test_markdown_names_what_is_missing(tmp_path: Path) -> None:
     text = table1.to_markdown(table1.table(results(tmp_path)))
     assert "| GraSP | 55.00 ± 5.00 | 70.00 ± 0.40 | 40.00 ± 0.50 | – |" in text
+    assert "| GraSP | 0.9 | 90.01 | – | 2–3 | 25,000 |" in text
+    assert "| GraSP | 0.95 | 90.01 | – | 2 | 25,000 |" in text
+    assert "| odd_one& | 0.9 | – | – | – | – |" in text
     assert "Dense, original: 90.00 ± 0.30 %." in text
     assert "Not finished, 1 runs: n-cifar10-set-0.9-sgd-seed0." in text
 

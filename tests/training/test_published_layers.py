@@ -16,6 +16,7 @@ from scoring_cases import FakeSource, NoData, equal, seeded
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
+from landscape.checkpoint.format import encode
 from landscape.errors import UserError
 from training import coverage, masks
 from training.__main__ import _print_result
@@ -35,6 +36,7 @@ from training.sparsity.rigl import Rigl
 from training.sparsity.set_evolution import Set
 from training.sparsity.snip import Snip
 from training.sweep.length import planned_epochs
+from training.sweep.older import completed
 from training.sweep.plan import make_plan
 
 STEM, CLASSIFIER = "conv1.weight", "linear.weight"
@@ -202,6 +204,26 @@ def test_a_result_says_what_was_spent_and_what_is_left(
     assert "3 epochs, 184 examples, over all rounds" in shown
     assert "dead filters" in shown
     assert f"linear {int(classes.sum()) / 32:.3g}\n" in shown
+
+
+def test_results_of_earlier_versions_are_completed(tiny_npz: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, examples=70, epochs=2, method=Snip(0.95, images_per_batch=16))
+    data = load_data(f"npz:{tiny_npz}", config.validation, config.seed, CPU, examples=70)
+    checkpoint = fit(config, data, tmp_path)
+    new = checkpoint.metrics
+    assert new["examples_trained"] == 140
+    layers = {
+        name: {key: one[key] for key in ("weights", "kept", "ever_active")}
+        for name, one in new["layers"].items()
+    }
+    later = ("examples_trained", "classes_without_input", "dense_layers")
+    old = {key: value for key, value in new.items() if key not in later} | {"layers": layers}
+    found = completed(encode(dataclasses.replace(checkpoint, metrics=old)))
+    assert found == {key: value for key, value in new.items() if key != "dense_layers"}
+    assert sum(one["dead_filters"] for one in new["layers"].values()) > 0
+    assert completed(encode(checkpoint)) == new
+    assert completed({"metrics": old}) == old
+    assert completed({"metrics": old, "sparse": {}}) == old
 
 
 @pytest.mark.parametrize("steps", [0, 5, 7, 9])

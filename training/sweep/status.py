@@ -12,6 +12,7 @@ from landscape.checkpoint.format import is_checkpoint
 from landscape.errors import UserError
 from training.checkpoint import load_dict
 from training.config import difference
+from training.sweep.older import completed
 
 State = Literal["finished", "failed", "interrupted", "missing"]
 
@@ -77,7 +78,7 @@ class Runs:
             metrics = content.get("metrics")
             if not is_checkpoint(content) or not isinstance(metrics, dict):
                 raise UserError(f"{file} is no checkpoint with metrics; remove it")
-            known = self._metrics[name] = changed, metrics
+            known = self._metrics[name] = changed, completed(content)
         return known[1]
 
     def tidy(self, name: str, keep_state: bool) -> None:
