@@ -62,6 +62,13 @@ def describe(**values: Any) -> Description:
     return walk.found
 
 
+def describe_data(value: Any) -> Description:
+    """All that tells data (batches of any structure) from others: every attribute of every object in it."""
+    walk = _Walk(set(), set(), {}, everything=True)
+    walk.add("data", value)
+    return walk.found
+
+
 def summary(description: Mapping[str, str]) -> str:
     """Short SHA-256 of a description."""
     sha = hashlib.sha256()
@@ -91,6 +98,8 @@ class _Walk:
         Names that the code reads, and attributes that it sets, as far as earlier passes saw.
     tensors
         Digests of tensors by identity, which several passes share.
+    everything
+        Whether attributes count that no code reads, and however many there are.
     found
         The description so far.
     names
@@ -102,6 +111,7 @@ class _Walk:
     wanted: set[str]
     kept: set[str]
     tensors: dict[int, tuple[Tensor, str]]
+    everything: bool = False
     found: Description = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     state: set[str] = field(default_factory=set)
@@ -109,7 +119,7 @@ class _Walk:
 
     def add(self, place: str, value: Any, *, network: bool = False) -> None:
         """Describe `value` at `place`; what was described before is referred to."""
-        if len(self.found) >= _MOST:
+        if len(self.found) >= _MOST and not self.everything:
             return
         plain = _plain(value)
         if plain is not None:
@@ -236,7 +246,8 @@ class _Walk:
             return
         held = {name: getattr(value, name) for name in _slots(kind) if hasattr(value, name)}
         held |= getattr(value, "__dict__", {})
-        whole = is_library(kind.__module__) and kind.__name__ not in ("Namespace", "SimpleNamespace")
+        options = kind.__name__ in ("Namespace", "SimpleNamespace")
+        whole = self.everything or (is_library(kind.__module__) and not options)
         for name in sorted(held, key=str):
             if whole or self._is_read(name):
                 self.add(f"{place}.{name}", held[name])

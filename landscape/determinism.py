@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscape.description import Description, describe
 from landscape.errors import UserError
+from landscape.structure import tensors_in
 
 Call = Callable[[Any, Any], Mapping[str, Tensor]]
 """``call(model, batch)``: what the loss gives, by name."""
@@ -180,7 +180,7 @@ class _Kept:
         self._attributes = _attributes(model)
         self._buffers = {name: one.detach().clone() for name, one in model.named_buffers()}
         self._described = self._description()
-        self._tensors = [one.detach().clone() for one in _tensors(batch)]
+        self._tensors = [one.detach().clone() for one in tensors_in(batch)]
 
     def changes(self) -> list[str]:
         """What is another now, in words."""
@@ -195,7 +195,7 @@ class _Kept:
             for name in sorted(now)
             if not _alike(self._attributes.get(name), now[name])
         ]
-        pairs = zip(self._tensors, _tensors(self._batch), strict=True)
+        pairs = zip(self._tensors, tensors_in(self._batch), strict=True)
         found += ["the batch itself"] if any(not _same(one, two) for one, two in pairs) else []
         described = self._description()
         found += [
@@ -242,10 +242,6 @@ def _same(one: Tensor, two: Tensor) -> bool:
     if one.layout != torch.strided or two.layout != torch.strided:
         return bool((one.to_dense() == two.to_dense()).all())
     return bool(((one == two) | ((one != one) & (two != two))).all())
-
-
-def _tensors(batch: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
 
 
 def _copied(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
+from landscape.description import describe_data, summary
 from landscape.errors import UserError
 from landscape.provenance import digest
+from landscape.structure import map_tensors
 
 _CHUNK = 1024  # images normalized at a time, so that no second float copy of all of them is needed
 
@@ -123,7 +124,7 @@ class Examples:
             return value.contiguous(memory_format=layout if value.dim() == 4 else torch.contiguous_format)
 
         if self.given:
-            return replace(self, given=tuple(pytree.tree_map_only(Tensor, move, one) for one in self.given))
+            return replace(self, given=tuple(map_tensors(one, move) for one in self.given))
         if self.normalization is None:
             return replace(self, tensors=tuple(move(one) for one in self.tensors))
         images = self._normalized(torch.device(device), dtype, layout)
@@ -143,8 +144,16 @@ class Examples:
         return result
 
     def digest(self) -> str:
-        """Short SHA-256 over every tensor's type, shape and bytes, and the normalization."""
-        leaves = list(self.tensors) + list(self.normalization or ())
-        if self.given:
-            leaves = [leaf for leaf in pytree.tree_leaves(self.given) if isinstance(leaf, Tensor)]
+        """Short SHA-256 over every tensor's type, shape and bytes, normalization, and all else in batches."""
+        if any(not _is_plain(one) for one in self.given):
+            return summary(describe_data(self.given))
+        leaves = [leaf for one in self.given for leaf in (one if not isinstance(one, Tensor) else (one,))]
+        leaves = leaves or list(self.tensors) + list(self.normalization or ())
         return digest({str(number): leaf for number, leaf in enumerate(leaves)})
+
+
+def _is_plain(batch: Any) -> bool:
+    """Whether a batch is a tensor, or a tuple or list of tensors."""
+    if type(batch) not in (tuple, list):
+        return isinstance(batch, Tensor)
+    return all(isinstance(one, Tensor) for one in batch)

@@ -17,6 +17,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from landscape.engine.tracing import trace
+
 FUNCTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
     nn.Conv1d: F.conv1d,
     nn.Conv2d: F.conv2d,
@@ -129,7 +131,7 @@ def fold(network: nn.Module, source: nn.Module) -> FoldedNet:
         When it can't be traced, takes more than one input, or holds no convolution that could be replaced.
     """
     try:
-        module = fx.symbolic_trace(network)
+        module = trace(network)
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CannotFold(f"it can't be traced: {lines[0][:200]}") from error
