@@ -63,6 +63,16 @@ def same(some: Sequence[object], others: Sequence[object]) -> bool:
     return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
 
 
+def strided(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Sparse ones as dense ones, duplicates of an index summed; the others themselves."""
+    return [one if one.layout == torch.strided else one.to_dense() for one in tensors]
+
+
+def real(tensor: Tensor) -> Tensor:
+    """A complex tensor as a view of its real and imaginary parts, in a last dimension; others themselves."""
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+
+
 def grouped(
     tensors: Sequence[Tensor],
 ) -> dict[tuple[torch.device, torch.dtype], list[tuple[int, Tensor]]]:
@@ -74,9 +84,9 @@ def grouped(
 
 
 def joint_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """Euclidean length of all tensors as one vector, a scalar on the first one's device; never waits."""
+    """Euclidean length of all tensors as one vector, a real scalar on the first one's device; never waits."""
     norms: list[Tensor] = []
-    for (_, dtype), members in grouped(tensors).items():
+    for (_, dtype), members in grouped([real(tensor) for tensor in tensors]).items():
         wide = torch.promote_types(dtype, torch.float32)  # float16 would overflow at 65,504
         norms += torch._foreach_norm([tensor for _, tensor in members], 2, dtype=wide)
     if len(norms) == 1:
@@ -94,11 +104,11 @@ def divide_(tensors: Sequence[Tensor], length: Tensor) -> None:
     The quotient of a finite number and infinity is 0, every other one of these is NaN: replacing NaN is all
     that it takes, and nobody has to look at the length, for which a GPU would have to be waited.
     """
-    length = length + EPSILON
-    for (device, _), members in grouped(tensors).items():
+    length, parts = length + EPSILON, [real(tensor) for tensor in tensors]
+    for (device, _), members in grouped(parts).items():
         torch._foreach_div_([tensor for _, tensor in members], length.to(device))
-    for tensor in tensors:
-        tensor.nan_to_num_(0.0, 0.0, 0.0)
+    for part in parts:
+        part.nan_to_num_(0.0, 0.0, 0.0)
 
 
 def normalize_(tensors: Sequence[Tensor]) -> None:
@@ -110,4 +120,4 @@ def normalize(vectors: Sequence[Tensor], out: Sequence[Tensor]) -> None:
     """The same into `out`, tensors like `vectors`."""
     length = joint_norm(vectors) + EPSILON
     for vector, place in zip(vectors, out, strict=True):
-        torch.div(vector, length.to(vector.device), out=place).nan_to_num_(0.0, 0.0, 0.0)
+        torch.div(real(vector), length.to(vector.device), out=real(place)).nan_to_num_(0.0, 0.0, 0.0)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.optimizers.flat import Flat, same
+from training.optimizers.flat import Flat, same, strided
 
 PREVIOUS_GRADIENT = "previous_gradient"
 State = MutableMapping[Tensor, dict[str, Any]]
@@ -38,12 +38,12 @@ class History:
         if flat is None or not flat.fits(params) or PREVIOUS_GRADIENT not in state[params[0]]:
             flat = self._lay_out(state, params)
         gradients = [one.grad for one in params]
-        given = [one for one in gradients if one is not None]
+        given = strided([one for one in gradients if one is not None])
         if len(given) == len(gradients):
             torch._foreach_copy_(flat.parts, given)
             return
         for part, gradient in zip(flat.parts, gradients, strict=True):
-            part.zero_() if gradient is None else part.copy_(gradient)
+            part.zero_() if gradient is None else part.copy_(strided([gradient])[0])
 
     @torch.no_grad()
     def _lay_out(self, state: State, params: list[Tensor]) -> Flat:

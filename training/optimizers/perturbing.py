@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -13,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from landscape.errors import UserError
 from training.optimizers.ascent import Adaptive, ascent
-from training.optimizers.flat import Flat
+from training.optimizers.flat import Flat, strided
 
 Schedule = Literal["constant", "sqrt"]
 Restore = Literal["copy", "subtract"]
@@ -38,7 +39,7 @@ class Perturbing(torch.optim.Optimizer):
     Raises
     ------
     UserError
-        When an option isn't one of its values.
+        When an option isn't one of its values, or `base` is no optimizer that steps without a closure.
     """
 
     def __init__(
@@ -50,16 +51,9 @@ class Perturbing(torch.optim.Optimizer):
         rho_c: float | None = None,
         restore: Restore = "copy",
     ) -> None:
-        if not 0 <= rho < math.inf:
-            raise UserError(f"rho {rho}: expected a finite number of at least 0")
-        one_of("rho_schedule", rho_schedule, ("constant", "sqrt"))
+        check_radius(rho, rho_schedule, rho_c)
         one_of("restore", restore, ("copy", "subtract"))
-        if (rho_schedule == "sqrt") != (rho_c is not None):
-            raise UserError(
-                f"rho_c {rho_c} with rho_schedule {rho_schedule!r}: sqrt needs c, constant takes none"
-            )
-        if rho_c is not None and not 0 < rho_c < math.inf:
-            raise UserError(f"rho_c {rho_c}: expected a finite number above 0")
+        _check_base(base, type(self).__name__)
         self.base = base
         self.rho, self.rho_schedule, self.rho_c, self.restore = rho, rho_schedule, rho_c, restore
         self.steps = 0
@@ -152,7 +146,7 @@ class Perturbing(torch.optim.Optimizer):
         with torch.enable_grad():
             loss = first()
         params = [one for one in self._parameters() if one.grad is not None]
-        gradients = [one.grad for one in params if one.grad is not None]
+        gradients = strided([one.grad for one in params if one.grad is not None])
         for one in params:
             one.grad = None  # the direction takes its memory, so zeroing gradients must not reach it
         with torch.enable_grad(), frozen, self._moved(params, ascent(gradients, params, adaptive)):
@@ -178,6 +172,36 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.track_running_stats = True
+
+
+def check_radius(rho: float, rho_schedule: Schedule, rho_c: float | None) -> None:
+    """Raise UserError unless these are a length and a schedule of it."""
+    if not 0 <= rho < math.inf:
+        raise UserError(f"rho {rho}: expected a finite number of at least 0")
+    one_of("rho_schedule", rho_schedule, ("constant", "sqrt"))
+    if (rho_schedule == "sqrt") != (rho_c is not None):
+        raise UserError(
+            f"rho_c {rho_c} with rho_schedule {rho_schedule!r}: sqrt needs c, constant takes none"
+        )
+    if rho_c is not None and not 0 < rho_c < math.inf:
+        raise UserError(f"rho_c {rho_c}: expected a finite number above 0")
+
+
+def _check_base(base: object, name: str) -> None:
+    """Raise UserError unless `base` makes a step from the gradients that it finds."""
+    example = f"{name}(torch.optim.SGD(model.parameters(), lr=0.1), …)"
+    if not isinstance(base, torch.optim.Optimizer):
+        raise UserError(f"{name} around a {type(base).__name__}: expected an optimizer, as in {example}")
+    if isinstance(base, Perturbing):
+        raise UserError(
+            f"{name} around {type(base).__name__}: both perturb the weights; give the optimizer inside"
+        )
+    closure = inspect.signature(base.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise UserError(
+            f"{name} around {type(base).__name__}: it computes gradients of its own during a step, all at "
+            f"unperturbed weights; give an optimizer that steps without a closure, as in {example}"
+        )
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> None:

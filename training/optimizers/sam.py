@@ -74,6 +74,14 @@ class SAM(Perturbing):
         self.perturbation = perturbation
         super().__init__(base, rho, rho_schedule=rho_schedule, rho_c=rho_c, restore=restore)
 
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Where a ``GradScaler`` looks first: without this, it would end in an assertion of its own."""
+        raise UserError(
+            "SAM computes two gradients in a step, and torch.amp.GradScaler passes no closure on: train in "
+            "bfloat16 without a scaler, or with S2SAM"
+        )
+
     @overload
     def step(self, closure: None = None) -> None: ...
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from training.optimizers.perturbing import Perturbing, Restore, Schedule
+from training.optimizers.perturbing import Perturbing, Restore, Schedule, check_radius
 from training.optimizers.sgd import SGD
 
 
@@ -37,6 +37,10 @@ class PerturbingConfig(SGD):
     rho_c: float | None = None
     perturb_pruned: bool = False
     restore: Restore = "copy"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_radius(self.rho, self.rho_schedule, self.rho_c)
 
     @property
     def masks_gradients(self) -> bool:
