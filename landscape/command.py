@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -114,7 +114,8 @@ def load_examples(
     data: DataOptions,
     *,
     others: Sequence[LoadedCheckpoint] = (),
-    whole_split: bool = False,
+    like: Mapping[str, Any] | None = None,
+    device: str = "auto",
 ) -> tuple[dict[str, Examples], dict[str, Any]]:
     """The examples by split, and what a result says about checkpoint and data; says what was chosen.
 
@@ -124,32 +125,18 @@ def load_examples(
         The network that they are for, and further ones that are evaluated on the same examples.
     data
         Which.
-    whole_split
-        Draw "train" from all of the train split, as surfaces of earlier versions did.
+    like
+        What an earlier result says about its data, where the same examples are wanted again.
+    device
+        Where to try normalizations, if nobody says which one it is.
     """
-    from landscape.data import check_model_takes, load_data
+    from landscape.data import check_model_takes
+    from landscape.data.settle import load_settled
     from landscape.examples import Examples
 
     names = ("train", "test") if data.split == "both" else (data.split,)
-    told = [dict(one.data or {}) for one in (loaded, *others)]
-    if whole_split:
-        told = [{key: value for key, value in one.items() if key != "selection"} for one in told]
-    sets = {
-        name: load_data(
-            data.data,
-            root=data.data_root,
-            split=name,
-            examples=data.examples or None,
-            seed=data.example_seed,
-            stored=told[0],
-            others=told[1:],
-            num_classes=loaded.num_classes,
-            download=data.download,
-        )
-        for name in names
-    }
+    sets, record = load_settled(loaded, data, names, others=others, like=like, device=device, say=say)
     first = next(iter(sets.values()))
-    say(first.how)
     for one in sets.values():
         check_model_takes(loaded.model, one)
     about = {
@@ -162,6 +149,7 @@ def load_examples(
             "seed": data.example_seed,
             "mean": first.mean,
             "std": first.std,
+            "normalization": record,
         },
     }
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -80,6 +81,20 @@ class DataOptions:
     """Examples to use. `train`: those that the network was trained on, where the checkpoint says which, else
     all of the train split; `validation`: those of it that the run held out; `both`: train and test, of
     which the training examples steer the sampling."""
+
+    mean: Annotated[
+        tuple[float, ...],
+        _default("the checkpoint's, else what is usual", consume_multiple=True, negative=()),
+    ] = ()
+    """Mean of each channel by which pixels are normalized, as (pixel / 255 - MEAN) / STD; one number holds
+    for all channels. Where neither this nor the checkpoint says it, the usual ones are tried on some images
+    and the one with the lowest loss is taken."""
+
+    std: Annotated[
+        tuple[float, ...],
+        _default("the checkpoint's, else what is usual", consume_multiple=True, negative=()),
+    ] = ()
+    """Standard deviation of each channel, with --mean."""
 
     examples: Int = 1000
     """Examples per split: a fixed, seeded, class-balanced subset. 0 takes all."""
@@ -289,9 +304,24 @@ class Options:
 
 
 def check_data(data: DataOptions) -> None:
-    """Refuse counts below zero; UserError names the option."""
+    """Refuse counts below zero and half a normalization; UserError names the option."""
     _at_least("--examples", data.examples, 0)
     _at_least("--example-seed", data.example_seed, 0)
+    if bool(data.mean) != bool(data.std):
+        raise UserError("--mean and --std go together; give both")
+    if len(data.mean) != len(data.std):
+        raise UserError(
+            f"--mean has {len(data.mean)} numbers, --std {len(data.std)}; expected as many of each"
+        )
+    if any(abs(one) > 1 for one in data.mean) or any(one > 2 for one in data.std):
+        raise UserError(
+            f"--mean {_words(data.mean)} --std {_words(data.std)}: pixels are scaled to 0..1 first; "
+            "divide both by 255"
+        )
+
+
+def _words(numbers: Sequence[float]) -> str:
+    return " ".join(f"{one:g}" for one in numbers)
 
 
 def check_computation(device: str, batch_size: int | None, threads: int | None) -> None:

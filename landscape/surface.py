@@ -174,7 +174,7 @@ def _compute(
 
     params = moving_params(loaded.model, options.network.params)
     mask, source = resolve_mask(options.network.mask, loaded.mask, params)
-    data, about = load_examples(loaded, options.data)
+    data, about = load_examples(loaded, options.data, device=options.computation.device)
     prepare_folder(target, SUFFIX)
     _say_what_is_there(target, options.output.overwrite)
     if options.plane.plane == "hessian":

@@ -62,7 +62,7 @@ def _hessian(loaded: LoadedCheckpoint, path: Path, options: CompareOptions) -> R
 
     params = moving_params(loaded.model, options.network.params)
     mask, source = resolve_mask(options.network.mask, loaded.mask, params)
-    data, about = load_examples(loaded, options.data)
+    data, about = load_examples(loaded, options.data, device=options.computation.device)
     name, folder = row_name(path), options.output.output
     with terminal_bar(name) as bar:
         spectrum = hessian_spectrum(

@@ -104,9 +104,7 @@ def _compute(
     source = surface.settings.get("mask", {}).get("source")
     known = source in ("checkpoint", "zeros", "none")  # a mask of a caller's own may be the checkpoint's
     mask, _ = resolve_mask(source if known else "auto", loaded.mask, params)
-    # Surfaces of earlier versions were drawn from the whole train split.
-    earlier = "drawn_from" not in _told(surface, "data")
-    data, _ = load_examples(loaded, _data_options(surface, split, options), whole_split=earlier)
+    data, _ = load_examples(loaded, _data_options(surface, split, options), like=_told(surface, "data"))
     computation = options.computation
     with terminal_bar(surface.label) as bar:
         return curvature_map(

@@ -85,7 +85,7 @@ def run(checkpoints: Sequence[Path], options: HessianOptions) -> list[Spectrum]:
     with threads(options.computation.threads):
         networks = [load_network(path, options.network) for path in checkpoints]
         for loaded, name in zip(networks, names, strict=True):
-            data, about = load_examples(loaded, options.data)
+            data, about = load_examples(loaded, options.data, device=options.computation.device)
             for split, examples in data.items():
                 label = name if len(splits) == 1 else f"{name} {split}"
                 facts = about | {"split": split}

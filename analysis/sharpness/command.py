@@ -101,7 +101,7 @@ def measure(
 
     params = moving_params(loaded.model, options.network.params)
     mask, source = resolve_mask(options.network.mask, loaded.mask, params)
-    data, about = load_examples(loaded, options.data)
+    data, about = load_examples(loaded, options.data, device=options.computation.device)
     facts = about | {"mask": source, "density": density(mask) if mask else 1.0} | params.about()
     done: list[Entry] = []
     for split, examples in data.items():

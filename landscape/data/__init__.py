@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from landscape.data.choice import FOLDERS, choose_spec, on_disk
 from landscape.data.factory import read_factory
 from landscape.data.normalization import (
+    GIVEN,
     Channels,
     Normalization,
     known_normalization,
@@ -51,8 +52,12 @@ class LoadedData:
         the order of `inputs`.
     drawn_from
         What they were chosen from, in words: the images trained on, those held out, a whole split.
-    how
+    chosen
         One line: what was chosen, and why.
+    normalized_by
+        Where mean and deviation come from: "as given", "the checkpoint's", … .
+    stated
+        Whether someone says so, user or checkpoint, rather than that it's usual for these data.
     """
 
     inputs: Tensor
@@ -63,9 +68,18 @@ class LoadedData:
     split: str
     num_classes: int
     indices: Indices
-    how: str
+    chosen: str
+    normalized_by: str
+    stated: bool
     classes_known: bool = True
     drawn_from: str = ""
+
+    @property
+    def how(self) -> str:
+        """One line: what was chosen, why, and how it is normalized."""
+        if self.mean is None:
+            return f"{self.chosen}; inputs taken as they are"
+        return f"{self.chosen}; normalization: {self.normalized_by}"
 
     def normalized(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Examples `start` to `stop` as float32, pixels as ``(pixel / 255 - mean) / std``."""
@@ -231,7 +245,9 @@ def _from_images(
         split=wanted.part,
         num_classes=len(found.classes) if found.classes else int(labels.max()) + 1,
         indices=choice.indices,
-        how=f"{title} ({why}); {choice.text}; normalization: {source}",
+        chosen=f"{title} ({why}); {choice.text}",
+        normalized_by=source,
+        stated=known is not None,
         drawn_from=choice.drawn_from,
     )
 
@@ -275,11 +291,15 @@ def _from_factory(
 
     found = read_factory(spec, wanted.split, choose)
     choice = made[0]
-    mean, std, source = None, None, "inputs taken as they are"
+    mean, std, source = None, None, "none"
     if found.inputs.dtype == torch.uint8:
         numbers, source = known or (((0.0,), (1.0,)), "none known, pixels scaled to 0..1")
         mean, std = per_channel(numbers, found.inputs.shape[1])
-        source = f"normalization: {source}"
+    elif known is not None and known[1] == GIVEN:
+        raise UserError(
+            f"{spec} gives {found.inputs.dtype} inputs, which are taken as they are; mean and deviation are "
+            "for uint8 pixels: leave them out, or normalize in the factory"
+        )
     return LoadedData(
         inputs=found.inputs,
         targets=found.targets,
@@ -289,7 +309,9 @@ def _from_factory(
         split=wanted.part,
         num_classes=found.classes or found.largest + 1,
         indices=choice.indices,
-        how=f"{spec} ({why}); {choice.text}; {source}",
+        chosen=f"{spec} ({why}); {choice.text}",
+        normalized_by=source,
+        stated=known is not None or found.inputs.dtype != torch.uint8,
         classes_known=found.classes is not None,
         drawn_from=choice.drawn_from,
     )

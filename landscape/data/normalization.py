@@ -16,6 +16,10 @@ Channels = tuple[float, ...]
 Normalization = tuple[Channels, Channels]
 
 
+GIVEN = "as given"
+CHECKPOINTS = "the checkpoint's"
+
+
 def known_normalization(
     given: Normalization | None, stored: Mapping[str, Any]
 ) -> tuple[Normalization, str] | None:
@@ -29,7 +33,7 @@ def known_normalization(
     mean, std = given if given is not None else (stored.get("mean"), stored.get("std"))
     if mean is None or std is None:
         return None
-    source = "as given" if given is not None else "the checkpoint's"
+    source = GIVEN if given is not None else CHECKPOINTS
     try:
         numbers = tuple(map(float, mean)), tuple(map(float, std))
     except (TypeError, ValueError) as error:

@@ -158,7 +158,7 @@ def test_bad_input_is_one_line(folder: Path) -> None:
     )
     assert "examples 21: expected 1 to 20" in curvature("plane", "--examples", 21, folder=folder).error
     assert "no plane 3" in curvature("plane", "--planes", 3, folder=folder).error
-    save_images(folder / "others.npz", train=41)
+    save_images(folder / "others.npz", train=80)
     assert "20 train examples" in curvature("plane", "--data", "npz:others.npz", folder=folder).error
     for option, value in (
         ("--points-limit", 0),

@@ -175,7 +175,7 @@ def test_the_result_of_a_command_says_which(images: str, tmp_path: Path) -> None
     examples, about = load_examples(loaded, DataOptions(data=images, split="validation"))
     assert set(examples["validation"].tensors[0][:, 0, 0, 0].tolist()) == held_out
     assert "held out" in about["data"]["drawn_from"]["validation"]
-    examples, _ = load_examples(loaded, DataOptions(data=images), whole_split=True)
+    examples, _ = load_examples(loaded, DataOptions(data=images), like={"seed": 0})
     assert len(examples["train"].tensors[0]) == 80
 
 

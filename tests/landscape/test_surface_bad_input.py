@@ -204,7 +204,7 @@ OPTIONS = {
     "net.pt --max-points 9": ["--max-points 9: expected at least 50"],
     "net.pt --batch-size 0": ["--batch-size 0: expected at least 1"],
     "net.pt --dim 3": ["--dim", "1, 2"],
-    "net.pt --split all": ["--split", '"train", "test", "both"'],
+    "net.pt --split all": ["--split", '"validation", "test", "both"'],
     "net.pt --mask ones": ["--mask", '"zeros"'],
     "net.pt --normalize fliter": ["--normalize", '"filter"'],
     "net.pt --dtype float8": ["--dtype", '"bfloat16"'],

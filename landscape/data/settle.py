@@ -1,0 +1,111 @@
+"""The examples for a checkpoint, normalized as somebody says or as its answers tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from landscape.compute import choose_device
+from landscape.data import LoadedData, check_model_takes, load_data
+from landscape.data.conventions import TRIAL_EXAMPLES, settle
+from landscape.data.normalization import CHECKPOINTS
+from landscape.errors import UserError
+
+if TYPE_CHECKING:
+    from landscape.checkpoint import LoadedCheckpoint
+    from landscape.options import DataOptions
+
+
+def load_settled(
+    loaded: LoadedCheckpoint,
+    data: DataOptions,
+    parts: Sequence[str],
+    *,
+    others: Sequence[LoadedCheckpoint] = (),
+    like: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    say: Callable[[str], None],
+) -> tuple[dict[str, LoadedData], dict[str, Any]]:
+    """Each of `parts`, all normalized alike.
+
+    Parameters
+    ----------
+    loaded, others
+        The network, and further ones that are evaluated on the same examples.
+    data, parts
+        Which data, and which of "train", "validation" and "test".
+    like
+        What an earlier result says about its data, to load these again.
+    device
+        Where to try normalizations.
+    say
+        Gets a line on what was chosen, and more where there is doubt.
+
+    Returns
+    -------
+    sets, record
+        By part; and how the normalization was found, for result files.
+
+    Raises
+    ------
+    UserError
+        As `load_data` and `check_model_takes`.
+    """
+    told = [dict(one.data or {}) for one in (loaded, *others)]
+    if like is not None and "drawn_from" not in like:  # earlier versions drew from all of the train split
+        told = [{key: value for key, value in one.items() if key != "selection"} for one in told]
+    given = (data.mean, data.std) if data.mean else None
+    if like is not None and like.get("mean") is not None:
+        given = (tuple(like["mean"]), tuple(like["std"]))
+    load = partial(
+        load_data,
+        data.data,
+        root=data.data_root,
+        num_classes=loaded.num_classes,
+        download=data.download,
+        normalization=given,
+    )
+    sets = {
+        name: load(
+            split=name,
+            examples=data.examples or None,
+            seed=data.example_seed,
+            stored=told[0],
+            others=told[1:],
+        )
+        for name in parts
+    }
+    first = next(iter(sets.values()))
+    say(first.how if first.stated else first.chosen)
+    if like is not None or first.mean is None or first.normalized_by == CHECKPOINTS:
+        return sets, {"source": first.normalized_by}
+    trial = _trial_images(first, partial(load, stored={"name": told[0].get("name")}))
+    check_model_takes(loaded.model, trial)
+    assert first.std is not None
+    settled = settle(
+        loaded.model,
+        trial.inputs,
+        trial.targets,
+        (first.normalized_by, (first.mean, first.std)),
+        stated=first.stated,
+        device=choose_device(device),
+    )
+    for line in settled.lines:
+        say(line)
+    mean, std = settled.normalization
+    return {
+        name: replace(one, mean=mean, std=std, normalized_by=settled.source) for name, one in sets.items()
+    }, settled.record
+
+
+def _trial_images(first: LoadedData, load: Callable[..., LoadedData]) -> LoadedData:
+    """The same few hundred images whichever examples are wanted, so that all results agree."""
+    if ":" in first.name:  # a factory: calling it again may be dear
+        few = slice(TRIAL_EXAMPLES)
+        return replace(first, inputs=first.inputs[few], targets=first.targets[few])
+    try:
+        return load(split="train", examples=TRIAL_EXAMPLES)
+    except UserError:  # there is no train split
+        return load(split=first.split, examples=TRIAL_EXAMPLES)
