@@ -25,10 +25,10 @@ from landscape.store import Surface
 
 TITLE = "Roughness against test accuracy"
 WHAT = (
-    "Left: Ra of the training loss and test accuracy of every run, over the sparsity (colour) and the "
-    "optimizer (marker). Right: changes from SGD to S2-SAM or SAM at equal method, sparsity and seed; "
-    "dashed: no change. ρ: Spearman's rank correlation with its 95 % bootstrap interval and permutation "
-    "p-value; runs that share a method aren't independent, so both are optimistic."
+    "Left: Ra of the training loss (of its logarithm where the axis says so) and test accuracy of every run, "
+    "over the sparsity (colour) and the optimizer (marker). Right: changes from SGD to S2-SAM or SAM at equal "
+    "method, sparsity and seed; dashed: no change. ρ: Spearman's rank correlation with its 95 % bootstrap "
+    "interval and permutation p-value; runs that share a method aren't independent, so both are optimistic."
 )
 MARKERS = {"sgd": "o", "s2sam": "^", "sam": "s"}
 EDGE, LEFT, BETWEEN, SIDE, HEIGHT = 0.06, 0.55, 0.85, 2.45, 2.3  # inches
@@ -104,7 +104,8 @@ def draw(results: Results) -> Figure:
         levels = sorted({dot.sparsity for dot in every})
         left = sheet.axes(LEFT, top, SIDE, HEIGHT)
         _scatter(left, every, levels)
-        left.set(xlabel="Ra (nats)", ylabel="test accuracy (%)")
+        unit = "" if results.log else " (nats)"
+        left.set(xlabel=f"{captions.ra_name(results.drawn)}{unit}", ylabel="test accuracy (%)")
         if every:
             set_log(left.xaxis, min(dot.x for dot in every) / 1.15, max(dot.x for dot in every) * 1.15)
         right = sheet.axes(LEFT + SIDE + BETWEEN, top, SIDE, HEIGHT)

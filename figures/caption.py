@@ -27,6 +27,11 @@ def runs_of(cells: Iterable[Cell]) -> list[Run]:
     return [run for cell in cells for run in cell.runs]
 
 
+def ra_name(cells: Iterable[Cell]) -> str:
+    """Ra, or what it is of where that isn't the loss itself."""
+    return next((cell.ra_name for cell in cells if cell.runs), "Ra")
+
+
 def unlike(cells: Iterable[Cell]) -> list[str]:
     """Names of the conventions in which surfaces differ that are compared; masks may."""
     return [name for name in differences(made(runs_of(cells))) if name != "mask"]
@@ -46,14 +51,15 @@ def footer(cells: Sequence[Cell], network: str, what: str, *, below: bool = True
             "Where the loss diverges, r is the smallest distance from the checkpoint at which it does."
         )
     counts = sorted({len(cell.runs) for cell in cells if cell.runs})
+    name = ra_name(cells)
     if counts and not below:
         parts.append(f"{sum(len(cell.runs) for cell in cells)} runs.")
     elif counts == [1]:
-        parts.append("Below each: Ra and its 95 % interval, one training seed.")
+        parts.append(f"Below each: {name} and its 95 % interval, one training seed.")
     elif counts:
         seeds = "–".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
         parts.append(
-            f"Below each: mean Ra and its 95 % interval over {seeds} training seeds; first seed drawn."
+            f"Below each: mean {name} and its 95 % interval over {seeds} training seeds; first seed drawn."
         )
     gone = sum(len(cell.missing) for cell in cells)
     parts += [f"Missing: {gone} of {gone + sum(len(cell.runs) for cell in cells)} runs." if gone else ""]
@@ -82,7 +88,7 @@ def caption(title: str, cells: Sequence[Cell], network: str, what: str, extra: S
     lines += [f"- **not made alike**: the surfaces differ in {', '.join(warn)}"] if warn else []
     lines += [
         "",
-        "| panel | n | Ra, 95 % interval | test accuracy | surfaces |",
+        f"| panel | n | {ra_name(cells)}, 95 % interval | test accuracy | surfaces |",
         "| --- | --- | --- | --- | --- |",
     ]
     lines += [_row(cell) for cell in cells]

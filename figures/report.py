@@ -12,7 +12,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from figures import accuracy, caption, dependence, prediction, table1
+from figures import accuracy, caption, dependence, prediction, registered, table1
 from figures.claims import LEVEL, Claim, claims
 from figures.measures import NAMES, Measured
 from figures.panels import ra_text
@@ -55,8 +55,9 @@ def report(results: Results, figures: str = "figures/") -> str:
     cells = results.cells
     parts = [
         f"# {TITLE}",
+        *_registered(results),
         _what(results, cells),
-        "## Claims",
+        "## Claims, explored over all pairs" if results.registered else "## Claims",
         _claims(claims(results)),
         "## Cells",
         _cells(results, [*results.dense, *cells]),
@@ -73,6 +74,19 @@ def report(results: Results, figures: str = "figures/") -> str:
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
+def _registered(results: Results) -> list[str]:
+    """What the registered tests say, in words and as a table, before anything else."""
+    if not results.registered:
+        return []
+    found = registered.registered(results)
+    plan = (
+        "Networks, measures and tests were laid down before the first run (docs/preregistration.md, with "
+        "what departed from it). The unit is the training seed: "
+        f"{', '.join(map(str, results.seeds))} are there, in part or whole."
+    )
+    return ["## What came out", registered.in_words(found), registered.table(found), plan]
+
+
 def _what(results: Results, cells: Sequence[Cell]) -> str:
     """Network, recipe and how the surfaces were made."""
     runs = caption.runs_of(cells)
@@ -86,7 +100,8 @@ def _what(results: Results, cells: Sequence[Cell]) -> str:
     recipe = _recipe(results, runs)
     lines += [f"- training: {recipe}"] if recipe else []
     seeds = ", ".join(map(str, results.seeds))
-    lines.append(f"- training seeds: {seeds}; with one seed nothing below covers the chance of training")
+    alone = "; with one nothing below covers the chance of training" if len(results.seeds) == 1 else ""
+    lines.append(f"- training seeds: {seeds}{alone}")
     if runs:
         ways = caption.made(runs)
         lines.append(
@@ -149,8 +164,8 @@ def _claims(found: Sequence[Claim]) -> str:
 def _cells(results: Results, cells: Sequence[Cell]) -> str:
     keys = tuple(NAMES)
     lines = [
-        f"| method | sparsity | optimizer | Ra [95 %] | test accuracy (%) | {' | '.join(NAMES.values())} "
-        f"| kept weights | {' | '.join(HEADS)} |",
+        f"| method | sparsity | optimizer | {caption.ra_name(cells)} [95 %] | test accuracy (%) "
+        f"| {' | '.join(NAMES.values())} | kept weights | {' | '.join(HEADS)} |",
         "| --- | --- | --- | --- | --- |" + " --- |" * (len(keys) + 1 + len(HEADS)),
     ]
     notes: dict[str, str] = {}

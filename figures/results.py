@@ -2,6 +2,7 @@
 
 ::
 
+    RESULTS/scale.toml                     how large it is and what its figures state; absent for one's own
     RESULTS/runs/results.csv               the table of `training.sweep`, a row per run; may be absent
     RESULTS/runs/RUN/                      the runs themselves; not read here
     RESULTS/surfaces/RUN.surface.h5        a run's surface (docs/surface-format.md)
@@ -29,6 +30,7 @@ import numpy as np
 from analysis.roughness import Roughness, roughness
 from analysis.uncertainty import Estimate, estimate
 from figures.measures import Measured, measures_of
+from figures.reproduce.scale import load_scale
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
 from landscape.errors import UserError
 from landscape.store import Surface, load_surface
@@ -84,6 +86,11 @@ class Cell:
     optimizer: str
     runs: tuple[Run, ...]
     missing: Mapping[str, str]
+
+    @property
+    def ra_name(self) -> str:
+        """What Ra is of, where it isn't the loss itself."""
+        return "Ra of log loss" if self.runs and self.runs[0].ra.quantity == "log loss" else "Ra"
 
     @property
     def title(self) -> str:
@@ -148,8 +155,20 @@ class Results:
             path.name.removesuffix(SUFFIX): path for path in sorted((root / "surfaces").glob(f"*{SUFFIX}"))
         }
         self._network = network
+        plan = root / "scale.toml"
+        self.scale = load_scale(str(plan)) if plan.is_file() else None
         self._runs: dict[str, Run | str] = {}
         self._measures: dict[str, dict[str, Measured]] = {}
+
+    @property
+    def log(self) -> bool:
+        """Whether Ra here is that of log loss."""
+        return self.scale is not None and self.scale.surface.log
+
+    @property
+    def registered(self) -> bool:
+        """Whether the claims are tested as docs/preregistration.md lays down."""
+        return self.scale is not None and self.scale.registered
 
     @property
     def network(self) -> str:
@@ -252,7 +271,7 @@ class Results:
             return "surface unfinished"
         if surface.dim != 2:
             raise UserError(f"{self._files[name]}: a line; the figure needs a plane, computed with --dim 2")
-        return Run(name, seed, surface, roughness(surface), row)
+        return Run(name, seed, surface, roughness(surface, log=self.log), row)
 
 
 def _read_table(path: Path) -> dict[str, dict[str, str]]:

@@ -93,7 +93,15 @@ class Studies:
             surface = load_surface(path)
             if surface.complete:
                 value = float(match["value"]) if match["value"] else nan
-                found.append(Study(runs[match["run"]], match["kind"], value, surface, roughness(surface)))
+                found.append(
+                    Study(
+                        runs[match["run"]],
+                        match["kind"],
+                        value,
+                        surface,
+                        roughness(surface, log=self.results.log),
+                    )
+                )
         return found
 
     def of(self, kind: str) -> list[Study]:
@@ -113,7 +121,11 @@ class Studies:
     def masks(self) -> list[tuple[Run, Estimate, Estimate]]:
         """Runs with Ra on masked and on dense directions of the same seeds."""
         return [
-            (study.run, ra_of(study.run.surface, range(len(study.surface.planes))), study.ra.ra)
+            (
+                study.run,
+                ra_of(study.run.surface, range(len(study.surface.planes)), self.results.log),
+                study.ra.ra,
+            )
             for study in self.of("dense")
         ]
 
@@ -122,7 +134,8 @@ class Studies:
         """Ra per direction seed as a share of the run's mean, for runs with several finite ones."""
         found = []
         for run in self.results.runs:
-            values = [ra_of(run.surface, [number]).value for number in range(len(run.surface.planes))]
+            numbers = range(len(run.surface.planes))
+            values = [ra_of(run.surface, [number], self.results.log).value for number in numbers]
             mean = sum(values) / len(values)
             if len(values) > 1 and all(map(isfinite, values)) and mean > 0:
                 found.append((run, [value / mean for value in values]))
@@ -131,7 +144,7 @@ class Studies:
     @cached_property
     def agreements(self) -> list[Agreement]:
         """Every exact surface beside the first plane of the run's main one."""
-        return [_agreement(study) for study in self.of("exact")]
+        return [_agreement(study, self.results.log) for study in self.of("exact")]
 
 
 @lru_cache(maxsize=1)
@@ -140,17 +153,18 @@ def studies_of(results: Results) -> Studies:
     return Studies(results)
 
 
-def ra_of(surface: Surface, planes: Iterable[int]) -> Estimate:
-    """Ra over some of the planes."""
-    return roughness(replace(surface, planes=tuple(surface.planes[number] for number in planes))).ra
+def ra_of(surface: Surface, planes: Iterable[int], log: bool = False) -> Estimate:
+    """Ra, or that of log loss, over some of the planes."""
+    chosen = replace(surface, planes=tuple(surface.planes[number] for number in planes))
+    return roughness(chosen, log=log).ra
 
 
-def _agreement(study: Study) -> Agreement:
-    adaptive = ra_of(study.run.surface, [0])
+def _agreement(study: Study, log: bool) -> Agreement:
+    adaptive = ra_of(study.run.surface, [0], log)
     computed = study.run.surface.planes[0].computed
     return Agreement(
         study.run.name,
-        ra_of(study.surface, [0]).value,
+        ra_of(study.surface, [0], log).value,
         adaptive.value,
         adaptive.error_interpolation,
         int(computed.sum()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from figures import figure1, figure3
@@ -69,11 +70,17 @@ def sweep_commands(scale: Scale, root: Path, options: Options) -> list[list[str]
 
 
 def jobs(scale: Scale, root: Path, options: Options) -> list[Job]:
-    """Everything after training, for the runs that are finished; what the figures need comes first."""
+    """Everything after training, for runs that are finished; what the figures need comes first, by seed."""
     trained = {path.parent.name: path for path in sorted((root / "runs").glob(f"{scale.network}-*/final.pt"))}
-    figures = [name for name in figure_runs(scale) if name in trained]
+    shown = cells_shown()
+    figures = sorted((name for name in trained if _cell(scale, name) in shown), key=_seed)
     others = [name for name in trained if name not in figures]
-    studied = [name for name in _names(scale, scale.studies.runs) if name in trained]
+    studied = [
+        name
+        for name in [*figures, *others]
+        if any(fnmatchcase(_cell(scale, name), pattern) for pattern in scale.studies.runs)
+    ]
+    dense = [name for name in _names(scale, scale.studies.dense) if name in trained]
     exact = [name for name in _names(scale, scale.studies.exact) if name in trained]
     step = [name for name in _names(scale, [scale.step.run]) if name in trained]
     return [
@@ -81,7 +88,8 @@ def jobs(scale: Scale, root: Path, options: Options) -> list[Job]:
         *(_step(scale, root, options, name, trained[name]) for name in step),
         *(_hessian(scale, root, options, name, trained[name]) for name in figures),
         *(_sharpness(scale, root, options, name, trained[name]) for name in figures),
-        *(study for name in studied for study in _studies(scale, root, options, name, trained[name])),
+        *(study for name in studied for study in _spans(scale, root, options, name, trained[name])),
+        *(_dense(scale, root, options, name, trained[name]) for name in dense),
         *(_exact(scale, root, options, name, trained[name]) for name in exact),
         *(_surface(scale, root, options, name, trained[name]) for name in others),
         *(_hessian(scale, root, options, name, trained[name]) for name in others),
@@ -89,13 +97,22 @@ def jobs(scale: Scale, root: Path, options: Options) -> list[Job]:
     ]
 
 
-def figure_runs(scale: Scale) -> list[str]:
-    """Runs that Figures 1 and 3 show, of the first seed."""
+def cells_shown() -> list[str]:
+    """METHOD-SPARSITY-OPTIMIZER of what Figures 1 and 3 show."""
     cells = [
         *(f"{m}-{s:g}-sgd" for m in figure1.METHODS for s in figure1.SPARSITIES),
         *(f"{m}-{s:g}-{o}" for m in figure3.METHODS for s in figure3.SPARSITIES for o in figure3.PAIR),
     ]
-    return list(dict.fromkeys(_names(scale, cells)))
+    return list(dict.fromkeys(cells))
+
+
+def _cell(scale: Scale, name: str) -> str:
+    """METHOD-SPARSITY-OPTIMIZER of a run."""
+    return name.removeprefix(f"{scale.network}-").rpartition("-seed")[0]
+
+
+def _seed(name: str) -> int:
+    return int(name.rpartition("-seed")[2])
 
 
 def _names(scale: Scale, cells: Iterable[str]) -> list[str]:
@@ -108,18 +125,33 @@ def _python(module: str, *arguments: str) -> list[str]:
 
 def _surface(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
     product = root / "surfaces" / f"{name}{SUFFIX}"
-    more = [f"--planes={scale.surface.planes}", *_sampling(scale)]
+    more = [
+        f"--planes={scale.surface.planes}",
+        f"--span={scale.surface.span:g}",
+        f"--split={scale.surface.split}",
+        *_sampling(scale),
+    ]
     return _surface_job("surface", scale, options, name, checkpoint, product, more)
 
 
-def _studies(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> list[Job]:
-    planes = [f"--planes={scale.studies.planes}", *_sampling(scale)]
-    varied = [(f"span{span:g}", [f"--span={span:g}"]) for span in scale.studies.spans]
+def _spans(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> list[Job]:
     return [
-        _surface_job("study", scale, options, f"{name}.{key}", checkpoint,
-                     root / "studies" / f"{name}.{key}{SUFFIX}", [*planes, *more])
-        for key, more in [*varied, ("dense", ["--mask=none"])]
-    ]  # fmt: skip
+        _study(scale, root, options, name, checkpoint, f"span{span:g}", f"--span={span:g}")
+        for span in scale.studies.spans
+    ]
+
+
+def _dense(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
+    span = f"--span={scale.surface.span:g}"
+    return _study(scale, root, options, name, checkpoint, "dense", span, "--mask=none")
+
+
+def _study(
+    scale: Scale, root: Path, options: Options, name: str, checkpoint: Path, key: str, *more: str
+) -> Job:
+    product = root / "studies" / f"{name}.{key}{SUFFIX}"
+    arguments = [f"--planes={scale.studies.planes}", *_sampling(scale), *more]
+    return _surface_job("study", scale, options, f"{name}.{key}", checkpoint, product, arguments)
 
 
 def _sampling(scale: Scale) -> list[str]:
@@ -128,7 +160,8 @@ def _sampling(scale: Scale) -> list[str]:
 
 def _exact(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
     product = root / "studies" / f"{name}.exact{SUFFIX}"
-    return _surface_job("exact", scale, options, f"{name}.exact", checkpoint, product, ["--exact"])
+    more = ["--exact", f"--span={scale.surface.span:g}"]
+    return _surface_job("exact", scale, options, f"{name}.exact", checkpoint, product, more)
 
 
 def _surface_job(

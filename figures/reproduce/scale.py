@@ -15,13 +15,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SurfaceScale:
-    """Options of `landscape.surface` for every run."""
+    """Options of `landscape.surface` for every run, and whether figures state Ra of its logarithm.
+
+    Attributes
+    ----------
+    examples, split, points, span, planes, tolerance, max_points
+        As the command's options.
+    log
+        Whether figures and report state Ra of log loss instead of Ra of the loss.
+    """
 
     examples: int
+    split: str
     points: int
+    span: float
     planes: int
     tolerance: float
     max_points: int
+    log: bool
 
 
 @dataclass(frozen=True)
@@ -44,11 +55,20 @@ class SharpnessScale:
 
 @dataclass(frozen=True)
 class StudyScale:
-    """Which runs, METHOD-SPARSITY-OPTIMIZER, get surfaces of other spans, dense directions, every point."""
+    """Which runs get surfaces of other spans, of dense directions, of every point.
+
+    Attributes
+    ----------
+    runs, spans, planes
+        METHOD-SPARSITY-OPTIMIZER as shell patterns (``*`` is every run), half-widths, and planes of each.
+    dense, exact
+        METHOD-SPARSITY-OPTIMIZER of the first seed's runs.
+    """
 
     runs: list[str]
     spans: list[float]
     planes: int
+    dense: list[str]
     exact: list[str]
 
 
@@ -68,19 +88,23 @@ class Scale:
 
     Attributes
     ----------
-    name
+    name, path
         Of the file.
     network
         MODEL-DATA whose figures are drawn.
     sweeps
         Specs of `training.sweep`, in this order.
+    registered
+        Whether the claims are tested as docs/preregistration.md lays down; else all pairs are explored.
     surface, hessian, sharpness, studies, step
         The tables of the file.
     """
 
     name: str
+    path: Path
     network: str
     sweeps: list[str]
+    registered: bool
     surface: SurfaceScale
     hessian: HessianScale
     sharpness: SharpnessScale
@@ -114,7 +138,7 @@ def load_scale(name: str) -> Scale:
             ("step", StepScale),
         )
     }
-    return _table(Scale, {"name": path.stem, **content, **parts}, str(path))
+    return _table(Scale, {"name": path.stem, "path": path, **content, **parts}, str(path))
 
 
 def _table(kind: type[T], content: Any, where: str) -> T:
