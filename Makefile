@@ -1,11 +1,12 @@
 # A fresh machine needs Python 3.11 or newer and make; everything else is installed here.
 #   make demo   the main job on the example that ships
 #   make test   everything that must pass
+#   make docs   the documentation site, into site/
 PYTHON ?= python3
 VENV   ?= .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: demo test check format browser install clean
+.PHONY: demo test check docs format browser install clean
 
 install: $(VENV)/.installed
 
@@ -29,6 +30,12 @@ check: install
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# In an environment of its own: the tools of a web site are nobody else's business.
+docs: install
+	$(RUN) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
 format: install
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
@@ -40,4 +47,4 @@ browser:
 	  echo "no Chromium found and none installed: the viewer's browser tests will be skipped"
 
 clean:
-	rm -rf $(VENV) surfaces .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-docs site surfaces .mypy_cache .pytest_cache .ruff_cache
