@@ -27,8 +27,9 @@ TITLE = "Roughness against test accuracy"
 WHAT = (
     "Left: Ra of the training loss (of its logarithm where the axis says so) and test accuracy of every run, "
     "over the sparsity (colour) and the optimizer (marker). Right: changes from SGD to S2-SAM or SAM at "
-    "equal method, sparsity and seed; dashed: no change. ρ: Spearman's rank correlation with its 95 % bootstrap "
-    "interval and permutation p-value; runs that share a method aren't independent, so both are optimistic."
+    "equal method, sparsity and seed; dashed: no change. ρ: Spearman's rank correlation with its 95 % "
+    "bootstrap interval and permutation p-value; runs that share a method aren't independent, so both are "
+    "optimistic."
 )
 MARKERS = {"sgd": "o", "s2sam": "^", "sam": "s"}
 EDGE, LEFT, BETWEEN, SIDE, HEIGHT = 0.06, 0.55, 0.85, 2.45, 2.3  # inches

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import landscape
+import sharpscape
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,16 +47,21 @@ def small(num_classes=10):
 """
 
 
-def blocks(language: str) -> list[str]:
-    """The code blocks of the README in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def commands() -> list[list[str]]:
-    """Every ``python -m …`` of the README, as words after ``python -m``."""
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
-    words = [shlex.split(line, comments=True) for line in lines]
-    return [line[2:] for line in words if line[:2] == ["python", "-m"]]
+def commands(text: str = README) -> list[list[str]]:
+    """Every ``python -m …`` and ``sharpscape …`` of a page: the module, and the words behind it."""
+    lines = [line for block in blocks("sh", text) for line in block.splitlines()]
+    found = []
+    for words in (shlex.split(line, comments=True) for line in lines):
+        if words[:2] == ["python", "-m"]:
+            found.append(words[2:])
+        elif words[:1] == ["sharpscape"] and words[1] in sharpscape.COMMANDS:
+            found.append([sharpscape.COMMANDS[words[1]][0], *words[2:]])
+    return found
 
 
 @pytest.fixture
@@ -104,6 +110,24 @@ def test_every_command_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     written = ("surfaces/resnet20-cifar10-erk90.html", "mine/net.png", "page.html", "compare.pdf")
     for name in (*written, "runs/trial/final.pt"):
         assert (folder / name).is_file(), name
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:Cyclopts application invoked without tokens:UserWarning")
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/")])
+def test_what_a_page_of_the_documentation_shows_runs(
+    page: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for module, *arguments in commands(text):
+        extra = [f"{name} {value}" for name, value in SMALLER[module].items() if name not in arguments]
+        monkeypatch.setattr(sys, "argv", [module, *arguments, *" ".join(extra).split()])
+        assert not exit_code(module), f"python -m {shlex.join([module, *arguments])}"
+    monkeypatch.setattr(landscape, "compute_surface", functools.partial(landscape.compute_surface, points=5))
+    names: dict[str, object] = {}
+    with torch.random.fork_rng(devices=[]):
+        for block in blocks("python", text):
+            exec(block, names)
 
 
 def test_every_make_target_exists() -> None:
