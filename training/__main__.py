@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import difflib
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, get_type_hints
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
 import sharpscape
+from training.interruption import exit_code, name_of, raised_signals, speaks, stop_at_once
 from training.memory import restart_with_large_pages
 
 if __name__ == "__main__":
+    stop_at_once("the same command starts the run, or goes on with it")  # importing torch takes seconds
     restart_with_large_pages("training")  # before torch is loaded: its import would be paid twice
 
 from landscape.errors import UserError, exit_with
@@ -24,6 +25,10 @@ from training.config import Recipe, RunConfig, run_name
 from training.coverage import coverage_lines
 from training.optimizers import OPTIMIZERS
 from training.sparsity import METHODS
+
+if TYPE_CHECKING:
+    from training.checkpoint import RunFolder
+    from training.progress import TrainingProgress
 
 T = TypeVar("T")
 
@@ -81,19 +86,29 @@ class Machine:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; bad input ends with one line and exit code 2, Ctrl-C with 130."""
+    """Run the command; bad input ends with one line and exit code 2, a signal with 128 and its number."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _app(tokens)(tokens, exit_on_error=False, print_error=False)
+        with raised_signals():
+            _app(tokens)(tokens, exit_on_error=False, print_error=False)
+    except KeyboardInterrupt as error:
+        _stopped(error, "the same command starts the run, or goes on with it")
     except CycloptsError as error:
         _leave(UserError(f"{error} See python -m training --method NAME --help"))
     except UserError as error:
         _leave(error)
 
 
+def _stopped(error: KeyboardInterrupt, text: str) -> NoReturn:
+    """One line, from one process, that says what stopped the training and what there is."""
+    if speaks():
+        print(f"\nstopped by {name_of(error)}: {text}", file=sys.stderr)
+    raise SystemExit(exit_code(error)) from None
+
+
 def _leave(error: UserError) -> NoReturn:
     """Of several processes, which all have the same error, the first one prints it."""
-    if os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0":
+    if not speaks():
         time.sleep(_PATIENCE)  # torchrun ends all as soon as one ends: the first one must get to its line
         raise SystemExit(2)
     exit_with(error)
@@ -134,6 +149,7 @@ def _app(tokens: Sequence[str]) -> App:
         version_flags=[],
         default_parameter=_LISTS,
         result_action="return_value",
+        suppress_keyboard_interrupt=False,  # it would exit without a word
     )
     app.default(command)
     return app
@@ -203,18 +219,21 @@ def run(config: RunConfig, machine: Machine) -> None:
         with TrainingProgress(silent=not world.first) as progress:
             try:
                 checkpoint = train(config, data, folder, device, progress, extras)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as error:
                 progress.bar.stop()
-                saved = (
-                    f"{folder.last} has epoch {progress.saved_epochs}"
-                    if folder.last.exists()
-                    else "no epoch is saved"
-                )
-                if world.first:
-                    print(f"\nstopped: {saved}; the same command goes on from there", file=sys.stderr)
-                raise SystemExit(130) from None
+                _stopped(error, _saved(folder, progress))
         if world.first:
             _print_result(folder.final, checkpoint.metrics)
+
+
+def _saved(folder: RunFolder, progress: TrainingProgress) -> str:
+    """What an interrupted run has, and how it goes on."""
+    if folder.final.exists():
+        return f"the run is finished; {folder.final} is its result"
+    if not folder.last.exists():
+        return "no epoch is saved; the same command starts the run again"
+    known = f"epoch {progress.saved_epochs} of {progress.epochs}" if progress.epochs else "the epochs so far"
+    return f"{folder.last} has {known}; the same command goes on from there"
 
 
 def _print_result(path: Path, metrics: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import platform
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,7 @@ from landscape.errors import UserError
 from landscape.files import atomic_path
 from training.config import difference
 
+LEFTOVER_SECONDS = 60.0  # an unfinished file that nobody has written to for so long is a killed run's
 STATE_FORMAT = "sharpscape.training-state"
 
 
@@ -68,6 +70,13 @@ class RunFolder:
             raise UserError(f"{self.path} is not empty and holds no run; choose another --output")
         else:
             _write_text(file, json.dumps(self.settings, indent=2) + "\n")
+
+    def sweep(self, before: float) -> None:
+        """Remove half-written files that nobody has written to since `before`, in seconds since 1970."""
+        for file in [*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")]:
+            with suppress(OSError):  # another process may sweep at the same time
+                if file.stat().st_mtime < before:
+                    file.unlink()
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Replace ``last.pt`` and rewrite ``metrics.jsonl`` from the state's history; each atomically."""

@@ -8,7 +8,7 @@ everywhere and needs no state when a run is resumed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def first(self, count: int) -> Images:
+        """The first `count` of them; all when there are fewer."""
+        return replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
 
     def normalized(self, pixels: Tensor) -> Tensor:
         """Float images (B, 3, H, W) in channels-last memory, ``(pixel / 255 - mean) / std``."""

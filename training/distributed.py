@@ -146,7 +146,7 @@ def joined(device_name: str) -> Iterator[tuple[World, torch.device]]:
         Without a GPU that is asked for, when the environment is incomplete, or when processes would train on
         different kinds of devices; in all processes.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _number("WORLD_SIZE", 1) if "WORLD_SIZE" in os.environ else 1
     if size == 1:
         yield World(), torch.device(_kind(device_name))
         return
@@ -155,7 +155,18 @@ def joined(device_name: str) -> Iterator[tuple[World, torch.device]]:
     ]
     if missing:
         raise UserError(f"WORLD_SIZE {size} without {', '.join(missing)}: start with torchrun, or unset it")
-    distributed.init_process_group("gloo")
+    if _number("RANK", 0) >= size:
+        raise UserError(
+            f"RANK {os.environ['RANK']} of WORLD_SIZE {size}: expected a smaller one; use torchrun"
+        )
+    _number("LOCAL_RANK", 0)
+    _number("MASTER_PORT", 1)
+    try:
+        distributed.init_process_group("gloo")
+    except (RuntimeError, ValueError) as error:  # the others didn't come, or the address isn't one
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the {size} processes didn't meet at {where}: {reason}; use torchrun") from error
     try:
         world = World(distributed.get_rank(), size)
         kind = world.by_all(lambda: _kind(device_name))
@@ -172,6 +183,16 @@ def joined(device_name: str) -> Iterator[tuple[World, torch.device]]:
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
+
+
+def _number(name: str, least: int) -> int:
+    """An environment variable of torchrun's; UserError unless it is a number of at least `least`."""
+    text = os.environ[name]
+    if not text.isdecimal() or int(text) < least:
+        raise UserError(
+            f"{name} {text!r}: expected a number from {least} on; start with torchrun, or unset WORLD_SIZE"
+        )
+    return int(text)
 
 
 def _kind(name: str) -> str:

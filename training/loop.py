@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.checkpoint.format import Checkpoint
 from landscape.errors import UserError
 from training import masks
-from training.checkpoint import RunFolder
+from training.checkpoint import LEFTOVER_SECONDS, RunFolder
 from training.config import RunConfig
 from training.data import TrainingData, generator_for
 from training.distributed import World
@@ -30,6 +30,7 @@ from training.step import begin_round, train_step
 from training.timing import TimedBatches, clock_of
 from training.trajectory import save_snapshot
 
+_LOOKED_AT = 256  # training images, after an epoch without a held-out part
 _CHECK_EVERY = 50  # steps between looks at the loss: each look makes a GPU wait
 
 
@@ -93,15 +94,20 @@ def train(
     world.check_same("their images (SHA-256)", data.sha256, "give all of them the same --data")
     finished = world.by_first(lambda: _finished(folder, data))
     if finished is not None:
+        world.by_first(lambda: folder.sweep(time.time() - LEFTOVER_SECONDS))
         return finished
     with numerics(config.precision):
         run = start_run(config, data, folder, device, world, extras.compiled)  # bad settings claim no folder
         world.by_first(folder.claim)
         _go_on(run)
+        started = time.time()
+        world.by_first(lambda: folder.sweep(time.time() - LEFTOVER_SECONDS))
         reporter.begin(len(run.plan), run.epoch)
         while run.epoch < len(run.plan):
             _epoch(run, reporter, extras.record_every)
-        return world.by_first(lambda: _finish(run))
+        result = world.by_first(lambda: _finish(run))
+        world.by_first(lambda: folder.sweep(started))  # younger files would be another process's
+        return result
 
 
 def _finished(folder: RunFolder, data: TrainingData) -> Checkpoint | None:
@@ -127,11 +133,21 @@ def _go_on(run: Run) -> None:
     )
     if state is not None:
         run.world.by_all(lambda: run.restore(state))
+        bad = not_finite(run.model)
+        if bad:
+            raise UserError(
+                f"{run.folder.last}: {bad} is not finite after epoch {run.epoch}, and no earlier epoch is "
+                f"kept; {_ADVICE}"
+            )
 
 
 def _finish(run: Run) -> Checkpoint:
     metrics = final_metrics(run)
-    _check_finite("test loss", metrics["test_loss"], run)
+    if not math.isfinite(metrics["test_loss"]):  # of finite weights: they were looked at after the epoch
+        raise UserError(
+            f"the test loss is {metrics['test_loss']} after epoch {run.epoch}, the last one, whose state is "
+            f"in {run.folder.last}; {_ADVICE}"
+        )
     checkpoint = checkpoint_of(run, metrics)
     run.folder.save_log(run.history)  # a kill may have come between the last state and its log
     run.folder.save_final(checkpoint)
@@ -151,6 +167,12 @@ def _epoch(run: Run, reporter: Reporter, record_every: int) -> None:
             loss, accuracy = evaluate(run.model, run.data.validation)
             _check_finite("validation loss", loss, run)
             record.update(validation_loss=loss, validation_accuracy=accuracy)
+        else:
+            loss, _ = evaluate(run.model, run.data.train.first(_LOOKED_AT))
+            _check_finite(f"loss of {_LOOKED_AT} training images", loss, run)
+        bad = not_finite(run.model)
+        if bad:
+            raise UserError(f"{bad} is not finite after epoch {run.epoch + 1}; {_advice(run)}")
         record["seconds"] += time.perf_counter() - started
         return record
 
@@ -224,11 +246,22 @@ def _finite_mean(run: Run, losses: Tensor, first: int, end: int) -> float:
 
 
 def _check_finite(what: str, value: float, run: Run) -> None:
-    """The last update of an epoch shows in no training loss."""
+    """Before the state is saved: the last update of an epoch shows in no training loss."""
     if not math.isfinite(value):
         raise UserError(f"the {what} became {value} after epoch {run.epoch + 1}; {_advice(run)}")
 
 
+def not_finite(model: nn.Module) -> str:
+    """Name of the first parameter or buffer that holds NaN or infinity; empty when all are finite."""
+    values = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
+    finite = torch.stack([value.isfinite().all() for value in values.values()]).tolist()  # waits once
+    return next((name for name, one in zip(values, finite, strict=True) if not one), "")
+
+
+_ADVICE = "choose a lower --lr or a longer --warmup, and another --output"
+
+
 def _advice(run: Run) -> str:
+    """What there is, before the epoch that has just failed, and what to do."""
     good = f"{run.folder.last} has epoch {run.epoch}" if run.epoch else "no epoch was finished"
-    return f"last good checkpoint: {good}; choose a lower --lr or a longer --warmup, and another --output"
+    return f"last good checkpoint: {good}; {_ADVICE}"

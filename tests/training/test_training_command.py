@@ -107,7 +107,10 @@ def test_interrupt_says_how_to_go_on(
     with pytest.raises(SystemExit) as stop:
         main([*QUICK.split(), "--data", f"npz:{tiny_npz}", "--output", str(tmp_path)])
     assert stop.value.code == 130
-    assert "no epoch is saved; the same command goes on from there" in capsys.readouterr().err
+    assert (
+        "stopped by Ctrl-C: no epoch is saved; the same command starts the run again"
+        in capsys.readouterr().err
+    )
 
 
 def test_an_output_that_cannot_be_written(

@@ -1,0 +1,80 @@
+"""Ctrl-C, and the signals by which terminals and batch systems end a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+# SIGHUP: the terminal went away; SIGBREAK: how Windows asks a process to stop. Each system has its own.
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
+)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Raised where a signal came in; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def name_of(error: KeyboardInterrupt) -> str:
+    """What stopped the process: "SIGTERM", or "Ctrl-C"."""
+    number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+def exit_code(error: KeyboardInterrupt) -> int:
+    """128 and the signal's number, as shells say it: 130 for Ctrl-C."""
+    return 128 + (error.number if isinstance(error, Interrupted) else int(signal.SIGINT))
+
+
+def speaks() -> bool:
+    """Whether this process is the one that prints, of those that train together."""
+    size, rank = os.environ.get("WORLD_SIZE", "1"), os.environ.get("RANK", "0")
+    several = size.isdecimal() and int(size) > 1
+    return not (several and rank.isdecimal() and int(rank) > 0)
+
+
+def stop_at_once(text: str) -> None:
+    """Until `raised_signals` takes over, while modules are loaded: one line, then the end."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        error = Interrupted(number)
+        if speaks():
+            os.write(2, f"\nstopped by {name_of(error)}: {text}\n".encode())
+        os._exit(exit_code(error))  # an exception inside an import comes out as another one, or not at all
+
+    for number in _listened_to():
+        signal.signal(number, leave)
+
+
+@contextmanager
+def raised_signals() -> Iterator[None]:
+    """Inside, signals that end a process raise `Interrupted`; those that are ignored stay so (nohup).
+
+    Only in the main thread, where Python handles signals; elsewhere the block changes nothing.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in _listened_to()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listened_to() -> list[int]:
+    """Signals that may be handled here, without those that this process was told to ignore."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [number for number in ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
