@@ -1,11 +1,10 @@
-"""`Surface` and its HDF5 file: write, read, compare settings. Needs no torch.
+"""`Surface`: write, read, compare settings. Needs no torch.
 
-The schema is specified in ``docs/surface-format.md``; `FORMAT_VERSION` names the version written.
+The file's schema is `landscape.surface_file`; `FORMAT_VERSION` names the version written.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -13,15 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from landscape.errors import UserError
-from landscape.files import atomic_path
+from landscape.hdf5 import read_tree, write_sealed
+from landscape.hdf5.fields import readable
 
 FORMAT = "sharpscape.surface"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -188,14 +186,10 @@ class Surface:
         return (i, j) if on_grid else None
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the HDF5 file in one step; an earlier file stays whole if that fails."""
-        # Built in memory first: a full disk then shows as a plain OSError of one write, whatever HDF5 does.
-        buffer = io.BytesIO()
-        with h5py.File(buffer, "w") as file:
-            _write(file, self)
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
-        return Path(path)
+        """Write the HDF5 file, with its digest, in one step; an earlier file stays whole if that fails."""
+        from landscape.surface_file import write_surface
+
+        return write_sealed(path, lambda file: write_surface(file, self))
 
     def plot(self, **options: Any) -> Any:
         """Draw with matplotlib; see `landscape.plot.plot_surfaces`."""
@@ -213,26 +207,18 @@ class Surface:
 def load_surface(path: str | os.PathLike[str]) -> Surface:
     """Read a surface file.
 
+    Nothing in a file can do anything but hold numbers: see `landscape.hdf5`.
+
     Raises
     ------
     UserError
         When the file is missing, is no surface file, is damaged, or was written by a newer version.
     """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; expected a surface file written by landscape.surface")
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise UserError(f"{path}: an HDF5 file, but not one of landscape.surface")
-            version = int(file.attrs["format_version"])
-            if version > FORMAT_VERSION:
-                raise UserError(
-                    f"{path}: format version {version}, this program reads up to {FORMAT_VERSION}"
-                )
-            return _read(file)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        # h5py has no exception of its own: damaged metadata shows as any of these.
-        raise UserError(f"{path}: not a readable surface file ({error})") from error
+    from landscape.surface_file import surface_of
+
+    tree, sealed = read_tree(path, "surface file", "landscape.surface")
+    surface: Surface = readable(path, "surface file", lambda: surface_of(tree, sealed))
+    return surface
 
 
 def settings_difference(stored: Json, wanted: Json) -> str | None:
@@ -242,108 +228,3 @@ def settings_difference(stored: Json, wanted: Json) -> str | None:
         if json.dumps(old, sort_keys=True) != json.dumps(new, sort_keys=True):
             return f"{name}: the file has {json.dumps(old)}, this run wants {json.dumps(new)}"
     return None
-
-
-def _write(file: h5py.File, surface: Surface) -> None:
-    file.attrs["format"] = FORMAT
-    file.attrs["format_version"] = FORMAT_VERSION
-    file.attrs["complete"] = surface.complete
-    file.attrs["settings"] = json.dumps(surface.settings, sort_keys=True)
-    file.attrs["about"] = json.dumps(surface.about, sort_keys=True)
-    file["alpha"] = surface.alpha
-    file["beta"] = surface.beta
-    for index, plane in enumerate(surface.planes):
-        _write_plane(file.create_group(f"planes/{index}"), plane)
-
-
-def _write_plane(group: h5py.Group, plane: Plane) -> None:
-    group.attrs["about"] = json.dumps(plane.about, sort_keys=True)
-    group["computed"] = plane.computed
-    group.attrs["splits"] = json.dumps(list(plane.splits))
-    for name, split in plane.splits.items():
-        part = group.create_group(f"splits/{name}")
-        part.attrs["examples"] = split.examples
-        part.attrs["metrics"] = json.dumps(list(split.metrics))
-        part["block_counts"] = split.block_counts
-        for metric_name, metric in split.metrics.items():
-            _write_metric(part, metric_name, metric)
-    for axis, tensors in enumerate(plane.directions):
-        for name, tensor in tensors.items():
-            # HDF5 compresses no scalars.
-            packed = {"compression": "gzip", "shuffle": True} if tensor.ndim else {}
-            group.create_dataset(f"directions/{axis}/{name}", data=tensor, **packed)
-    if plane.path is not None:
-        path = group.create_group("path")
-        path["alpha"], path["beta"] = plane.path.alpha, plane.path.beta
-        path.attrs["labels"] = json.dumps(list(plane.path.labels))
-
-
-def _write_metric(group: h5py.Group, name: str, metric: Metric) -> None:
-    group[name] = metric.values
-    group[name].attrs["error"] = metric.error
-    group[f"{name}_stderr"] = metric.stderr
-    if metric.blocks is not None:
-        # Level 1 with shuffling keeps the NaN of uncomputed points nearly free and costs milliseconds.
-        group.create_dataset(
-            f"{name}_blocks", data=metric.blocks, compression="gzip", compression_opts=1, shuffle=True
-        )
-    if metric.computed is not None:
-        group[f"{name}_computed"] = metric.computed
-
-
-def _read(file: h5py.File) -> Surface:
-    groups = file["planes"]
-    return Surface(
-        alpha=file["alpha"][()],
-        beta=file["beta"][()],
-        planes=tuple(_read_plane(groups[name]) for name in sorted(groups, key=int)),
-        settings=json.loads(file.attrs["settings"]),
-        about=json.loads(file.attrs["about"]),
-        complete=bool(file.attrs["complete"]),
-    )
-
-
-def _read_plane(group: h5py.Group) -> Plane:
-    axes = group.get("directions", {})
-    return Plane(
-        about=json.loads(group.attrs["about"]),
-        computed=group["computed"][()],
-        splits={name: _read_split(group["splits"][name]) for name in json.loads(group.attrs["splits"])},
-        directions=tuple(_read_tensors(axes[axis]) for axis in sorted(axes, key=int)),
-        path=_read_path(group["path"]) if "path" in group else None,
-    )
-
-
-def _read_path(group: h5py.Group) -> Path2D:
-    return Path2D(group["alpha"][()], group["beta"][()], tuple(json.loads(group.attrs["labels"])))
-
-
-def _read_tensors(group: h5py.Group) -> dict[str, npt.NDArray[Any]]:
-    found: dict[str, npt.NDArray[Any]] = {}
-
-    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset):  # a group, where a parameter's name holds a slash
-            found[name] = np.asarray(item[()])
-
-    group.visititems(add)
-    return found
-
-
-def _read_split(group: h5py.Group) -> Split:
-    names = json.loads(group.attrs["metrics"])
-    return Split(
-        examples=int(group.attrs["examples"]),
-        metrics={name: _read_metric(group, name) for name in names},
-        block_counts=group["block_counts"][()],
-    )
-
-
-def _read_metric(group: h5py.Group, name: str) -> Metric:
-    blocks, computed = group.get(f"{name}_blocks"), group.get(f"{name}_computed")
-    return Metric(
-        values=group[name][()],
-        stderr=group[f"{name}_stderr"][()],
-        error=float(group[name].attrs["error"]),
-        blocks=None if blocks is None else blocks[()],
-        computed=None if computed is None else computed[()],
-    )

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-
-import h5py
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from analysis.hessian.result import Spectrum
 from analysis.hessian.run import SpectrumRun
-from analysis.hessian.store import FORMAT_VERSION, load_spectrum, opened, save_spectrum, write_whole
+from analysis.hessian.store import FORMAT_VERSION, PROGRAM, load_spectrum, save_spectrum
 from landscape.errors import UserError
+from landscape.hdf5 import MalformedError, Tree, fields, read_tree, write_sealed
 from landscape.store import settings_difference
+
+if TYPE_CHECKING:
+    import h5py
 
 Found = TypeVar("Found")
 
@@ -65,7 +66,11 @@ class Keeper:
         """Put the stored state into the run; gives the seconds that it has taken so far."""
         if self._state is None:
             return 0.0
-        run.restore(self._state["arrays"])
+        try:
+            run.restore(self._state["arrays"])
+        except (KeyError, ValueError, IndexError, TypeError, RuntimeError) as error:
+            where = "" if self.path is None else state_path(self.path)
+            raise UserError(f"{where}: not the state of such a run ({error}); remove it") from error
         return float(self._state["seconds"])
 
     def save_sometimes(self, run: SpectrumRun, seconds: float) -> None:
@@ -78,14 +83,15 @@ class Keeper:
         if self.path is None or not run.products:
             return
         began = time.monotonic()
-        buffer = io.BytesIO()
-        with h5py.File(buffer, "w") as file:
+
+        def fill(file: h5py.File) -> None:
             file.attrs["format"], file.attrs["format_version"] = STATE_FORMAT, FORMAT_VERSION
             file.attrs["settings"] = json.dumps(self.settings, sort_keys=True)
             file.attrs["seconds"] = seconds
             for name, value in run.state().items():
                 file[name] = value
-        write_whole(state_path(self.path), buffer)
+
+        write_sealed(state_path(self.path), fill)
         now = time.monotonic()
         self._save_at = now + max(SAVE_EVERY_SECONDS, (now - began) / SAVE_SHARE)
 
@@ -112,12 +118,19 @@ def state_path(path: Path) -> Path:
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    return opened(
-        path,
-        STATE_FORMAT,
-        lambda file: {
-            "settings": json.loads(file.attrs["settings"]),
-            "seconds": float(file.attrs["seconds"]),
-            "arrays": {name: file[name][()] for name in file},
-        },
+    tree, sealed = read_tree(path, "state of analysis.hessian", PROGRAM)
+    found: dict[str, Any] = fields.readable(
+        path, "state of analysis.hessian", lambda: _state_of(tree, sealed)
     )
+    return found
+
+
+def _state_of(tree: Tree, sealed: bool) -> dict[str, Any]:
+    fields.check_version(tree, STATE_FORMAT, FORMAT_VERSION, sealed, PROGRAM)
+    if tree.groups:
+        raise MalformedError("it holds groups")
+    return {
+        "settings": fields.mapping(tree.attrs, "settings"),
+        "seconds": fields.number(tree.attrs, "seconds", 0),
+        "arrays": dict(tree.arrays),
+    }

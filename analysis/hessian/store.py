@@ -5,36 +5,37 @@ The schema is specified in ``docs/hessian-format.md``; `FORMAT_VERSION` names th
 
 from __future__ import annotations
 
-import io
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import torch
 
 from analysis.hessian.density import SpectralDensity
 from analysis.hessian.result import Pairs, Spectrum
 from analysis.hessian.trace import Estimate
-from landscape.errors import UserError
-from landscape.files import atomic_path
+from landscape.hdf5 import MalformedError, Tree, fields, read_tree, write_sealed
 
-Found = TypeVar("Found")
+if TYPE_CHECKING:
+    import h5py
 
 FORMAT = "sharpscape.hessian"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+PROGRAM = "analysis.hessian"
 
 _ESTIMATES = ("trace", "frobenius", "effective_rank")
 _NUMBERS = ("n", "full_size", "examples", "loss", "gradient_norm", "products", "seconds")
+_COUNTS = {"n": 1, "full_size": 1, "examples": 1, "products": 0}
+_MOST_PAIRS = 100_000
+_WEIGHTS_SUM = 1e-6  # how far a probe's weights may be from adding up to 1
 
 
 def save_spectrum(spectrum: Spectrum, path: str | os.PathLike[str], *, vectors: bool = False) -> Path:
     """Write the HDF5 file in one step, with the eigenvectors if asked for."""
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
+
+    def fill(file: h5py.File) -> None:
         file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
         file.attrs["settings"] = json.dumps(spectrum.settings, sort_keys=True)
         file.attrs["about"] = json.dumps(spectrum.about, sort_keys=True)
@@ -45,53 +46,70 @@ def save_spectrum(spectrum: Spectrum, path: str | os.PathLike[str], *, vectors: 
             if estimate is not None:
                 group = file.create_group(name)
                 for part in ("value", "stderr", "error"):
-                    group.attrs[part] = getattr(estimate, part)
+                    group.attrs[part] = float(getattr(estimate, part))
         for name, pairs in (("top", spectrum.top), ("bottom", spectrum.bottom)):
             _write_pairs(file.create_group(name), pairs, vectors)
         if spectrum.density is not None:
             _write_density(file.create_group("density"), spectrum.density)
-    write_whole(Path(path), buffer)
-    return Path(path)
+
+    return write_sealed(path, fill)
 
 
 def load_spectrum(path: str | os.PathLike[str]) -> Spectrum:
     """Read a result.
+
+    Nothing in a file can do anything but hold numbers: see `landscape.hdf5`.
 
     Raises
     ------
     UserError
         When the file is missing, is no such file, is damaged, or was written by a newer version.
     """
-    return opened(Path(path), FORMAT, _read_spectrum)
+    tree, sealed = read_tree(path, "file of analysis.hessian", PROGRAM)
+    spectrum: Spectrum = fields.readable(path, "file of analysis.hessian", lambda: spectrum_of(tree, sealed))
+    return spectrum
 
 
-def opened(path: Path, form: str, read: Callable[[h5py.File], Found]) -> Found:
-    """What `read` makes of an HDF5 file of this format; anything wrong with it is a `UserError`."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected one written by analysis.hessian")
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != form:
-                raise UserError(f"{path}: an HDF5 file, but not one of analysis.hessian")
-            version = int(file.attrs["format_version"])
-            if version > FORMAT_VERSION:
-                raise UserError(
-                    f"{path}: format version {version}, this program reads up to {FORMAT_VERSION}"
-                )
-            return read(file)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        # h5py has no exception of its own: damaged metadata shows as any of these.
-        raise UserError(f"{path}: not a readable file of analysis.hessian ({error})") from error
+def spectrum_of(tree: Tree, sealed: bool) -> Spectrum:
+    """The spectrum in a file's content; `sealed` says whether a digest vouches for it.
 
-
-def write_whole(path: Path, buffer: io.BytesIO) -> None:
-    """Replace the file in one step."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    Raises
+    ------
+    MalformedError
+        Where it isn't as the schema says.
+    """
+    fields.check_version(tree, FORMAT, FORMAT_VERSION, sealed, PROGRAM)
+    counts = {name: fields.integer(tree.attrs, name, least) for name, least in _COUNTS.items()}
+    if counts["full_size"] < counts["n"]:
+        raise MalformedError(f"full_size {counts['full_size']} is below n {counts['n']}")
+    trace, frobenius = (_estimate(fields.group(tree, name), name) for name in _ESTIMATES[:2])
+    rank = tree.groups.get(_ESTIMATES[2])
+    top, bottom = (_pairs(fields.group(tree, name), name, counts["n"]) for name in ("top", "bottom"))
+    if not len(top.values) + len(bottom.values):
+        raise MalformedError("it holds no eigenvalue")
+    density = tree.groups.get("density")
+    about, settings = (fields.mapping(tree.attrs, name) for name in ("about", "settings"))
+    _check_texts(about, settings)
+    return Spectrum(
+        top=top,
+        bottom=bottom,
+        trace=trace,
+        frobenius=frobenius,
+        effective_rank=None if rank is None else _estimate(rank, _ESTIMATES[2]),
+        density=None if density is None else _density(density, counts["n"]),
+        loss=fields.number(tree.attrs, "loss"),
+        gradient_norm=fields.number(tree.attrs, "gradient_norm", 0),
+        seconds=fields.number(tree.attrs, "seconds", 0),
+        settings=settings,
+        about=about,
+        **counts,
+    )
 
 
 def _write_pairs(group: h5py.Group, pairs: Pairs, vectors: bool) -> None:
-    group["values"], group["residuals"], group["converged"] = pairs.values, pairs.residuals, pairs.converged
+    group["values"] = np.asarray(pairs.values, np.float64)
+    group["residuals"] = np.asarray(pairs.residuals, np.float64)
+    group["converged"] = np.asarray(pairs.converged, np.bool_)
     for number, direction in enumerate(pairs.directions if vectors else ()):
         for name, tensor in direction.items():
             packed = {"compression": "gzip", "shuffle": True} if tensor.dim() else {}
@@ -99,56 +117,65 @@ def _write_pairs(group: h5py.Group, pairs: Pairs, vectors: bool) -> None:
 
 
 def _write_density(group: h5py.Group, density: SpectralDensity) -> None:
-    group["known"] = density.known
+    group["known"] = np.asarray(density.known, np.float64)
     group["lengths"] = np.array([len(one) for one in density.nodes], dtype=np.int64)
     group["nodes"] = np.concatenate([np.zeros(0), *density.nodes])
     group["weights"] = np.concatenate([np.zeros(0), *density.weights])
     group["grid"], group["smooth"], group["smooth_stderr"] = density.smooth()
 
 
-def _read_spectrum(file: h5py.File) -> Spectrum:
-    numbers = {name: file.attrs[name].item() for name in _NUMBERS}
-    estimates: dict[str, Any] = {
-        name: Estimate(*(float(file[name].attrs[part]) for part in ("value", "stderr", "error")))
-        if name in file
-        else None
-        for name in _ESTIMATES
-    }
-    return Spectrum(
-        top=_read_pairs(file["top"]),
-        bottom=_read_pairs(file["bottom"]),
-        density=_read_density(file["density"], numbers["n"]) if "density" in file else None,
-        settings=json.loads(file.attrs["settings"]),
-        about=json.loads(file.attrs["about"]),
-        **estimates,
-        **numbers,
-    )
+def _check_texts(about: dict[str, Any], settings: dict[str, Any]) -> None:
+    """What tables and comparisons read of the provenance."""
+    for name in ("label", "mask", "split"):
+        fields.one_of(about.get(name), [str], f"about.{name}")
+    for name in ("checkpoint", "data"):
+        fields.one_of(about.get(name), [dict, str], f"about.{name}")
+    density = about.get("density_of_weights")
+    fields.one_of(density, [int, float], "about.density_of_weights")
+    if density is not None and not 0 <= density <= 1:
+        raise MalformedError(f"about.density_of_weights is {density}; expected 0 to 1")
+    fields.one_of(settings.get("mask"), [dict], "settings.mask")
 
 
-def _read_pairs(group: h5py.Group) -> Pairs:
-    directions = group.get("directions", {})
-    return Pairs(
-        group["values"][()],
-        group["residuals"][()],
-        group["converged"][()],
-        tuple(_read_tensors(directions[number]) for number in sorted(directions, key=int)),
-    )
+def _estimate(group: Tree, name: str) -> Estimate:
+    value = fields.number(group.attrs, "value")
+    stderr, error = (fields.number(group.attrs, part, 0) for part in ("stderr", "error"))
+    if name != "trace" and value < 0:
+        raise MalformedError(f"{name} is {value}; it can't be negative")
+    return Estimate(value, stderr, error)
 
 
-def _read_tensors(group: h5py.Group) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {}
+def _pairs(group: Tree, name: str, n: int) -> Pairs:
+    values = fields.array(group, "values", "float64", (None,))
+    residuals = fields.array(group, "residuals", "float64", values.shape)
+    converged = fields.array(group, "converged", "bool", values.shape)
+    steps = np.diff(values) * (-1 if name == "top" else 1)
+    if len(values) > n or not np.isfinite(values).all() or (steps < 0).any():
+        raise MalformedError(f"{name}/values aren't at most {n} finite eigenvalues, the outermost first")
+    fields.not_negative(residuals, f"{name}/residuals")
+    numbered = fields.numbered(group.groups.get("directions", Tree()), f"{name}/directions", len(values))
+    return Pairs(values, residuals, converged, tuple(map(_tensors, numbered)))
 
-    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset):  # a group, where a parameter's name holds a slash
-            found[name] = torch.from_numpy(np.asarray(item[()]))
 
-    group.visititems(add)
+def _tensors(group: Tree) -> dict[str, torch.Tensor]:
+    found = {}
+    for name, values in group.flat():
+        if values.dtype.kind != "f" or not np.isfinite(values).all():
+            raise MalformedError(f"the direction's {name} doesn't hold finite numbers")
+        found[name] = torch.from_numpy(values.astype(values.dtype.newbyteorder("="), copy=False))
     return found
 
 
-def _read_density(group: h5py.Group, size: int) -> SpectralDensity:
-    edges = np.cumsum(group["lengths"][()])[:-1]
-    nodes, weights = (
-        np.split(group[name][()], edges) if len(group["lengths"]) else [] for name in ("nodes", "weights")
-    )
-    return SpectralDensity(size, group["known"][()], nodes, weights)
+def _density(group: Tree, size: int) -> SpectralDensity:
+    known = fields.array(group, "known", "float64", (None,))
+    lengths = fields.array(group, "lengths", "int64", (None,))
+    if not np.isfinite(known).all() or len(known) > size or (lengths < 1).any():
+        raise MalformedError("density/known or density/lengths hold what can't be")
+    total = sum(int(one) for one in lengths)
+    nodes, weights = (fields.array(group, name, "float64", (total,)) for name in ("nodes", "weights"))
+    fields.not_negative(weights, "density/weights")
+    edges = np.cumsum(lengths)[:-1]
+    parts = [np.split(values, edges) if len(lengths) else [] for values in (nodes, weights)]
+    if not np.isfinite(nodes).all() or any(not abs(one.sum() - 1) <= _WEIGHTS_SUM for one in parts[1]):
+        raise MalformedError("density/nodes aren't finite, or density/weights don't add up to 1")
+    return SpectralDensity(size, known, parts[0], parts[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from landscape.store import (
 )
 
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)
+NOT_NEGATIVE = st.floats(0) | st.just(float("nan"))
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -41,16 +43,19 @@ JSON = st.recursive(
 ABOUT = st.dictionaries(st.text(max_size=5), JSON, max_size=3)
 
 
-def grids(shape: tuple[int, ...]) -> st.SearchStrategy[npt.NDArray[np.float64]]:
-    return hnp.arrays(np.float64, shape, elements=ANY_FLOAT)
+def grids(
+    shape: tuple[int, ...], elements: st.SearchStrategy[float] = ANY_FLOAT
+) -> st.SearchStrategy[npt.NDArray[np.float64]]:
+    return hnp.arrays(np.float64, shape, elements=elements)
 
 
 @st.composite
-def metrics(draw: st.DrawFn, shape: tuple[int, int], blocks: int) -> Metric:
+def metrics(draw: st.DrawFn, name: str, shape: tuple[int, int], blocks: int) -> Metric:
+    elements = {"loss": st.floats(allow_infinity=False, allow_nan=False), "accuracy": st.floats(0, 1)}
     return Metric(
-        draw(grids(shape)),
-        draw(grids(shape)),
-        draw(ANY_FLOAT),
+        draw(grids(shape, elements.get(name, ANY_FLOAT))),
+        draw(grids(shape, NOT_NEGATIVE)),
+        draw(NOT_NEGATIVE),
         draw(st.none() | grids((*shape, blocks))),
         draw(st.none() | hnp.arrays(np.bool_, shape)),
     )
@@ -71,7 +76,7 @@ def surfaces(draw: st.DrawFn) -> Surface:
         blocks = draw(st.integers(1, 3))
         names = ["loss", *draw(st.sampled_from([[], ["accuracy"], ["accuracy", "margin"]]))]
         counts = np.array(draw(st.lists(st.integers(1, 9), min_size=blocks, max_size=blocks)), np.int64)
-        return Split(int(counts.sum()), {name: draw(metrics(shape, blocks)) for name in names}, counts)
+        return Split(int(counts.sum()), {name: draw(metrics(name, shape, blocks)) for name in names}, counts)
 
     def directions() -> tuple[dict[str, npt.NDArray[Any]], ...]:
         tensor = hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
@@ -80,11 +85,12 @@ def surfaces(draw: st.DrawFn) -> Surface:
         )
         return tuple(draw(st.lists(one, max_size=2)))
 
+    split_names = draw(st.sampled_from([["test"], ["train", "test"], ["b", "a"]]))
     planes = [
         Plane(
             draw(ABOUT),
             draw(hnp.arrays(np.bool_, shape)),
-            {name: split() for name in draw(st.sampled_from([["test"], ["train", "test"], ["b", "a"]]))},
+            {name: split() for name in split_names},
             directions(),
             draw(st.none() | paths()),
         )
@@ -161,7 +167,7 @@ def test_file_follows_its_specification(tmp_path: Path) -> None:
     path = plain().save(tmp_path / "x.surface.h5")
     with h5py.File(path) as file:
         assert file.attrs["format"] == "sharpscape.surface"
-        assert file.attrs["format_version"] == FORMAT_VERSION == 1
+        assert file.attrs["format_version"] == FORMAT_VERSION == 2
         assert bool(file.attrs["complete"]) is True
         assert json.loads(file.attrs["settings"]) == {"points": 3}
         assert json.loads(file.attrs["about"]) == {"label": "net"}
@@ -185,7 +191,7 @@ def test_file_follows_its_specification(tmp_path: Path) -> None:
 
 
 def test_long_provenance_fits(tmp_path: Path) -> None:
-    surface = Surface(np.zeros(1), np.zeros(1), plain().planes, about={"log": "x" * 200_000})
+    surface = replace(plain(), about={"log": "x" * 200_000})
     assert load_surface(surface.save(tmp_path / "x.surface.h5")).about == surface.about
 
 
