@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sharpscape
+from landscape.console import guarded_command, note
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
 from landscape.progress import Listener, Progress
@@ -67,13 +68,11 @@ def run_command(
     app["--help"].group = "Help"
     app.default(command)
     _print_any_text()
-    with terminating_signals():
+    with guarded_command(), terminating_signals():
         try:
             app(arguments, exit_on_error=False, print_error=False)
         except cyclopts.CycloptsError as error:
             exit_with(UserError(f"{error} (--help shows every option)"))
-        except UserError as error:
-            exit_with(error)
 
 
 def distinct_names(checkpoints: Sequence[Path]) -> list[str]:
@@ -215,7 +214,7 @@ def terminating_signals() -> Iterator[None]:
 
 def say(line: str) -> None:
     """A line beside the results, on standard error."""
-    print(line, file=sys.stderr)
+    note(line)
 
 
 def _print_any_text() -> None:

@@ -1,16 +1,131 @@
-"""Where commands print their tables."""
+"""Where commands print: tables, lines, and outputs that end early."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO
+
+from landscape.errors import UserError, exit_with
+from landscape.escaping import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+NARROWEST = 20  # COLUMNS=0, as some batch systems set it, is no width
+USUAL = 80
+PIPE_WIDTH = 1_000
 
-def terminal() -> Console:
-    """Standard output on the terminal's width; in a pipe or a file nothing is folded."""
+
+def terminal(*, stderr: bool = False) -> Console:
+    """Standard output on the terminal's width; in a pipe or a file nothing is folded.
+
+    Whatever is printed is shown: control characters and the like in names stand as their escapes.
+    """
     from rich.console import Console
+    from rich.segment import Segment
 
-    console = Console()
-    return console if console.is_terminal else Console(width=1_000)
+    class Shown(Console):
+        """Escapes the text of what it prints, never the codes of its own styles."""
+
+        def render(self, *arguments: Any, **options: Any) -> Iterable[Segment]:
+            for part in super().render(*arguments, **options):
+                text = part.text
+                yield part if part.control or text == "\n" else part._replace(text=_lines(text))
+
+    console = Shown(stderr=stderr)
+    if not console.is_terminal:
+        return Shown(stderr=stderr, width=PIPE_WIDTH)
+    return console if console.width >= NARROWEST else Shown(stderr=stderr, width=USUAL)
+
+
+def out(line: str = "") -> None:
+    """A line of results on standard output, whatever is in it."""
+    print(plain(line))
+
+
+def note(line: str) -> None:
+    """A line beside the results, on standard error, whatever is in it."""
+    print(plain(line), file=sys.stderr)
+
+
+@contextmanager
+def guarded_command() -> Iterator[None]:
+    """Around a whole command: no failure of the outside world is a traceback.
+
+    Standard output and error may end before the command does, and it goes on with its files. A reader that
+    has enough (``| head -1``) is no fault. Any other failure, such as a full disk behind ``>``, is one line
+    and exit code 2 when the command has done its work. So is a file system that refuses what no
+    check foresaw (a name that is too long), and a number that no computer counts to.
+    """
+    before = sys.stdout, sys.stderr
+    ends = _End(before[0]), _End(before[1])
+    sys.stdout, sys.stderr = ends
+    try:
+        yield
+    except UserError as error:
+        exit_with(error)
+    except OSError as error:
+        about = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        exit_with(f"{about}{error.strerror or error}")
+    except OverflowError as error:
+        exit_with(f"a number is too large ({error})")
+    finally:
+        for end in ends:
+            end.flush()
+        sys.stdout, sys.stderr = before
+        _silence(ends)
+    if ends[0].failure is not None:
+        exit_with(f"cannot write to standard output: {ends[0].failure}")
+
+
+class _End:
+    """A stream that notes its first failure and then takes everything without a word."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.broken = False
+        self.failure: str | None = None
+
+    def write(self, text: str) -> int:
+        self._try(self._stream.write, text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, act: Any, *arguments: Any) -> None:
+        if self.broken:
+            return
+        try:
+            act(*arguments)
+        except BrokenPipeError:
+            self.broken = True
+        except UnicodeEncodeError:
+            encoding = getattr(self._stream, "encoding", None) or "ascii"
+            self._try(act, arguments[0].encode(encoding, "backslashreplace").decode(encoding))
+        except OSError as error:
+            self.broken, self.failure = True, error.strerror or str(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _silence(ends: Iterable[_End]) -> None:
+    """What a broken stream still holds must not fail once more when the process ends."""
+    for end in ends:
+        if end.broken:
+            with suppress(OSError, ValueError, AttributeError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, end.fileno())
+                os.close(nowhere)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(plain, text.split("\n"))) if "\n" in text else plain(text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
+from landscape.escaping import plain
+
 
 class UserError(Exception):
     """Something outside the program is not as it must be.
@@ -14,10 +16,10 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(plain(" ".join(message.split())))
 
 
 def exit_with(error: UserError | str) -> NoReturn:
     """Print one line on standard error and leave with exit code 2, as for any bad input."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {plain(' '.join(str(error).split()))}", file=sys.stderr)
     raise SystemExit(2)

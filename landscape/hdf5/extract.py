@@ -141,7 +141,7 @@ def _check_storage(data: Any, path: str, shape: tuple[int, ...], item: int, file
 
 def _check_chunks(data: Any, path: str, shape: tuple[int, ...], chunk: tuple[int, ...], item: int) -> None:
     larger = any(one > whole for one, whole in zip(chunk, shape, strict=False))
-    if len(chunk) != len(shape) or (larger and prod(shape)):
+    if len(chunk) != len(shape) or (larger and 0 not in shape):
         raise MalformedError(f"{path} is stored in pieces larger than itself")
     count: int = prod(-(-whole // one) for one, whole in zip(chunk, shape, strict=True))
     if count > MOST_CHUNKS or count != data.get_num_chunks():

@@ -17,6 +17,7 @@ from landscape.hdf5.tree import MalformedError, Tree, unpack
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from landscape.hdf5.worker import main; main()"
 )
+_ROOT = str(Path(__file__).resolve().parents[2])  # first: a folder of the user's may be called landscape too
 _CHUNK = 1 << 24
 _BROKEN_ANSWER = (EOFError, BrokenPipeError, ValueError, KeyError, TypeError)
 
@@ -124,7 +125,7 @@ def _start() -> subprocess.Popen[bytes] | None:
         return None
     try:
         process = subprocess.Popen(
-            [sys.executable, "-c", _START, json.dumps(sys.path)],
+            [sys.executable, "-c", _START, json.dumps([_ROOT, *sys.path])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
