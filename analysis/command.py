@@ -13,7 +13,7 @@ import sharpscape
 from analysis.conventions import conventions, differences
 from analysis.report import Row, caption, differences_table, table, to_csv, to_json
 from analysis.roughness import Roughness, roughness
-from landscape.console import terminal
+from landscape.console import guarded_command, note, terminal
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
 from landscape.store import Surface, load_surface
@@ -36,6 +36,7 @@ class Parser(argparse.ArgumentParser):
         exit_with(f"{message}; see --help")
 
 
+@guarded_command()
 def run(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, measure, print."""
     try:
@@ -117,13 +118,13 @@ def _warn(rows: Sequence[Row]) -> None:
     """A line for what keeps the numbers from being trusted, and one for what keeps them from comparison."""
     unfinished = list(dict.fromkeys(row.name for row in rows if not row.complete))
     if unfinished:
-        print(f"warning: unfinished, interpolated so far: {', '.join(unfinished)}", file=sys.stderr)
+        note(f"warning: unfinished, interpolated so far: {', '.join(unfinished)}")
     found: dict[str, list[str]] = {}
     for split in dict.fromkeys(row.loss.split for row in rows):
         found |= differences([row.made for row in rows if row.loss.split == split])
     if found:
         parts = "; ".join(f"{name} {' / '.join(values)}" for name, values in found.items())
-        print(f"warning: these surfaces weren't made alike, compare with care: {parts}", file=sys.stderr)
+        note(f"warning: these surfaces weren't made alike, compare with care: {parts}")
 
 
 def _write(path: str, text: str) -> None:
@@ -131,7 +132,7 @@ def _write(path: str, text: str) -> None:
         sys.stdout.write(text)
         return
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _print_table(rows: Sequence[Row], *, log: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from analysis.conventions import differences, range_text
 from analysis.metrics import METRICS
 from analysis.roughness import Roughness
 from analysis.uncertainty import CONFIDENCE, Estimate
+from landscape.escaping import SafeWriter
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -184,7 +184,7 @@ def to_csv(rows: Sequence[Row]) -> str:
     estimate_columns = [field.name for field in fields(Estimate)]
     made_columns = list(dict.fromkeys(name for row in rows for name in row.made))
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = SafeWriter(text)
     head_columns = ["surface", "file", "split", "quantity", "region", "reference", "metric"]
     tail_columns = [
         "planes",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +10,7 @@ from typing import Protocol
 import sharpscape
 from analysis.command import Parser
 from figures.results import Results
+from landscape.console import guarded_command, note, out
 from landscape.errors import UserError, exit_with
 
 
@@ -36,6 +36,7 @@ Panels without a surface are drawn as empty frames that name the missing run.
 The tables are .csv, .tex and .md; the report is RESULTS/report.md."""
 
 
+@guarded_command()
 def main(products: Sequence[Writable], arguments: Sequence[str] | None = None) -> None:
     """Write one product, or choose by its name, or "all", where there are several."""
     parser = Parser(
@@ -71,13 +72,10 @@ def _write(product: Writable, results: Results, folder: Path) -> bool:
         unlike = product.unlike(results)
         paths = product.write(results, folder)
     except UserError as error:
-        print(f"error: {product.name}: {error}", file=sys.stderr)
+        note(f"error: {product.name}: {error}")
         return False
     if unlike:
-        print(
-            f"warning: {product.name}: the surfaces weren't made alike; they differ in {', '.join(unlike)}",
-            file=sys.stderr,
-        )
+        note(f"warning: {product.name}: the surfaces weren't made alike; they differ in {', '.join(unlike)}")
     for path in paths:
-        print(path)
+        out(path)
     return True

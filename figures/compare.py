@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from analysis.command import Parser
 from analysis.conventions import conventions, differences
 from analysis.roughness import Roughness, roughness
 from figures.style import DOUBLE, PAPER
+from landscape.console import guarded_command, note, out
 from landscape.errors import UserError, exit_with
 from landscape.plot import Kind, plot_surfaces, save_figure
 from landscape.plot.layout import Layout
@@ -99,6 +99,7 @@ def _ra(found: Roughness) -> tuple[float, float, float] | str:
     return f"{text}; {interval_text((inside.value, inside.low, inside.high))} within ±{found.finite_span:g}"
 
 
+@guarded_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
     options = _parser().parse_args(arguments)
@@ -118,16 +119,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         exit_with(error)
     _warn(_made(surfaces, options.split))
-    print(options.output)
+    out(options.output)
 
 
 def _warn(made: Sequence[dict[str, str]]) -> None:
     """The paper compares Ra only between surfaces that were made alike."""
     different = differences([{name: text for name, text in one.items() if name != "mask"} for one in made])
     if different:
-        print(
-            f"warning: the panels weren't made alike; they differ in {', '.join(different)}", file=sys.stderr
-        )
+        note(f"warning: the panels weren't made alike; they differ in {', '.join(different)}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -47,7 +47,7 @@ class Product:
         paths = [save_figure(figure, folder / f"{self.name}.{form}") for form in ("pdf", "png")]
         paths.append(folder / f"{self.name}.md")
         with atomic_path(paths[-1]) as temporary:
-            temporary.write_text(self.caption(results), encoding="utf-8")
+            temporary.write_text(self.caption(results), encoding="utf-8", errors="backslashreplace")
         surfaces, page = self.surfaces(results), folder / f"{self.name}.html"
         if surfaces:
             paths.append(view(surfaces, title=self.title).save(page))

@@ -39,7 +39,9 @@ class ReportProduct:
         usual = folder == results.root / "figures"
         path = (results.root if usual else folder) / "report.md"
         with atomic_path(path) as temporary:
-            temporary.write_text(report(results, "figures/" if usual else ""), encoding="utf-8")
+            temporary.write_text(
+                report(results, "figures/" if usual else ""), encoding="utf-8", errors="backslashreplace"
+            )
         return [path]
 
     def unlike(self, results: Results) -> list[str]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.command import Parser
 from figures.steps import FORMAT, VERSION
+from landscape.console import guarded_command, out
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
 
@@ -199,7 +200,11 @@ def compute(loaded: LoadedCheckpoint, data: LoadedData, rate: float, rho: float,
     }
     target = folder / "step.json"
     with atomic_path(target) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(content, indent=1, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
     return target
 
 
@@ -247,6 +252,7 @@ def _parts(vector: Tensor, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+@guarded_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
     parser = Parser(prog="python -m figures.step", description="Compute the steps that Figure 2 shows.")
@@ -262,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if options.examples < 1 or not options.rate > 0 or not options.rho > 0:
             raise UserError("--examples, --rate and --rho must be positive")
-        print(_run(options))
+        out(_run(options))
     except UserError as error:
         exit_with(error)
 

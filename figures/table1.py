@@ -7,7 +7,6 @@ the runs in ``runs/results.csv``. Needs no torch.
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from figures.results import Results
 from figures.spent import HEADS, Spent, spent, together
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
 from landscape.errors import UserError
+from landscape.escaping import SafeWriter
 from landscape.files import atomic_path
 
 TITLE = "Table 1: test accuracy by method, sparsity and optimizer"
@@ -135,7 +135,7 @@ def rows(found: Table) -> list[tuple[str, list[tuple[float, list[Entry | None]]]
 def to_csv(found: Table) -> str:
     """One line per method, sparsity and optimizer; fractions."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = SafeWriter(text)
     writer.writerow(
         [
             "network",
@@ -300,7 +300,7 @@ class TableProduct:
         for form, text in texts.items():
             paths.append(folder / f"{self.name}.{form}")
             with atomic_path(paths[-1]) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+                temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         return paths
 
     def unlike(self, results: Results) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import sharpscape
 from landscape.console import guarded_command, note
 from landscape.errors import UserError, exit_with
-from landscape.files import atomic_path
+from landscape.files import atomic_path, check_target
 from landscape.progress import Listener, Progress
 from landscape.siblings import need
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # torch is imported only when there is something to compute
     from landscape.options import DataOptions
 
 LEFTOVER_SECONDS = 600  # no write takes as long; an older temporary file belongs to a killed run
+LONGEST_SUFFIX = ".partial"  # of what is written beside a result
 
 
 class NetworkChoice(Protocol):
@@ -158,7 +159,8 @@ def load_examples(
 
 def prepare_folder(target: Path, suffix: str) -> None:
     """Fail before computing, not after; sweep up what killed runs left."""
-    probe = target.with_name(f".{target.name[:60]}.probe")
+    check_target(target, LONGEST_SUFFIX)
+    probe = target.with_name(f".{target.name[:15]}.probe")
     with atomic_path(probe) as temporary:
         temporary.write_bytes(b"")
     probe.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ USUAL = 80
 PIPE_WIDTH = 1_000
 
 
-def terminal(*, stderr: bool = False) -> Console:
+def terminal(*, stderr: bool = False, quiet: bool = False) -> Console:
     """Standard output on the terminal's width; in a pipe or a file nothing is folded.
 
     Whatever is printed is shown: control characters and the like in names stand as their escapes.
@@ -35,20 +35,20 @@ def terminal(*, stderr: bool = False) -> Console:
                 text = part.text
                 yield part if part.control or text == "\n" else part._replace(text=_lines(text))
 
-    console = Shown(stderr=stderr)
+    console = Shown(stderr=stderr, quiet=quiet)
     if not console.is_terminal:
-        return Shown(stderr=stderr, width=PIPE_WIDTH)
-    return console if console.width >= NARROWEST else Shown(stderr=stderr, width=USUAL)
+        return Shown(stderr=stderr, quiet=quiet, width=PIPE_WIDTH)
+    return console if console.width >= NARROWEST else Shown(stderr=stderr, quiet=quiet, width=USUAL)
 
 
-def out(line: str = "") -> None:
+def out(line: object = "") -> None:
     """A line of results on standard output, whatever is in it."""
-    print(plain(line))
+    print(plain(str(line)))
 
 
 def note(line: str) -> None:
     """A line beside the results, on standard error, whatever is in it."""
-    print(plain(line), file=sys.stderr)
+    print(plain(line), file=sys.stderr, flush=True)
 
 
 @contextmanager

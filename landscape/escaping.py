@@ -7,8 +7,11 @@ spreadsheet ``=…`` is a formula; in Markdown and LaTeX a bar or a backslash is
 
 from __future__ import annotations
 
+import csv
 import re
 import unicodedata
+from collections.abc import Iterable
+from typing import TextIO
 
 # Other, not assigned to anything visible: controls, formats, surrogates; and line and paragraph separators.
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -40,6 +43,17 @@ def plain(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(_shown(one) for one in text)
+
+
+class SafeWriter:
+    """Writes CSV with every cell passed through `spreadsheet`; lines end as on Unix."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._writer = csv.writer(file, lineterminator="\n")
+
+    def writerow(self, cells: Iterable[object]) -> None:
+        """One line."""
+        self._writer.writerow([spreadsheet(one) for one in cells])
 
 
 def spreadsheet(value: object) -> object:

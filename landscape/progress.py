@@ -41,9 +41,10 @@ def terminal_bar(title: str, unit: str = "points") -> Iterator[Listener]:
 
     Where standard error is no terminal (a batch job's log), a plain line every half minute instead.
     """
-    from rich.console import Console
+    from landscape.console import terminal
+    from landscape.escaping import plain
 
-    console = Console(stderr=True)
+    console, title = terminal(stderr=True), plain(title)
     with _bar(console, title) if console.is_terminal else _lines(console, title, unit) as listener:
         yield listener
 

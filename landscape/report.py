@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from landscape.console import out, terminal
 from landscape.options import OutputOptions
 from landscape.store import FloatArray, Surface
 from landscape.summary import metrics
@@ -24,21 +25,21 @@ def report(surfaces: Sequence[Surface], paths: Sequence[Path], output: OutputOpt
     rows = [metrics(surface) for surface in surfaces]
     _print_table(surfaces, rows)
     for path in paths:
-        print(f"wrote {path}")
+        out(f"wrote {path}")
     base = _base(paths)
     more = []
     if output.page:
         from landscape.viewer import view
 
         more.append(view(surfaces, metrics=rows).save(base.with_name(base.name + ".html")))
-        print(f"wrote {more[-1]}")
+        out(f"wrote {more[-1]}")
     if output.plot and not any(np.isfinite(_losses(one)).any() for one in surfaces):
-        print("no picture: the loss isn't finite at any point")
+        out("no picture: the loss isn't finite at any point")
     elif output.plot:
         from landscape.plot import plot_surfaces, save_figure
 
         more.append(save_figure(plot_surfaces(surfaces, metrics=rows), base.with_name(base.name + ".png")))
-        print(f"wrote {more[-1]}")
+        out(f"wrote {more[-1]}")
     return [*paths, *more]
 
 
@@ -51,7 +52,6 @@ def _base(paths: Sequence[Path]) -> Path:
 
 
 def _print_table(surfaces: Sequence[Surface], rows: Sequence[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -62,7 +62,7 @@ def _print_table(surfaces: Sequence[Surface], rows: Sequence[dict[str, Any]]) ->
     cells = [dict(_cells(surface, row)) for surface, row in zip(surfaces, rows, strict=True)]
     for name in dict.fromkeys(key for one in cells for key in one):
         table.add_row(name, *(Text(one.get(name, "–")) for one in cells))  # not str: brackets are markup
-    Console().print(table)
+    terminal().print(table)
 
 
 def _cells(surface: Surface, row: dict[str, Any]) -> list[tuple[str, str]]:

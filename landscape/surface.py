@@ -137,7 +137,13 @@ def _live_page(targets: Sequence[Path], output: OutputOptions) -> Iterator[LiveP
         return
     from landscape.viewer.live import LivePage
 
-    with LivePage(targets, anew=output.overwrite) as live:
+    try:
+        page = LivePage(targets, anew=output.overwrite)
+    except OSError as error:  # no port, no descriptor: the surfaces don't need a page
+        say(f"no live page ({error.strerror or error}); computing goes on without")
+        yield None
+        return
+    with page as live:
         live.announce(show=output.open)
         yield live
 

@@ -20,6 +20,7 @@ if __name__ == "__main__":
     stop_at_once("the same command starts the run, or goes on with it")  # importing torch takes seconds
     restart_with_large_pages("training")  # before torch is loaded: its import would be paid twice
 
+from landscape.console import guarded_command
 from landscape.errors import UserError, exit_with
 from training.config import Recipe, RunConfig, run_name
 from training.coverage import coverage_lines
@@ -85,6 +86,7 @@ class Machine:
     record_every: int = 0
 
 
+@guarded_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; bad input ends with one line and exit code 2, a signal with 128 and its number."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)

@@ -8,12 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from landscape.console import terminal
+
 
 class TrainingProgress:
     """A reporter for the loop; use it as a context manager."""
 
     def __init__(self, console: Console | None = None, silent: bool = False) -> None:
-        self.console = console or Console(stderr=True, quiet=silent)
+        self.console = console or terminal(stderr=True, quiet=silent)
         self.epochs = 0
         self.saved_epochs = 0
         self._noted: set[str] = set()

@@ -12,7 +12,7 @@ from analysis.compare.read import is_checkpoint, read_results
 from analysis.compare.report import paired_table, table, to_csv, to_json, to_latex
 from analysis.compare.rows import Row, disagreements, merge
 from landscape.command import run_command
-from landscape.console import terminal
+from landscape.console import note, terminal
 from landscape.errors import UserError
 from landscape.files import atomic_path
 
@@ -88,7 +88,7 @@ def _warn(rows: Sequence[Row]) -> None:
             f"{name} {' / '.join(values[:_SHOWN])}{' / …' if len(values) > _SHOWN else ''}"
             for name, values in found.items()
         ]
-        print(f"warning: not measured alike, compare with care: {'; '.join(parts)}", file=sys.stderr)
+        note(f"warning: not measured alike, compare with care: {'; '.join(parts)}")
 
 
 def _write(rows: Sequence[Row], tests: Sequence[Comparison], options: CompareOptions) -> None:
@@ -103,7 +103,7 @@ def _write(rows: Sequence[Row], tests: Sequence[Comparison], options: CompareOpt
             sys.stdout.write(text())
         elif path is not None:
             with atomic_path(path) as temporary:
-                temporary.write_text(text(), encoding="utf-8")
+                temporary.write_text(text(), encoding="utf-8", errors="backslashreplace")
     if "-" not in texts:
         _print_tables(rows, tests, words)
 

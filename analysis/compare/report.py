@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Sequence
@@ -14,6 +13,8 @@ from analysis.compare.pairs import Comparison
 from analysis.compare.rows import SHARES, TITLES, Cell, Row, columns
 from analysis.report import interval, number
 from analysis.uncertainty import Estimate
+from landscape.escaping import SafeWriter
+from landscape.escaping import latex as escape
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,19 +28,6 @@ TESTS_CAPTION = (
     "d_z: mean over standard deviation of the differences; (t): Student's interval, since too few pairs"
 )
 _HEAD = ("", "pairs", "mean difference [95 %]", "d_z", "p")
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "≥": r"$\geq$",
-    "λ": r"$\lambda$",
-    "∞": r"$\infty$",
-    "—": "---",
-    "−": "$-$",
-    **{one: f"\\{one}" for one in "&%$#_{}"},
-}
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -74,7 +62,7 @@ def paired_table(tests: Sequence[Comparison], first: str, second: str) -> Table:
 def to_csv(rows: Sequence[Row]) -> str:
     """A line per network; three columns per number: value, low, high. Empty where unknown, inf diverged."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = SafeWriter(out)
     names = columns(rows)
     heads = [f"{name}{part}" for name in names for part in ("", "_low", "_high")]
     writer.writerow(["network", "sha256", "files", *heads])
@@ -116,15 +104,6 @@ def title(column: str) -> str:
     """For the head of a table."""
     name, _, split = column.partition(" ")
     return f"{TITLES.get(name, name)} {split}".strip() + (" [%]" if column in SHARES else "")
-
-
-def escape(text: str) -> str:
-    """Plain text for LaTeX.
-
-    >>> print(escape("50 % of a_b"))
-    50 \\% of a\\_b
-    """
-    return "".join(_ESCAPES.get(one, one) for one in " ".join(text.split()))
 
 
 def _text(row: Row, column: str) -> str:

@@ -231,7 +231,7 @@ def _report(found: Connection, names: tuple[str, str], base: Path, options: Conn
             sys.stdout.write(text)
         else:
             with atomic_path(json) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+                temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
             written.append(Path(json))
     if options.output.plot:
         from analysis.connectivity.plot import plot_connection

@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.curvature.options import Output
 from analysis.curvature.record import KEY, METRICS
-from landscape.console import terminal
+from landscape.console import out, terminal
 from landscape.store import FloatArray, Surface
 
 DRAWN = ("lambda_max", "lambda_ratio")
@@ -29,7 +29,7 @@ def report(surface: Surface, path: Path, split: str, planes: Sequence[int], outp
     if output.plot:
         written += _draw(surface, base, split, numbers)
     for one in written:
-        print(f"wrote {one}")
+        out(f"wrote {one}")
     return written
 
 
@@ -41,7 +41,7 @@ def _draw(surface: Surface, base: Path, split: str, numbers: Sequence[int]) -> l
         place = f".plane{number}" if len(surface.planes) > 1 else ""
         for name in DRAWN:
             if not np.isfinite(surface.metric(name, plane=number, split=split).values).any():
-                print(f"no picture of {name}: it isn't finite at any point")
+                out(f"no picture of {name}: it isn't finite at any point")
                 continue
             target = base.with_name(f"{base.name}{place}.{name}.png")
             plot_surfaces([surface], metric=name, split=split, plane=number, metrics=[{}], path=target)

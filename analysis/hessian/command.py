@@ -192,7 +192,7 @@ def _report(found: Sequence[Spectrum], paths: Sequence[Path], options: HessianOp
         sys.stdout.write(to_json(found, paths))
     elif json is not None:
         with atomic_path(json) as temporary:
-            temporary.write_text(to_json(found, paths), encoding="utf-8")
+            temporary.write_text(to_json(found, paths), encoding="utf-8", errors="backslashreplace")
     if plot is not None:
         from analysis.hessian.plot import plot_densities, save_plot
 

@@ -239,7 +239,7 @@ def _write(
             sys.stdout.write(form(entries))
         elif path is not None:
             with atomic_path(path) as temporary:
-                temporary.write_text(form(entries), encoding="utf-8")
+                temporary.write_text(form(entries), encoding="utf-8", errors="backslashreplace")
     if "-" not in (output.json, output.csv):
         print_table(entries)
     for written in (output.output, output.json, output.csv):

@@ -54,7 +54,7 @@ def to_json(entries: Sequence[Entry]) -> str:
 def save(entries: Sequence[Entry], path: Path) -> None:
     """Write in one step: the file is always whole."""
     with atomic_path(path) as temporary:
-        temporary.write_text(to_json(entries), encoding="utf-8")
+        temporary.write_text(to_json(entries), encoding="utf-8", errors="backslashreplace")
 
 
 def load(path: Path) -> list[Entry]:

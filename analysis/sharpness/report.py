@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from math import isnan
@@ -13,6 +12,7 @@ from analysis.sharpness import MEASURES
 from analysis.sharpness.measure import Sharpness
 from analysis.sharpness.record import Entry
 from analysis.uncertainty import Estimate
+from landscape.escaping import SafeWriter
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,7 +55,7 @@ def text(found: Sharpness | None) -> str:
 def to_csv(entries: Sequence[Entry]) -> str:
     """One line per checkpoint, split and measure; "inf" where it diverged, empty where undefined."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    writer = SafeWriter(out)
     numbers = ["value", "low", "high", "stderr_examples", "stderr_draws"]
     writer.writerow(
         ["checkpoint", "file", "split", "measure", *numbers, "kind", "unit", "source", "settings"]

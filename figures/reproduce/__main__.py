@@ -6,7 +6,6 @@ import argparse
 import math
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from figures.command import main as draw
 from figures.reproduce.plan import Options, jobs, sweep_commands
 from figures.reproduce.runner import Outcome, run_jobs
 from figures.reproduce.scale import Scale, load_scale
+from landscape.console import guarded_command, note
 from landscape.duration import parse_duration
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
@@ -37,6 +37,7 @@ and report are drawn of what there is, except after 2 and 130; python -m figures
 """
 
 
+@guarded_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it all and leave with the exit code."""
     options = _parser().parse_args(arguments)
@@ -90,15 +91,12 @@ def _train(scale: Scale, root: Path, told: Options, deadline: float) -> int:
 def _ending(outcome: Outcome, code: int) -> int:
     """Say what isn't done, and give the exit code."""
     for name, line in outcome.failed.items():
-        print(f"failed: {name}: {line}", file=sys.stderr)
+        note(f"failed: {name}: {line}")
     if outcome.stopped:
-        print("stopped; the same command goes on", file=sys.stderr)
+        note("stopped; the same command goes on")
         return 130
     if outcome.left:
-        print(
-            f"time budget: {len(outcome.left)} commands weren't started; the same command goes on",
-            file=sys.stderr,
-        )
+        note(f"time budget: {len(outcome.left)} commands weren't started; the same command goes on")
         return 3
     return 1 if outcome.failed else code
 

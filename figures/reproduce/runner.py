@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -14,6 +13,7 @@ from statistics import median
 from threading import Lock
 
 from figures.reproduce.plan import Job
+from landscape.console import note
 
 FIRST_GUESS = 60.0  # seconds a job is expected to take before one of its kind has ended
 
@@ -221,4 +221,4 @@ def _last_line(log: Path) -> str:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    note(line)

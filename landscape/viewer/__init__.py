@@ -25,6 +25,7 @@ from tempfile import mkdtemp
 from typing import Annotated, Any
 
 import sharpscape
+from landscape.console import guarded_command, out
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
 from landscape.store import Surface, load_surface
@@ -58,7 +59,7 @@ class Page:
     def save(self, path: str | Path) -> Path:
         """Write the page in one step; an earlier file stays whole if that fails (UserError)."""
         with atomic_path(path) as temporary:
-            temporary.write_text(self.html, encoding="utf-8")
+            temporary.write_text(self.html, encoding="utf-8", errors="backslashreplace")
         return Path(path)
 
     def open(self) -> Path:
@@ -182,6 +183,7 @@ Examples:
 """
 
 
+@guarded_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command ``python -m landscape.viewer``; bad input ends in one line and exit code 2."""
     from cyclopts import App, CycloptsError, Parameter
@@ -245,7 +247,7 @@ def _write(files: Sequence[Path], path: Path, title: str | None) -> Path:
     page = view(told_apart(files, [load_surface(file) for file in files]), title=title)
     page.save(path)
     size = path.stat().st_size / 1e6
-    print(f"{path}: {len(files)} surface{'s' * (len(files) > 1)}, {size:.1f} MB; opens in any browser")
+    out(f"{path}: {len(files)} surface{'s' * (len(files) > 1)}, {size:.1f} MB; opens in any browser")
     return path
 
 

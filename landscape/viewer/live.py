@@ -7,7 +7,8 @@ does. Files are read only while a page is open, in a thread of its own that take
 
 Examples
 --------
->>> from pathlib import Path
+>>> from contextlib import suppress
+from pathlib import Path
 >>> with LivePage([Path("nothing.surface.h5")], port=0) as live:
 ...     live.address.startswith("http://127.0.0.1:")
 True
@@ -18,15 +19,16 @@ from __future__ import annotations
 import html
 import json
 import os
-import sys
 import webbrowser
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from socket import gethostname
 from threading import Event, Lock, Thread
 from time import monotonic
 from types import TracebackType
 
+from landscape.console import note
 from landscape.progress import Listener, Progress
 from landscape.store import Surface, load_surface
 from landscape.viewer import heading, render, source_hash, told_apart
@@ -89,18 +91,20 @@ class LivePage:
     ) -> None:
         if not self._finished:
             self._end("stopped")
-        self._feed.end()
-        self._server.close()
+        with suppress(Exception):  # as in _end
+            self._feed.end()
+            self._server.close()
 
     def announce(self, show: bool = False) -> None:
         """Say on standard error where the page is, and with `show` open it in the browser."""
-        print(f"live page: {self.address}", file=sys.stderr)
+        note(f"live page: {self.address}")
         if "SSH_CONNECTION" in os.environ or "SLURM_JOB_ID" in os.environ:
             port = self._server.port
-            print(f"from elsewhere, first: ssh -L {port}:127.0.0.1:{port} {gethostname()}", file=sys.stderr)
+            note(f"from elsewhere, first: ssh -L {port}:127.0.0.1:{port} {gethostname()}")
         if show:
             self._feed.expect_reader()
-            webbrowser.open(self.address)
+            with suppress(webbrowser.Error, OSError):
+                webbrowser.open(self.address)
 
     def listener(self, number: int) -> Listener:
         """For the computation in this process of file `number` (from 0): takes its progress."""
@@ -144,7 +148,8 @@ class LivePage:
     def _watch(self) -> None:
         while not self._ended.wait(TICK_SECONDS):
             if self._feed.wanted:
-                self._refresh(patient=True)
+                with suppress(Exception):  # the page shows the run: nothing of it may end the run
+                    self._refresh(patient=True)
 
     def _refresh(self, *, patient: bool) -> None:
         """Tell the feed what is new; if patient, leave the files alone until it is their time."""
@@ -176,15 +181,18 @@ class LivePage:
     def _end(self, state: str, surfaces: Sequence[Surface] = (), page: Path | None = None) -> None:
         """Tell the last there is to tell; the surfaces only if there is anybody to see them."""
         self._ended.set()
-        if self._feed.wanted:
-            self._refresh(patient=False)
-        else:
-            surfaces = ()
-        with self._reading:
-            for slot, surface in zip(self._slots, surfaces, strict=False):
-                slot.show(surface, stamp_of(slot.path))
-            self._progress = {"state": state, "page": None if page is None else str(page)}
-            self._tell(range(len(surfaces)))
+        try:
+            if self._feed.wanted:
+                self._refresh(patient=False)
+            else:
+                surfaces = ()
+            with self._reading:
+                for slot, surface in zip(self._slots, surfaces, strict=False):
+                    slot.show(surface, stamp_of(slot.path))
+                self._progress = {"state": state, "page": None if page is None else str(page)}
+                self._tell(range(len(surfaces)))
+        except Exception as error:  # the page shows the run: nothing of it may end the run
+            note(f"the live page couldn't be brought up to date: {error}")
 
     def _shown(self) -> list[Surface]:
         """What is there, under the labels that the static page would give."""
@@ -270,5 +278,5 @@ def follow(paths: Sequence[Path], title: str | None, show: bool, write: Callable
             live.wait()
             live.finish(page=write())
     except KeyboardInterrupt:
-        print("stopped following; the files are as their writers left them", file=sys.stderr)
+        note("stopped following; the files are as their writers left them")
         raise SystemExit(130) from None

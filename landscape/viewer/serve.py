@@ -1,8 +1,10 @@
 """A page and a stream of its changes, for browsers of this machine's user: GET only, 127.0.0.1 only.
 
 Everything lies below a path that can't be guessed, because other users of a cluster's login node reach
-127.0.0.1 too. The host name in a request must be this machine's own: a foreign name that was made to point
-here (DNS rebinding) is refused. Answers carry headers that keep other sites from framing or embedding them.
+127.0.0.1 too. They can still connect: connections that haven't named the path are few and short, so that
+nobody can use up the descriptors of the process that computes. The host name in a request must be this
+machine's own: a foreign name that was made to point here (DNS rebinding) is refused. Answers carry headers
+that keep other sites from framing or embedding them.
 """
 
 from __future__ import annotations
@@ -11,17 +13,21 @@ import os
 import re
 import secrets
 import socketserver
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Condition, Thread
-from time import monotonic
+from socket import SHUT_RDWR
+from threading import Condition, Lock, Thread
+from time import monotonic, sleep
 from typing import Any
 
 PORT = 8642  # taken where it is free, so that a tunnel serves the next run too
 KEEP_ALIVE_SECONDS = 15.0  # a comment this often shows whether the reader is still there
 PATIENCE_SECONDS = 5.0  # for pages to get the last state
 ADDRESS = "127.0.0.1"
+HEAD_SECONDS = 5.0  # for a request to come in full
+MOST_STRANGERS = 16  # connections that haven't named the path; one more closes the oldest
+MOST_READERS = 32
 OWN_NAME = re.compile(r"(127\.0\.0\.1|localhost)(:\d+)?", re.IGNORECASE)  # a tunnel may change the port
 HEADERS = {
     "Cache-Control": "no-store",
@@ -111,6 +117,11 @@ class LocalServer(ThreadingHTTPServer):
 
     def __init__(self, feed: Feed, page: Callable[[], str], port: int = PORT) -> None:
         self.feed, self.page = feed, page
+        share = _descriptors() // 8
+        self._most_strangers, self._most_readers = min(MOST_STRANGERS, share), min(MOST_READERS, share)
+        self._doors = Lock()
+        self._strangers: dict[Any, float] = {}  # connections, and when they came
+        self._readers: set[Any] = set()
         self.path = f"/{secrets.token_urlsafe(9)}/"
         try:
             super().__init__((ADDRESS, port), _Handler)
@@ -133,19 +144,80 @@ class LocalServer(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept; where the process has no descriptors left, wait instead of trying without pause."""
+        try:
+            return super().get_request()
+        except OSError:
+            sleep(0.2)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Let a stranger in, and the one that has waited longest out, if they are too many."""
+        with self._doors:
+            self._strangers[request] = monotonic()
+            surplus = list(self._strangers)[: max(len(self._strangers) - self._most_strangers, 0)]
+        _hang_up(surplus)
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Called a few times a second: whoever hasn't asked for anything in time has to go."""
+        super().service_actions()
+        since = monotonic() - HEAD_SECONDS
+        with self._doors:
+            late = [one for one, came in self._strangers.items() if came < since]
+        _hang_up(late)
+
+    def admit(self, request: Any) -> bool:
+        """Whether a connection that has named the path may stay: there is room for it."""
+        with self._doors:
+            self._strangers.pop(request, None)
+            if len(self._readers) >= self._most_readers:
+                return False
+            self._readers.add(request)
+            return True
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget a connection, and close it."""
+        with self._doors:
+            self._strangers.pop(request, None)
+            self._readers.discard(request)
+        super().shutdown_request(request)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Browsers close connections as they like; that is no news for the terminal."""
+
+
+def _hang_up(connections: Iterable[Any]) -> None:
+    """End connections, so that the threads which read from them end."""
+    for one in connections:
+        with suppress(OSError):
+            one.shutdown(SHUT_RDWR)
+
+
+def _descriptors() -> int:
+    """How many files this process may open; many, where the system doesn't say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 512
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(soft, 16) if soft != resource.RLIM_INFINITY else 512
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: LocalServer
     server_version, sys_version = "sharpscape", ""
-    timeout = 60.0  # seconds for a request to come, or for an answer to be taken; then the thread ends
+    timeout = 60.0  # seconds for an answer to be taken; then the thread ends
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
         if not OWN_NAME.fullmatch(self.headers.get("Host", "")):
             self._answer(403, "text/plain", "Ask for 127.0.0.1 or localhost.")
+        elif not path.startswith(self.server.path):
+            self._answer(404, "text/plain", "There is nothing here.")
+        elif not self.server.admit(self.connection):
+            self._answer(503, "text/plain", "Too many pages are open; close one.")
         elif path == self.server.path:
             self._answer(200, "text/html", self.server.page())
         elif path == f"{self.server.path}events":

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
 
 import sharpscape
+from landscape.console import guarded_command, note, out, terminal
 from landscape.duration import parse_duration
 from landscape.errors import UserError, exit_with
 from training.sweep.display import Display
@@ -95,6 +95,7 @@ class Options:
     table: Path | None = None
 
 
+@guarded_command()
 def main(arguments: Sequence[str] | None = None, training: Sequence[str] = TRAINING) -> None:
     """Run the command and leave with its exit code; `training` starts the command of one run."""
     app = App(
@@ -131,7 +132,7 @@ def main(arguments: Sequence[str] | None = None, training: Sequence[str] = TRAIN
     except UserError as error:
         exit_with(error)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
+        note("stopped; the same command goes on")
         raise SystemExit(130) from None
     if code:
         raise SystemExit(code)
@@ -143,8 +144,8 @@ def table_only(root: Path | None) -> int:
         raise UserError(f"no folder {root}; name one that a sweep has written")
     runs = Runs(root)
     write_table(runs)
-    show_table(rows(runs, (), {}), Console())
-    print(f"table: {table_path(root)}")
+    show_table(rows(runs, (), {}), terminal())
+    out(f"table: {table_path(root)}")
     return 0
 
 
@@ -168,7 +169,7 @@ def run(spec: str, options: Options, training: Sequence[str]) -> int:
         )
         sweep.run()
     _show(runs, plan, chosen, sweep.errors)
-    print(f"results: {table_path(plan.output)}")
+    out(f"results: {table_path(plan.output)}")
     return _ending(sweep, options)
 
 
@@ -189,28 +190,23 @@ def _cores() -> int:
 
 def _show(runs: Runs, plan: Plan, chosen: Sequence[PlannedRun], errors: dict[str, str]) -> None:
     names = {run.name for run in chosen}
-    show_table([row for row in rows(runs, plan.runs, errors) if row["run"] in names], Console())
+    show_table([row for row in rows(runs, plan.runs, errors) if row["run"] in names], terminal())
 
 
 def _ending(sweep: Sweep, options: Options) -> int:
     """Say how to go on, and give the exit code."""
     total, left = len(sweep.chosen), sweep.left
     if sweep.signals:
-        print(
-            f"stopped: {left} of {total} runs are left; the same command goes on from there", file=sys.stderr
-        )
+        note(f"stopped: {left} of {total} runs are left; the same command goes on from there")
         return 130
     if left:
-        print(
+        note(
             f"time budget {options.time_budget}: {left} of {total} runs are left; the same command goes on "
-            "(a longer budget, where not even one run fits)",
-            file=sys.stderr,
+            "(a longer budget, where not even one run fits)"
         )
         return 3
     if sweep.errors:
-        print(
-            f"{len(sweep.errors)} of {total} runs failed; the same command tries them again", file=sys.stderr
-        )
+        note(f"{len(sweep.errors)} of {total} runs failed; the same command tries them again")
         return 1
     return 0
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from landscape.errors import UserError
+from landscape.escaping import SafeWriter
 from landscape.files import atomic_path
 from training.sweep.planned import PlannedRun
 from training.sweep.status import Runs, Status
@@ -83,9 +84,9 @@ def write_table(
         atomic_path(table_path(runs.root)) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
+        writer = SafeWriter(file)
+        for cells in ([*COLUMNS], *([row[name] for name in COLUMNS] for row in found)):
+            writer.writerow(cells)
 
 
 def rows(runs: Runs, planned: Sequence[PlannedRun], errors: Mapping[str, str]) -> list[Row]:
