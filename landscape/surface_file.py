@@ -138,9 +138,6 @@ def _plane(group: Tree, shape: tuple[int, int]) -> Plane:
     if not names:
         raise MalformedError("a plane has no split")
     splits = {name: _split(parts[name], shape) for name in names}
-    for name, split in splits.items():
-        if np.isnan(split.metrics["loss"].values[computed]).any():
-            raise MalformedError(f"the loss of {name} isn't a number at a point that was computed")
     axes = group.groups.get("directions", Tree())
     return Plane(
         about=about,

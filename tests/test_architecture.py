@@ -22,6 +22,8 @@ MAY_IMPORT = {
     "training": {"training", "landscape"},
 }
 TRAINING_MAY_USE = {
+    "landscape.console",
+    "landscape.escaping",
     "landscape.duration",
     "landscape.errors",
     "landscape.files",
