@@ -58,6 +58,13 @@ GraphMemory: TypeAlias = Annotated[
 Threads: TypeAlias = Annotated[
     int | None, Parameter(help="CPU threads.", show_default="all cores", converter=whole)
 ]
+SparseChoice: TypeAlias = Annotated[
+    Literal["auto", "on", "off"],
+    Parameter(
+        help="Compute with kept weights only, on a CPU: where that is faster (`auto`), always, or never. "
+        "What is resumed goes on as it began."
+    ),
+]
 
 NOT_TEXT = (".h5", ".hdf5", ".pt", ".pth", ".safetensors")
 GIB = 1 << 30

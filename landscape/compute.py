@@ -25,6 +25,7 @@ from landscape.progress import Listener
 from landscape.provenance import describe_run, digest
 from landscape.run import Run
 from landscape.sampling import adaptive, exact
+from landscape.sparse.choice import Sparse, check_choice
 from landscape.store import Json, Path2D, Surface, load_surface, settings_difference
 
 Data: TypeAlias = Examples | tuple[Tensor, ...] | Iterable[Any]
@@ -49,6 +50,7 @@ def compute_surface(
     device: str = "auto",
     dtype: str = "float32",
     batch_size: int | None = None,
+    sparse: Sparse = "auto",
     path: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     keep_directions: bool = False,
@@ -93,6 +95,9 @@ def compute_surface(
         "fixed" running statistics (Li et al. 2018), or "recalibrate" them at each point on the first split.
     device, dtype, batch_size
         "auto" takes CUDA when present. "float32", "tf32", "bfloat16", "float64". The engine picks the batch.
+    sparse
+        Whether to compute with kept weights only, on a CPU: "auto" where that is faster, "on", or "off".
+        What is resumed goes on as it began.
     path, overwrite, keep_directions
         Surface file to write and resume from; whether to compute anew in place of whatever is there; whether
         to store the directions in it.
@@ -121,6 +126,7 @@ def compute_surface(
     alpha = planes[0].axis(0, shape[0], span)
     beta = planes[0].axis(1, shape[1], span) if axes == 2 else np.zeros(1)
     device = choose_device(device)
+    sparse = as_begun(path, overwrite, sparse)
 
     def prepare(spec: PlaneSpec) -> tuple[Engine, list[Params]]:
         directions = checked(spec.directions(moving, kept, axes), moving)
@@ -133,6 +139,7 @@ def compute_surface(
             dtype=dtype,
             batch_norm=batch_norm,
             batch_size=batch_size,
+            sparse=sparse,
         ), directions
 
     engine, directions = prepare(planes[0])
@@ -149,7 +156,7 @@ def compute_surface(
         "alpha": [float(alpha[0]), float(alpha[-1]), len(alpha)],
         "beta": [float(beta[0]), float(beta[-1]), len(beta)],
         "sampling": "exact" if exact_grid else {"tolerance": tolerance, "max_points": max_points},
-        "engine": {name: engine.about[name] for name in ENGINE_SETTINGS},
+        **engine_settings(engine),
         "keep_directions": keep_directions,
     }
     earlier = earlier_surface(path, settings, overwrite)
@@ -184,6 +191,23 @@ def _path(spec: PlaneSpec, axes: int) -> Path2D | None:
 
 
 ENGINE_SETTINGS = ("device", "dtype", "batch_size", "folded", "batch_norm")
+
+
+def engine_settings(engine: Engine) -> Json:
+    """What of the engine determines the last bits; nothing is said of sparse kernels where there are none."""
+    settings: Json = {"engine": {name: engine.about[name] for name in ENGINE_SETTINGS}}
+    used = engine.about["sparse"]
+    if used is not None:
+        settings["sparse"] = {name: used[name] for name in ("lanes", "kernels")}
+    return settings
+
+
+def as_begun(path: str | os.PathLike[str] | None, overwrite: bool, sparse: Sparse) -> Sparse:
+    """What "auto" means where the file at `path` was begun without the kernels: to go on without them."""
+    check_choice(sparse)
+    if sparse != "auto" or path is None or overwrite or not Path(path).exists():
+        return sparse
+    return "auto" if load_surface(path).settings.get("sparse") else "off"
 
 
 def _shape(points: int | tuple[int, int], dim: int) -> tuple[int, int]:

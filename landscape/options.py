@@ -18,6 +18,7 @@ from landscape.common_options import (
     Mask,
     Model,
     ParamsOption,
+    SparseChoice,
     Threads,
     TrustCheckpoint,
     whole,
@@ -177,6 +178,8 @@ class ComputationOptions:
     batch_size: BatchSize = None
 
     threads: Threads = None
+
+    sparse: SparseChoice = "auto"
 
 
 @Parameter(name="*", group=_OUTPUT)

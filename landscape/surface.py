@@ -210,6 +210,7 @@ def _compute(
             device=options.computation.device,
             dtype=options.computation.dtype,
             batch_size=options.computation.batch_size,
+            sparse=options.computation.sparse,
             path=target,
             overwrite=options.output.overwrite,
             keep_directions=options.output.keep_directions,

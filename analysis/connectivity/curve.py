@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from analysis.connectivity.ends import Ends
-from landscape.compute import ENGINE_SETTINGS, earlier_surface
+from landscape.compute import as_begun, earlier_surface, engine_settings
 from landscape.engine import Engine, Totals
 from landscape.examples import Examples
 from landscape.losses import Loss
@@ -19,6 +19,7 @@ from landscape.progress import Listener
 from landscape.provenance import describe_run, digest
 from landscape.run import Run
 from landscape.sampling import exact
+from landscape.sparse.choice import Sparse
 from landscape.store import Json, Surface
 
 BLOCKED = ("loss", "accuracy")  # metrics with a jackknife
@@ -102,7 +103,8 @@ def curve_surface(
         For unusable settings, or a file at `path` with others.
     """
     alpha, beta = np.linspace(0.0, 1.0, evaluation.points), np.zeros(1)
-    engine = _engine(ends, evaluation, bend)
+    engine = _engine(ends, evaluation, bend, as_begun(path, False, "auto"))
+    used = engine_settings(engine)
     settings: Json = {
         "curve": "linear" if bend is None else "bezier",
         **ends.settings(),
@@ -111,7 +113,8 @@ def curve_surface(
         "examples": {name: one.digest() for name, one in evaluation.splits.items()},
         "recalibration": evaluation.recalibration.digest() if ends.batch_norm == "recalibrate" else None,
         "loss": getattr(evaluation.loss, "__qualname__", type(evaluation.loss).__name__),
-        "engine": {name: engine.about[name] for name in ENGINE_SETTINGS} | {"batch_norm": ends.batch_norm},
+        **used,
+        "engine": used["engine"] | {"batch_norm": ends.batch_norm},
     }
     earlier = earlier_surface(path, settings, overwrite=False)
     if earlier is not None and earlier.complete:
@@ -136,7 +139,7 @@ def curve_surface(
     return run.finish()
 
 
-def _engine(ends: Ends, evaluation: Evaluation, bend: Params | None) -> Engine:
+def _engine(ends: Ends, evaluation: Evaluation, bend: Params | None, sparse: Sparse) -> Engine:
     directions = [ends.difference]
     if bend is not None:
         directions.append(direction_between(ends.start, {**ends.middle, **bend}))
@@ -150,4 +153,5 @@ def _engine(ends: Ends, evaluation: Evaluation, bend: Params | None) -> Engine:
         batch_norm="recalibrate" if ends.batch_norm == "recalibrate" else "fixed",
         batch_size=evaluation.batch_size,
         recalibration=evaluation.recalibration,
+        sparse=sparse,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from landscape.engine.weights import Weights
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import Loss
+
+if TYPE_CHECKING:
+    from landscape.sparse.choice import Sparse
 
 __all__ = ["BatchNorm", "Engine", "Totals"]
 
@@ -65,12 +68,16 @@ class Engine:
         How many blocks of examples are summed apart.
     recalibration
         Examples for `batch_norm="recalibrate"`; those of the first split by default.
+    sparse
+        Kernels that compute with kept weights only, those that aren't zero on the whole plane: "auto" where
+        they are faster, "on", or "off".
 
     Attributes
     ----------
     about
         JSON types: device, dtype, batch_norm, batch_size, threads, streams, folded, fused (number of
-        convolutions), unfolded_because, cuda_graph, flops_per_example.
+        convolutions), unfolded_because, sparse (lanes, version of the kernels, density), dense_because,
+        cuda_graph, flops_per_example.
 
     Raises
     ------
@@ -92,6 +99,7 @@ class Engine:
         batch_size: int | None = None,
         blocks: int = 20,
         recalibration: Examples | None = None,
+        sparse: Sparse = "auto",
     ) -> None:
         _check(data, batch_norm, batch_size, blocks)
         self._device, self._loss, self._blocks = torch.device(device), loss, blocks
@@ -107,11 +115,11 @@ class Engine:
             batch = first.head(_PROBED).to(self._device, run_in).batches(_PROBED)[0]
             seen = probe(module, loss, batch)
             size = batch_size or choose_batch_size(seen.cost, self._device)
-            case = Case(master, module, self._weights, loss, batch, seen, size, self._tf32)
+            case = Case(master, module, self._weights, loss, batch, seen, size, self._tf32, sparse)
             self._network = choose_network(case)
         self._mode = seen.mode
         self._batches = {
-            name: one.to(self._device, run_in, channels_last=self._network.traced).batches(size)
+            name: one.to(self._device, run_in, channels_last=self._network.channels_last).batches(size)
             for name, one in data.items()
         }
         self._streams = Streams() if self._device.type == "cpu" and self._network.traced else None
@@ -222,5 +230,7 @@ def _describe(network: Network, seen: Probe) -> dict[str, Any]:
         "folded": network.folded > 0,
         "fused": network.fused,
         "unfolded_because": network.reason,
+        "sparse": network.sparse,
+        "dense_because": network.dense_because,
         "flops_per_example": round(seen.cost.flops),
     }

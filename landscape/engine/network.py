@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,14 @@ from torch.utils import _pytree as pytree
 from landscape.engine.fold import CannotFold, FoldedNet, fold
 from landscape.engine.fuse_cpu import available, fuse
 from landscape.engine.probe import Probe
+from landscape.engine.sparse_cpu import described, sparse_network
 from landscape.engine.totals import batch_values
 from landscape.engine.weights import Weights
+from landscape.errors import UserError
 from landscape.losses import Loss
+
+if TYPE_CHECKING:
+    from landscape.sparse.choice import Sparse
 
 TOLERANCE: Mapping[torch.dtype, float] = {
     torch.float64: 1e-10,
@@ -41,6 +46,10 @@ class Network:
         Number of batch norms folded and of convolutions fused with what follows.
     reason
         Why it isn't folded, or None.
+    sparse
+        Of sparse kernels: what determines their last bits, and the kept share of the multiplications.
+    dense_because
+        Why there are no sparse kernels, or None.
     """
 
     call: Callable[..., Any]
@@ -48,10 +57,17 @@ class Network:
     folded: int = 0
     fused: int = 0
     reason: str | None = None
+    sparse: Mapping[str, Any] | None = None
+    dense_because: str | None = None
 
     @property
     def traced(self) -> bool:
         """Whether `call` is a pure function that several threads may call."""
+        return self.channels_last or self.sparse is not None
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether `call` likes its input better in this layout."""
         return isinstance(self.call, FoldedNet)
 
 
@@ -71,6 +87,7 @@ class Case:
     probe: Probe
     batch_size: int
     tf32: bool
+    sparse: Sparse = "auto"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -88,6 +105,28 @@ class Case:
 def choose_network(case: Case) -> Network:
     """The fastest way to run the network that agrees with the plain one at the centre and beside it."""
     plain = Network(case.module, _copying(case.master, case.module))
+    found = _sparse(case, plain) if case.probe.obstacle is None else case.probe.obstacle
+    if isinstance(found, Network):
+        return found
+    if case.sparse == "on":
+        raise UserError(f"sparse on: {found}; choose auto or off")
+    return replace(_dense(case, plain), dense_because=found)
+
+
+def _sparse(case: Case, plain: Network) -> Network | str:
+    """The network on sparse kernels if it agrees with the plain one, or the reason why it isn't used."""
+    net = sparse_network(case.module, case.weights, case.probe.inputs, case.dtype, case.sparse)
+    if isinstance(net, str):
+        return net
+    candidate = Network(
+        net, net.refresh, net.norms, net.convolutions, None, {**described(net), "density": net.density}
+    )
+    difference = _difference(case, plain, candidate)
+    return candidate if difference <= case.tolerance else f"the sparse network differs by {difference:.1e}"
+
+
+def _dense(case: Case, plain: Network) -> Network:
+    """The network with all its multiplications."""
     if case.probe.obstacle is not None:
         return _because(plain, case.probe.obstacle)
     fusing = [True, False] if case.weights.start.device.type == "cpu" and available(case.dtype) else [False]
@@ -171,7 +210,7 @@ def _outputs(case: Case, network: Network) -> list[Tensor]:
 
 
 def _layout(x: Tensor, network: Network) -> Tensor:
-    channels_last = network.traced and x.dim() == 4
+    channels_last = network.channels_last and x.dim() == 4
     return x.contiguous(memory_format=torch.channels_last) if channels_last else x
 
 

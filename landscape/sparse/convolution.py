@@ -128,7 +128,9 @@ def _over_tiles(
     """Call `body` for each channel of each tile with the addresses of the tile in every tensor."""
     bases = {name: code.tensor(name) for name in ["in", *streams]}
     with code.loop(code.field("tiles_y")) as y:
-        rows = {name: code.at(base, code.mul(code.field(f"{name}_tile_y"), y)) for name, base in bases.items()}
+        rows = {
+            name: code.at(base, code.mul(code.field(f"{name}_tile_y"), y)) for name, base in bases.items()
+        }
         with code.loop(code.field("tiles_x")) as x:
             places = {
                 name: code.at(base, code.mul(code.field(f"{name}_tile_x"), x)) for name, base in rows.items()
@@ -165,9 +167,7 @@ def _sum_up(code: Code, tile: Tile, channel: str, places: dict[str, str], end: _
     def one_weight(weight: str, chain: int) -> None:
         source = code.at(places["in"], code.index(offsets, weight))
         value = code.spread_from(code.item_at(values, weight))
-        for cell, place in zip(
-            sums[chain], _positions(code, tile, source, "in", tile.step_in), strict=True
-        ):
+        for cell, place in zip(sums[chain], _positions(code, tile, source, "in", tile.step_in), strict=True):
             code.set(cell, code.vector, code.fma(value, code.load(place), code.get(cell, code.vector)))
 
     stop, start = _list(code, starts, channel)
@@ -220,9 +220,7 @@ class _End:
         code = self.code
         cells = [code.cell(code.vector, one) for one in totals]
         with code.when(self.is_set("added")):
-            for cell, total, place in zip(
-                cells, totals, self.places("add", channel, places), strict=True
-            ):
+            for cell, total, place in zip(cells, totals, self.places("add", channel, places), strict=True):
                 code.set(cell, code.vector, code.fadd(total, code.load(place)))
         return [code.get(cell, code.vector) for cell in cells]
 
@@ -280,9 +278,7 @@ class _Gradient(_End):
         with code.when(self.is_set("masked")):
             for cell, place in zip(cells, self.places("act", channel, places), strict=True):
                 shut = code.do(f"fcmp ole {code.vector} {code.load(place)}, zeroinitializer")
-                code.set(
-                    cell, code.vector, code.choose(shut, "zeroinitializer", code.get(cell, code.vector))
-                )
+                code.set(cell, code.vector, code.choose(shut, "zeroinitializer", code.get(cell, code.vector)))
         gradients = [code.get(cell, code.vector) for cell in cells]
         for value, place in zip(gradients, self.places("out", channel, places), strict=True):
             code.store(value, place)

@@ -37,7 +37,8 @@ def _run(code: Code, records: str, count: str, context: str) -> None:
 
 
 PHASES_PARAMETERS = (
-    "ptr %phases, i64 %count, ptr %contexts, i64 %first, i64 %blocks, i64 %threads, ptr %barrier, ptr %give_way"
+    "ptr %phases, i64 %count, ptr %contexts, i64 %first, i64 %blocks, "
+    "i64 %threads, ptr %barrier, ptr %give_way"
 )
 
 

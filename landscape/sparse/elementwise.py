@@ -51,7 +51,9 @@ class _Kernel:
         self.code = Code(name, machine, element, FIELDS[kind])
 
     @contextmanager
-    def over(self, *names: str, end: str = "columns", width: int = 1) -> Iterator[tuple[str, str, str, dict[str, str]]]:
+    def over(
+        self, *names: str, end: str = "columns", width: int = 1
+    ) -> Iterator[tuple[str, str, str, dict[str, str]]]:
         """For every channel, row and column (or group of `width`) of tensors of one shape."""
         code = self.code
         bases = {name: code.tensor(name) for name in names}
@@ -59,8 +61,7 @@ class _Kernel:
             planes = self.step(bases, "channel", channel)
             with code.loop(code.field("rows")) as row:
                 lines = self.step(planes, "row", row)
-                with code.loop(code.field(end)) as group:
-                    column = code.mul(group, width)
+                with code.loop(code.field("columns")) as column:
                     yield channel, row, column, self.step(lines, "column", column)
 
     def step(self, places: dict[str, str], what: str, number: str) -> dict[str, str]:
@@ -74,16 +75,14 @@ class _Kernel:
 
 
 def combine(width: int, machine: Machine, element: Element) -> Code:
-    """``out = scale1·one [+ scale2·other] + shift`` per channel; ReLU if `relu`; only valid lanes if `masked`.
+    """``out = scale1·one [+ scale2·other] + shift`` per channel, `width` columns at a time.
 
-    `width` columns at a time.
+    ReLU if `relu`; zero in lanes without an image if `masked`.
     """
     kernel = _Kernel(f"combine_{width}", "combine", machine, element)
     code = kernel.code
     relu, two = (code.do(f"icmp ne i64 {code.field(one)}, 0") for one in ("relu", "two"))
-    lowest = code.spread(
-        code.do(f"select i1 {relu}, {code.element} 0.0, {code.element} 0xFFF0000000000000")
-    )
+    lowest = code.spread(code.do(f"select i1 {relu}, {code.element} 0.0, {code.element} 0xFFF0000000000000"))
     mask = _valid_lanes(code, "masked")
     vectors = {name: code.tensor(name) for name in ("scale1", "scale2", "shift")}
     bases = {name: code.tensor(name) for name in ("one", "other", "out")}
@@ -117,9 +116,7 @@ def _valid_lanes(code: Code, flag: str = "") -> str:
         valid = code.do(f"select i1 {on}, i64 {valid}, i64 {code.lanes}")
     first = code.do(f"insertelement <{code.lanes} x i64> poison, i64 {valid}, i32 0")
     zeros = f"<{code.lanes} x i32> zeroinitializer"
-    every = code.do(
-        f"shufflevector <{code.lanes} x i64> {first}, <{code.lanes} x i64> poison, {zeros}"
-    )
+    every = code.do(f"shufflevector <{code.lanes} x i64> {first}, <{code.lanes} x i64> poison, {zeros}")
     return code.do(f"icmp slt <{code.lanes} x i64> {_lane_numbers(code)}, {every}")
 
 
@@ -136,12 +133,9 @@ def pool(kind: str, machine: Machine, element: Element) -> Code:
     with kernel.over("out") as (channel, row, column, places):
         total = code.cell(code.vector, start)
         plane = kernel.one_step("one", source, "channel", channel)
-        with _window(kernel, plane, row, column) as place:
+        with _window(kernel, plane, row, column) as (place, _):
             value, so_far = code.load(place), code.get(total, code.vector)
-            if kind == "average":
-                more = code.fadd(so_far, value)
-            else:
-                more = _larger(code, so_far, value)
+            more = code.fadd(so_far, value) if kind == "average" else _larger(code, so_far, value)
             code.set(total, code.vector, more)
         result = code.get(total, code.vector)
         if kind == "average":
@@ -166,7 +160,7 @@ def average_back(machine: Machine, element: Element) -> Code:
     with kernel.over("one") as (channel, row, column, places):
         value = code.fmul(code.load(places["one"]), _share(code, row, column))
         plane = kernel.one_step("out", target, "channel", channel)
-        with _window(kernel, plane, row, column, "out") as place:
+        with _window(kernel, plane, row, column, "out") as (place, _):
             code.store(code.fadd(code.load(place), value), place)
     return code
 
@@ -179,7 +173,10 @@ def largest_back(machine: Machine, element: Element) -> Code:
     with kernel.over("largest", "gradient") as (channel, row, column, places):
         best = code.load(places["largest"])
         left = code.cell(code.vector, code.load(places["gradient"]))
-        planes = [kernel.one_step(name, base, "channel", channel) for name, base in (("one", source), ("out", target))]
+        planes = [
+            kernel.one_step(name, base, "channel", channel)
+            for name, base in (("one", source), ("out", target))
+        ]
         with _window(kernel, planes[0], row, column, "one", (planes[1], "out")) as (place, goal):
             value = code.load(place)
             same = code.do(f"fcmp oeq {code.vector} {value}, {best}")
@@ -194,8 +191,13 @@ def largest_back(machine: Machine, element: Element) -> Code:
 
 @contextmanager
 def _window(
-    kernel: _Kernel, plane: str, row: str, column: str, name: str = "one", second: tuple[str, str] | None = None
-) -> Iterator[object]:
+    kernel: _Kernel,
+    plane: str,
+    row: str,
+    column: str,
+    name: str = "one",
+    second: tuple[str, str] | None = None,
+) -> Iterator[tuple[str, str]]:
     """For every place of the window at (`row`, `column`); in a second tensor, too, if there is one."""
     code = kernel.code
     bounds = {
@@ -207,7 +209,7 @@ def _window(
         with code.loop(bounds["rights"], bounds["lefts"]) as x:
             place = kernel.one_step(name, line, "column", x)
             if second is None:
-                yield place
+                yield place, place
             else:
                 other = kernel.one_step(second[1], second[0], "row", y)
                 yield place, kernel.one_step(second[1], other, "column", x)

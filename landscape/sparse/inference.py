@@ -50,7 +50,8 @@ class _Weights:
         if self.norm is not None:
             self.values.mul_(scale[self.channel])
         bias = self.layer.bias
-        own = torch.zeros_like(self.bias) if bias is None else bias.detach()  # type: ignore[arg-type]
+        assert bias is None or isinstance(bias, Tensor)
+        own = torch.zeros_like(self.bias) if bias is None else bias.detach()
         self.bias.copy_(torch.addcmul(shift, own, scale) if self.norm is not None else own)
 
     def _factors(self) -> tuple[Tensor, Tensor]:
@@ -79,6 +80,8 @@ class SparseNet:
         Input ``[N, C, H, W]`` that gives shapes and element type.
     machine
         What to compile for.
+    traced
+        What `trace` found, where that was done already.
 
     Raises
     ------
@@ -87,19 +90,25 @@ class SparseNet:
     """
 
     def __init__(
-        self, network: nn.Module, kept: Mapping[str, Tensor], example: Tensor, machine: Machine
+        self,
+        network: nn.Module,
+        kept: Mapping[str, Tensor],
+        example: Tensor,
+        machine: Machine,
+        traced: Traced | None = None,
     ) -> None:
         if example.dtype not in ELEMENTS:
             raise CannotRun(f"the kernels compute in float32 and float64, not {example.dtype}")
         if any(one.training for one in network.modules()):
             raise CannotRun("a part of it is in training mode")
         self.dtype = example.dtype
-        traced = trace(network, example)
+        traced = traced or trace(network, example)
         self._plan = _Plan(network, kept, traced, Kernels(machine, ELEMENTS[self.dtype]))
-        self.form = traced.operations[0].form if traced.operations[0].kind == "input" else None
         self._result = traced.output_shape[1:]
         self.lanes = self._plan.kernels.lanes
         self.kept, self.all = self._plan.kept, self._plan.all
+        self.norms = sum(one.norm is not None for one in self._plan.weights)
+        self.convolutions = sum(one.layer is not None for one in self._plan.weights)
         self._call = llvm.prototype(3)(self._plan.kernels.run())
         self._local = threading.local()
         self._dtype_bytes = torch.empty((), dtype=self.dtype).element_size()
@@ -119,9 +128,8 @@ class SparseNet:
     def __call__(self, x: Tensor) -> Tensor:
         """The network's output."""
         if x.dtype != self.dtype or x.dim() != 4 or tuple(x.shape[1:]) != self._plan.input_shape:
-            raise ValueError(
-                f"input {list(x.shape)} {x.dtype}: expected [N, {str(self._plan.input_shape)[1:-1]}] {self.dtype}"
-            )
+            expected = f"[N, {', '.join(map(str, self._plan.input_shape))}] {self.dtype}"
+            raise ValueError(f"input {list(x.shape)} {x.dtype}: expected {expected}")
         out = torch.empty((len(x), *self._result), dtype=self.dtype)
         context = self._context()
         size, strides = self._dtype_bytes, x.stride()
@@ -135,7 +143,7 @@ class SparseNet:
         return out
 
     def _context(self) -> npt.NDArray[np.int64]:
-        """This thread's context, with memory of its own."""
+        """The calling thread's context, with memory of its own."""
         local = self._local
         if not hasattr(local, "context"):
             local.scratch = aligned(self._plan.memory.size)
@@ -288,9 +296,7 @@ class _Plan:
             source.space, source.at, self.vector, self.vector, self.vector, operation.form
         )
 
-    def _pass(
-        self, source: Place, out: Place, numbers: _Weights, relu: bool, added: Place | None
-    ) -> None:
+    def _pass(self, source: Place, out: Place, numbers: _Weights, relu: bool, added: Place | None) -> None:
         """One elementwise pass over a tensor."""
         form = out.form
         fields = {

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from landscape.sparse import convolution, driver, elementwise, llvm, statistics
-from landscape.sparse.convolution import Tile
 from landscape.sparse.ir import Code
 from landscape.sparse.layout import Part
 from landscape.sparse.machine import Element, Machine, itemsize
@@ -36,7 +35,7 @@ class Kernels:
         code = self._address(
             f"{epilogue} {tile}", lambda: convolution.forward(tile, self.machine, self.element, epilogue)
         )
-        return _record(code, convolution.FIELDS[epilogue], fields | _tiles(part))
+        return _record(code, convolution.FIELDS[epilogue], {**fields, **_tiles(part)})
 
     def weight_gradient(self, part: Part, step_in: int, fields: Mapping[str, int]) -> Record:
         """The gradient by kept weights over a part of the map."""
@@ -44,7 +43,7 @@ class Kernels:
         code = self._address(
             f"weights {tile}", lambda: convolution.weight_gradient(tile, self.machine, self.element)
         )
-        return _record(code, convolution.FIELDS["weights"], fields | _tiles(part))
+        return _record(code, convolution.FIELDS["weights"], {**fields, **_tiles(part)})
 
     def combine(self, columns: int, fields: Mapping[str, int]) -> Record:
         """See `elementwise.combine`."""
@@ -74,18 +73,15 @@ class Kernels:
 
     def run(self) -> int:
         """Address of the driver for a table."""
-        return self._address(
-            "run", lambda: driver.table(self.machine), driver.TABLE_PARAMETERS
-        )
+        return self._address("run", lambda: driver.table(self.machine), driver.TABLE_PARAMETERS)
 
     def run_phases(self) -> int:
         """Address of the driver for phases."""
         return self._address("run_phases", lambda: driver.phases(self.machine), driver.PHASES_PARAMETERS)
 
-    def _address(self, key: str, make: object, parameters: str | None = None) -> int:
+    def _address(self, key: str, make: Callable[[], Code], parameters: str | None = None) -> int:
         if key not in self._addresses:
-            code = make()  # type: ignore[operator]
-            assert isinstance(code, Code)
+            code = make()
             text = code.text() if parameters is None else code.text(parameters)
             self._addresses[key] = llvm.address(code.name, text, self.machine)
         return self._addresses[key]

@@ -176,9 +176,7 @@ class Memory:
         row = (form.width + border.left + border.right) * column
         channel = (form.height + border.top + border.bottom) * row
         start = self.take(form.channels * channel, 1)
-        place = Place(
-            self.space, start + border.top * row + border.left * column, row, channel, column, form
-        )
+        place = Place(self.space, start + border.top * row + border.left * column, row, channel, column, form)
         self._kinds[place] = kind
         return place
 

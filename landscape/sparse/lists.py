@@ -119,7 +119,8 @@ def backward_border(geometry: Geometry, form: Form, out: Form) -> Border:
 def _input_channel(mask: Bools, geometry: Geometry, out: Ints, within: Ints) -> Ints:
     """Absolute input channel of each kept weight."""
     per_group = max(1, mask.shape[0] // geometry.groups)
-    return out // per_group * mask.shape[1] + within
+    channel: Ints = out // per_group * mask.shape[1] + within
+    return channel
 
 
 def _sorted(channels: int, channel: Ints, offsets: Ints, order: Ints) -> KeptList:

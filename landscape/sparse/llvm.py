@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
+from landscape.errors import UserError
 from landscape.files import atomic_path
 from landscape.sparse.machine import Machine
 
@@ -95,7 +96,9 @@ def _target(machine: Machine) -> Any:
 
 def _load(code: bytes, name: str, machine: Machine) -> tuple[int, Any]:
     binding = _binding()
-    engine = binding.create_mcjit_compiler(binding.parse_assembly("", binding.create_context()), _target(machine))
+    engine = binding.create_mcjit_compiler(
+        binding.parse_assembly("", binding.create_context()), _target(machine)
+    )
     engine.add_object_file(binding.ObjectFileRef.from_data(code))
     engine.finalize_object()
     found = int(engine.get_function_address(name))
@@ -136,7 +139,7 @@ def _store(key: str, code: bytes) -> None:
     place = folder()
     if place is None:
         return
-    with suppress(OSError, Exception):  # a cache that can't be written costs time only
+    with suppress(OSError, UserError):  # a cache that can't be written costs time only
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         with atomic_path(place / f"{key}.o") as temporary:
             temporary.write_bytes(hashlib.sha256(code).digest() + code)

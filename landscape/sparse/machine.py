@@ -12,7 +12,7 @@ from landscape.errors import UserError
 
 Element = Literal["float", "double"]
 CPU_VARIABLE = "SHARPSCAPE_SPARSE_CPU"
-"""Environment variable: a processor name as LLVM knows it, such as ``x86-64-v3``, in place of the present one."""
+"""Environment variable: ``x86-64-v3`` (AVX2) or ``x86-64-v4`` (AVX-512), in place of all that is there."""
 
 _SIZES: dict[str, int] = {"float": 4, "double": 8}
 
@@ -73,7 +73,7 @@ def missing() -> str | None:
 
 @cache
 def host() -> Machine:
-    """This machine, or the part of its abilities that `CPU_VARIABLE` names.
+    """The present machine, or the part of its abilities that `CPU_VARIABLE` names.
 
     Raises
     ------

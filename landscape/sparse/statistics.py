@@ -89,7 +89,9 @@ def _totals(code: Code, channel: str) -> tuple[str, str]:
             code.set(cell, wide, code.do(f"fadd {wide} {code.get(cell, wide)}, {value}"))
     reduce = f"llvm.vector.reduce.fadd.v{code.lanes}f64"
     code.declare(f"declare double @{reduce}(double, {wide})")
-    one, two = (code.do(f"call double @{reduce}(double 0.0, {wide} {code.get(cell, wide)})") for cell in cells)
+    one, two = (
+        code.do(f"call double @{reduce}(double 0.0, {wide} {code.get(cell, wide)})") for cell in cells
+    )
     return one, two
 
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, fx, nn
 
+from landscape.engine.tracing import trace as symbolic_trace
 from landscape.sparse.layout import Form
 from landscape.sparse.lists import Geometry
 
@@ -86,7 +87,7 @@ def trace(network: nn.Module, example: Tensor) -> Traced:
     if example.dim() != 4:
         raise CannotRun(f"its input has {example.dim()} dimensions, not 4")
     try:
-        module = fx.symbolic_trace(network)
+        module = symbolic_trace(network)
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CannotRun(f"it can't be traced: {lines[0][:200]}") from error
@@ -268,7 +269,9 @@ class _Reader:
             self.add(node)
         elif target in (torch.flatten, "flatten", "view", "reshape", torch.reshape):
             self.flatten(node)
-        elif target in _SAME_METHODS:
+        elif target in _SAME_METHODS or (
+            target == "view_as" and self.shapes[node] == self.shapes.get(node.args[0])  # type: ignore[arg-type]
+        ):
             self.identity(node, nn.Identity())
         elif target in ("mean", torch.mean):
             self.mean(node)
@@ -294,9 +297,12 @@ class _Reader:
 
     def check_overwritten(self, node: fx.Node) -> None:
         """An operation in place is the same as one out of place if nothing else reads what it overwrites."""
-        source = node.args[0]
-        assert isinstance(source, fx.Node)
-        if len(source.users) > 1:
+        number = self.of(node.args[0])
+        nodes = {one for one, place in self.number.items() if place == number}
+        while self.operations[number].kind == "flatten":  # a view of what it reads
+            (number,) = self.operations[number].inputs
+            nodes |= {one for one, place in self.number.items() if place == number}
+        if len({user for one in nodes for user in one.users} - nodes) > 1:
             raise CannotRun(f"{node.name} overwrites what is read elsewhere")
 
     def add(self, node: fx.Node) -> None:
@@ -324,21 +330,21 @@ class _Reader:
     def mean(self, node: fx.Node) -> None:
         source = node.args[0]
         assert isinstance(source, fx.Node)
-        dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-        numbers = dims if isinstance(dims, tuple | list) else (dims,)
-        if set(node.kwargs) - {"dim", "keepdim"} or len(self.shapes[source]) != 4 or {d % 4 if isinstance(d, int) else d for d in numbers} != {2, 3}:
+        given = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        dims = {one % 4 for one in (given if isinstance(given, tuple | list) else ()) if isinstance(one, int)}
+        if set(node.kwargs) - {"dim", "keepdim"} or len(self.shapes[source]) != 4 or dims != {2, 3}:
             raise CannotRun("it averages over something else than rows and columns")
         form = self.form(source)
         windows = ([(0, form.height)], [(0, form.width)], [1 / (form.height * form.width)])
-        self.put(
-            node, Operation("average", (self.of(source),), Form(form.channels, 1, 1), windows=windows)
-        )
+        self.put(node, Operation("average", (self.of(source),), Form(form.channels, 1, 1), windows=windows))
 
     def pool_function(self, node: fx.Node) -> None:
         largest = node.target is not F.avg_pool2d
         names = ["kernel_size", "stride", "padding"]
-        names += ["dilation", "ceil_mode"] if largest else ["ceil_mode", "count_include_pad", "divisor_override"]
-        given = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
+        names += (
+            ["dilation", "ceil_mode"] if largest else ["ceil_mode", "count_include_pad", "divisor_override"]
+        )
+        given: dict[str, Any] = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
         if given.pop("return_indices", False):
             raise CannotRun("it asks where the largest values are")
         self.pool(
@@ -404,14 +410,14 @@ class _Reader:
         source, key = node.args
         assert isinstance(source, fx.Node)
         everything = slice(None, None, None)
-        parts = list(key) if isinstance(key, tuple) else [key]
+        parts: list[Any] = list(key) if isinstance(key, tuple) else [key]
         plain = len(self.shapes[source]) == 4 and all(
             isinstance(part, slice) and part.start in (None, 0) and part.stop is None for part in parts
         )
         if not plain or any(part not in (everything, slice(0, None, None)) for part in parts[:2]):
             raise CannotRun("it takes parts of an activation")
         parts += [everything] * (4 - len(parts))
-        steps = [part.step or 1 for part in parts[2:]]  # type: ignore[union-attr]
+        steps = [part.step or 1 for part in parts[2:]]
         before = (int(steps[0]), int(steps[1]), 0)
         self.put(node, Operation("subsample", (self.of(source),), self.form(node), before=before))
 
@@ -419,16 +425,16 @@ class _Reader:
         source, amounts, *rest = node.args
         assert isinstance(source, fx.Node)
         given = dict(zip(("mode", "value"), rest, strict=False)) | dict(node.kwargs)
-        numbers = list(amounts) if isinstance(amounts, tuple | list) else []
+        numbers: list[Any] = list(amounts) if isinstance(amounts, tuple | list) else []
         numbers += [0] * (8 - len(numbers))
         good = given.get("mode", "constant") == "constant" and not given.get("value")
-        if not good or any(numbers[:4]) or any(numbers[6:]) or min(numbers[4:6]) < 0:  # type: ignore[type-var]
+        if not good or any(numbers[:4]) or any(numbers[6:]) or min(numbers[4:6]) < 0:
             raise CannotRun("it pads otherwise than with channels of zeros")
         rows, columns, place = 1, 1, self.of(source)
         earlier = self.operations[place]
         if earlier.kind == "subsample" and earlier.before[2] == 0 and len(source.users) == 1:
             (rows, columns, _), place = earlier.before, earlier.inputs[0]  # one pass instead of two
-        before = (rows, columns, int(numbers[4]))  # type: ignore[call-overload]
+        before = (rows, columns, int(numbers[4]))
         self.put(node, Operation("subsample", (place,), self.form(node), before=before))
 
 

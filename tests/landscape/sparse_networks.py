@@ -55,7 +55,7 @@ layers = st.builds(
 
 
 class RandomNet(nn.Module):
-    """Layers one after the other, as far as the map reaches, then a mean or everything, and a linear layer."""
+    """Layers one after the other, as far as the map reaches, then a mean (or not) and a linear layer."""
 
     def __init__(self, size: tuple[int, int], channels: int, built: list[Layer], flat: bool) -> None:
         super().__init__()

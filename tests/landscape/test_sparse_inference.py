@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 pytest.importorskip("llvmlite", reason="the extra 'sparse' isn't installed")
 
+from sparse_networks import RandomNet, exact, layers, machines, prepare
+
 from landscape.engine.streams import one_thread
 from landscape.sparse.inference import SparseNet
 from landscape.sparse.layout import cover
 from landscape.sparse.machine import host
 from landscape.sparse.trace import CannotRun
-from sparse_networks import RandomNet, exact, layers, machines, prepare
 from training.models import build_model
 
 SHAPES = {"resnet20": (3, 32, 32), "resnet32_wide": (3, 32, 32), "vgg19": (3, 32, 32)}
@@ -67,7 +68,9 @@ def test_architectures_of_ours(name, layout):
 
 
 def test_refresh_follows_the_parameters_and_a_mask_not_the_zeros():
-    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2)).eval()
+    net = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2)
+    ).eval()
     kept = prepare(net, 0.5, 1)
     with torch.no_grad():
         net[0].weight.zero_()  # zero now, kept all the same
@@ -174,9 +177,7 @@ def test_covers_are_exact(height, width, most):
     seen = np.zeros((height, width), dtype=int)
     for part in cover(height, width, most):
         assert part.rows * part.columns <= most
-        seen[
-            part.y : part.y + part.rows * part.tiles_y, part.x : part.x + part.columns * part.tiles_x
-        ] += 1
+        seen[part.y : part.y + part.rows * part.tiles_y, part.x : part.x + part.columns * part.tiles_x] += 1
     assert (seen == 1).all()
 
 

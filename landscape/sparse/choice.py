@@ -1,0 +1,81 @@
+"""Whether the sparse kernels are worth it, and the reason where they aren't used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias, get_args
+
+from torch import Tensor, nn
+
+from landscape.errors import UserError
+from landscape.sparse.fusing import mask_shape
+from landscape.sparse.machine import Machine, host, missing
+from landscape.sparse.trace import Traced
+
+Sparse: TypeAlias = Literal["auto", "on", "off"]
+
+BREAK_EVEN = {"znver4": 0.9, "znver5": 0.9}
+"""Kept share of the multiplications below which the kernels are faster than oneDNN, by processor."""
+_OTHERS = 0.6
+
+
+def check_choice(sparse: str) -> None:
+    """Refuse anything but the three words."""
+    if sparse not in get_args(Sparse):
+        raise UserError(f"sparse {sparse!r}: expected auto, on or off")
+
+
+def density(traced: Traced, kept: Mapping[str, Tensor]) -> float:
+    """Kept share of a network's multiplications."""
+    some = every = 0
+    for one in traced.operations:
+        if one.kind != "convolution":
+            continue
+        area = one.form.height * one.form.width
+        shape = mask_shape(one, traced.operations[one.inputs[0]])
+        size = shape[0] * shape[1] * shape[2] * shape[3]
+        mask = kept.get(f"{one.module}.weight" if one.module else "weight")
+        every += area * size
+        some += area * (size if mask is None else int(mask.sum()))
+    return some / every if every else 1.0
+
+
+def break_even(machine: Machine) -> float:
+    """Density below which the kernels are used on a machine."""
+    return BREAK_EVEN.get(machine.cpu, _OTHERS)
+
+
+def reason_against(kept: Mapping[str, Tensor]) -> str | None:
+    """Why there is nothing to gain, told by the mask alone; None where it has to be looked at closely."""
+    if not any(not bool(one.all()) for one in kept.values()):
+        return "no weight is pruned"
+    return missing()
+
+
+def reason_against_network(traced: Traced, kept: Mapping[str, Tensor], sparse: Sparse) -> str | None:
+    """Why a network that can run on the kernels shouldn't; never where they are asked for."""
+    share, limit = density(traced, kept), break_even(host())
+    if sparse == "on" or share < limit:
+        return None
+    return f"{share:.0%} of the multiplications are left, dense ones are faster from {limit:.0%} on"
+
+
+def moving_support(module: nn.Module, start: Tensor, directions: list[Tensor]) -> dict[str, Tensor]:
+    """Weights that aren't zero everywhere on a plane, by parameter name.
+
+    Parameters
+    ----------
+    module
+        Its floating-point parameters, one after the other, are `start`.
+    start, directions
+        ``[numbers]`` each.
+    """
+    support = start != 0
+    for direction in directions:
+        support |= direction != 0
+    found, at = {}, 0
+    for name, one in module.named_parameters():
+        if one.is_floating_point():
+            found[name] = support[at : at + one.numel()].view(one.shape)
+            at += one.numel()
+    return {name: one for name, one in found.items() if one.dim() > 1}
