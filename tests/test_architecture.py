@@ -30,6 +30,8 @@ TRAINING_MAY_USE = {
     "landscape.images",
     "landscape.images.selection",
     "landscape.checkpoint.format",
+    "landscape.checkpoint.integrity",
+    "landscape.checkpoint.read",
 }
 # The command joins networks of ours with landscapes of anyone's; the summary states the roughness.
 INSIDE_FUNCTIONS = {

@@ -5,10 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-import pickle
 import platform
-import struct
-import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +17,8 @@ import torch
 
 import sharpscape
 from landscape.checkpoint.format import Checkpoint, decode, encode
+from landscape.checkpoint.integrity import check_seal, sealed
+from landscape.checkpoint.read import read_file
 from landscape.errors import UserError
 from landscape.files import atomic_path
 from training.config import difference
@@ -81,7 +80,7 @@ class RunFolder:
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Replace ``last.pt`` and rewrite ``metrics.jsonl`` from the state's history; each atomically."""
         with atomic_path(self.last) as temporary:
-            save({"format": STATE_FORMAT, "settings": self.settings, **state}, temporary)
+            save(sealed({"format": STATE_FORMAT, "settings": self.settings, **state}), temporary)
         self.save_log(state["history"])
 
     def save_log(self, history: Iterable[Mapping[str, Any]]) -> None:
@@ -96,6 +95,7 @@ class RunFolder:
         state = load_dict(self.last, device)
         if state.get("format") != STATE_FORMAT or state.get("settings") != self.settings:
             raise UserError(f"{self.last} is not of this run; remove it or choose another --output")
+        check_seal(state, self.last)
         return state
 
     def save_final(self, checkpoint: Checkpoint) -> None:
@@ -108,39 +108,41 @@ class RunFolder:
         if not self.final.exists():
             return None
         self.claim()
-        return decode(load_dict(self.final))
+        content = load_dict(self.final)
+        try:
+            return decode(content)
+        except UserError as error:
+            raise UserError(f"{self.final}: {error}, or remove it") from error
 
 
-def save(content: object, path: Path) -> None:
+def save(content: Mapping[str, Any], path: Path) -> None:
     """By way of memory: ``torch.save`` into a file hides a full disk behind a RuntimeError."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     path.write_bytes(buffer.getbuffer())
 
 
-# What reading a damaged file was seen to raise, in torch and in the modules below it.
-_DAMAGED = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    pickle.UnpicklingError,
-    struct.error,
-    zipfile.BadZipFile,
-)
-
-
 def load_dict(path: Path, device: torch.device | None = None) -> dict[str, Any]:
-    """Read a dict with ``torch.load(weights_only=True)``; UserError when it is damaged or something else."""
+    """Read a dict without running anything in it; UserError when it is damaged or something else."""
     try:
-        content = torch.load(path, map_location=device or "cpu", weights_only=True)
-    except _DAMAGED as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} can't be read: {reason}; remove it or choose another --output") from error
+        content = read_file(path).content
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path} is ").removeprefix(f"{path} ")
+        raise UserError(
+            f"{path} can't be read: {reason}; or remove it, or choose another --output"
+        ) from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, expected a dict; remove it")
-    return content
+    return content if device is None or device.type == "cpu" else _moved(content, device)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    """Nested dicts and lists with their tensors on a device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _moved(one, device) for key, one in value.items()}
+    return type(value)(_moved(one, device) for one in value) if isinstance(value, (list, tuple)) else value
 
 
 def _or_none(value: Any) -> Any:

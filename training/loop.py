@@ -128,7 +128,7 @@ def _go_on(run: Run) -> None:
     state = run.world.by_all(lambda: run.folder.load_state(run.device))
     run.world.check_same(
         f"the epochs that {run.folder.last} has",
-        0 if state is None else state["epoch"],
+        0 if state is None else state.get("epoch"),
         "put the folder on a disk that all share, or copy it to every machine",
     )
     if state is not None:

@@ -21,6 +21,7 @@ from training.masks import AppliedMask, Mask
 from training.network import first_network
 from training.schedule import Epoch, plan
 from training.sparsity.base import MaskedMethod
+from training.state import check_state
 
 
 @dataclass
@@ -140,8 +141,9 @@ class Run:
         Raises
         ------
         UserError
-            When the state is of other data.
+            When the state is of other data, or can't be one of this run.
         """
+        check_state(state, self)
         if state["data_sha256"] != self.data.sha256:
             raise UserError(
                 f"{self.folder.path}: the run was started with other {self.data.name} images or another order"

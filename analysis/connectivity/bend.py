@@ -121,10 +121,20 @@ class BendTraining:
         return {"step": self.step, "bend": self.bend.cpu(), "velocity": self.velocity.cpu()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a saved state."""
-        self.step = int(state["step"])
-        self.bend.copy_(state["bend"])
-        self.velocity.copy_(state["velocity"])
+        """Go back to a saved state; raises UserError for one that isn't of this training."""
+        step: Any = state.get("step")
+        bend: Any = state.get("bend")
+        velocity: Any = state.get("velocity")
+        if type(step) is not int or not 1 <= step <= self.training.steps:
+            raise UserError(f"its step is {step!r:.40}, expected 1 to {self.training.steps}")
+        for name, value, own in (("bend", bend, self.bend), ("velocity", velocity, self.velocity)):
+            if not isinstance(value, Tensor) or value.dtype != own.dtype or value.shape != own.shape:
+                raise UserError(f"its {name} doesn't fit a network of {own.numel()} weights")
+            if not bool(value.isfinite().all()):
+                raise UserError(f"its {name} isn't finite")
+        self.step = step
+        self.bend.copy_(bend)
+        self.velocity.copy_(velocity)
 
     def _gradient(self, t: float, batch: Any) -> Tensor:
         """Of the batch's mean loss at φ(t), ``[P]``."""

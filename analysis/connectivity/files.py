@@ -14,6 +14,8 @@ from torch import nn
 
 from analysis.connectivity.bend import BendTraining
 from landscape.checkpoint.format import Checkpoint, decode, encode, is_checkpoint
+from landscape.checkpoint.integrity import check_seal, sealed
+from landscape.checkpoint.read import read_file
 from landscape.errors import UserError
 from landscape.files import atomic_path
 from landscape.planes.directions import Params
@@ -82,7 +84,10 @@ class BendFile:
     def resume(self, training: BendTraining) -> None:
         """Put the stored state into a training."""
         if self._state is not None:
-            training.restore(self._state)
+            try:
+                training.restore(self._state)
+            except UserError as error:
+                raise UserError(f"{self.path and state_path(self.path)}: {error}; remove it") from error
 
     def save_sometimes(self, training: BendTraining) -> None:
         """Save if the last time is long enough ago."""
@@ -94,7 +99,8 @@ class BendFile:
         if self.path is None or not training.consistent or not training.step:
             return
         began = time.monotonic()
-        _write(state_path(self.path), {"format": STATE_FORMAT, "settings": self.settings, **training.state()})
+        state = {"format": STATE_FORMAT, "settings": self.settings, **training.state()}
+        _write(state_path(self.path), sealed(state))
         now = time.monotonic()
         self._save_at = now + max(SAVE_EVERY_SECONDS, (now - began) / SAVE_SHARE)
 
@@ -118,7 +124,10 @@ class BendFile:
         content = _load(path)
         if not is_checkpoint(content):
             raise UserError(f"{path} is no bend of analysis.connectivity; choose another --output")
-        checkpoint = decode(content)
+        try:
+            checkpoint = decode(content)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
         self._check(path, checkpoint.config.get(CONFIG))
         return checkpoint.state_dict
 
@@ -127,6 +136,7 @@ class BendFile:
         if content.get("format") != STATE_FORMAT:
             raise UserError(f"{path} is no state of analysis.connectivity; remove it")
         self._check(path, content.get("settings"))
+        check_seal(content, path)
         return content
 
     def _check(self, path: Path, settings: Any) -> None:
@@ -154,9 +164,9 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for a file that isn't one of its own
-        raise UserError(f"{path} can't be read ({type(error).__name__}); remove it") from error
+        content = read_file(path).content
+    except UserError as error:
+        raise UserError(f"{error}; or remove it") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is no file of analysis.connectivity; choose another --output")
     return content

@@ -1,7 +1,8 @@
 """Anyone's checkpoint to a module, its mask, and what is known about it.
 
-The steps have a file each: ``checkpoint_read`` (bytes to objects), ``checkpoint_state`` (the weights in
-these), ``checkpoint_recognize`` and ``checkpoint_models`` (the architecture), ``checkpoint_fit`` (into it).
+The steps have a file each: ``read`` (bytes to objects, by way of ``containers``, ``unpickle`` and
+``rebuild``), ``state`` and ``choice`` (the weights in these), ``recognize`` and ``models`` (the
+architecture), ``skeleton`` and ``fit`` (into it).
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape.checkpoint.fit import check_finite, compare, load_into
+from landscape.checkpoint.choice import CHOOSE, listed, twins, without_script
+from landscape.checkpoint.fit import check_finite, compare, load_positional
 from landscape.checkpoint.format import Checkpoint, decode, is_checkpoint
+from landscape.checkpoint.integrity import check_sidecar
 from landscape.checkpoint.models import Architecture, Architectures, describe, find_architecture
-from landscape.checkpoint.read import read_file
+from landscape.checkpoint.read import FileContent, printable, read_file
 from landscape.checkpoint.recognize import recognize, suggested_arguments
+from landscape.checkpoint.skeleton import built, shapes_of
 from landscape.checkpoint.state import FoundState, find_state, head_classes
 from landscape.errors import UserError
 from landscape.files import sha256
@@ -58,7 +62,7 @@ class LoadedCheckpoint:
     architecture: str
     how: str
     num_classes: int | None
-    sha256: str
+    sha256: str = ""
     data: dict[str, Any] | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -70,6 +74,7 @@ def load_checkpoint(
     *,
     model: str | None = None,
     trust: bool = False,
+    weights: str | None = None,
     architectures: Architectures | None = None,
 ) -> LoadedCheckpoint:
     """Load a checkpoint of any usual form: our own, state_dict (bare or wrapped), safetensors, TorchScript.
@@ -77,12 +82,17 @@ def load_checkpoint(
     Parameters
     ----------
     path
-        The file. Its form is recognised from its content.
+        The file. Its form is recognised from its content. Where a file ``PATH.sha256`` stands beside it, as
+        ``sha256sum`` writes it, the digests have to agree.
     model
         ``NAME`` of `architectures`, ``torchvision:NAME``, ``timm:NAME`` or ``package.module:factory``, each
         also with arguments as ``NAME(widths=[16,32,64])``. By default the file's own, or told from shapes.
     trust
-        Unpickle whole modules too, which runs whatever code the file contains.
+        Unpickle whole modules and run TorchScript as it is, which runs whatever code the file contains.
+        Without it, of a script only the weights are read.
+    weights
+        Which weights of a file with several sets of them: the key under which they stand (``ema``), or the
+        first part of their names (``ema_model``).
     architectures
         Known architectures by name.
 
@@ -94,19 +104,37 @@ def load_checkpoint(
     """
     file = Path(path)
     known = architectures or {}
-    content, form = read_file(file, trust=trust)
-    if is_checkpoint(content):
-        assert isinstance(content, Mapping)
-        loaded = _own(file, content, model, known)
+    read = read_file(file, trust=trust)
+    digest = sha256(file)
+    check_sidecar(file, digest)
+    if is_checkpoint(read.content):
+        assert isinstance(read.content, Mapping)
+        if weights is not None:
+            raise UserError(f"{file} has one set of weights; leave --weights {printable(weights)} out")
+        loaded = _own(file, read.content, model, known)
+        how = "; ".join([loaded.how, *read.notes])
     else:
-        state = find_state(content, file)
+        state = find_state(read.content, file, weights=weights, tied=read.tied)
         if state.module is not None and model is None:
-            loaded = _whole(file, state, form)
+            loaded = _whole(file, state, read.form)
         else:
-            loaded = _foreign(file, state, model, known)
-        loaded = replace(loaded, how=_with_notes(loaded.how, form, state))
+            loaded = _foreign_or_advice(file, state, model, known, read.form)
+        how = _with_notes(loaded.how, read, state)
     loaded.model.eval()
-    return loaded
+    return replace(loaded, how=how, sha256=digest)
+
+
+def _foreign_or_advice(
+    file: Path, state: FoundState, model: str | None, architectures: Architectures, form: str
+) -> LoadedCheckpoint:
+    try:
+        return _foreign(file, state, model, architectures)
+    except UserError as error:
+        if form != "TorchScript archive" or model is not None:
+            raise
+        raise UserError(
+            f"{error}; of a script only the weights are read, --trust-checkpoint (trust=True) runs it"
+        ) from error
 
 
 def _own(
@@ -125,8 +153,7 @@ def _own(
     architecture, arguments = find_architecture(spec, architectures)
     if architecture.name == checkpoint.architecture:
         arguments = checkpoint.arguments | arguments
-    module = architecture.build(arguments)
-    load_into(module, checkpoint.state_dict, what=describe(architecture.name, arguments), source=file)
+    module, _ = built(architecture, arguments, checkpoint.state_dict, source=file)
     classes = checkpoint.data.get("num_classes", arguments.get("num_classes"))
     return LoadedCheckpoint(
         model=module,
@@ -136,7 +163,6 @@ def _own(
         arguments=arguments,
         how=f"{describe(architecture.name, arguments)}, {'given' if model else 'named in the checkpoint'}",
         num_classes=classes if isinstance(classes, int) else head_classes(checkpoint.state_dict),
-        sha256=sha256(file),
         data=_data_of(checkpoint) or None,
         config=checkpoint.config,
         metrics=checkpoint.metrics,
@@ -169,7 +195,6 @@ def _whole(file: Path, state: FoundState, form: str) -> LoadedCheckpoint:
         architecture=str(name),
         how=f"{name}, {kind}",
         num_classes=head_classes(state.tensors),
-        sha256=sha256(file),
         config=state.config,
         metrics=state.metrics,
     )
@@ -178,15 +203,31 @@ def _whole(file: Path, state: FoundState, form: str) -> LoadedCheckpoint:
 def _foreign(
     file: Path, state: FoundState, model: str | None, architectures: Architectures
 ) -> LoadedCheckpoint:
+    """Weights alone: as they are, else without what belongs to a training script's loss."""
+    try:
+        return _placed(file, state, model, architectures)
+    except UserError as error:
+        if copies := twins(state.tensors):
+            raise UserError(f"{file} holds several sets of weights ({listed(copies)}); {CHOOSE}") from error
+        fewer, beside = without_script(state.tensors)
+        if not beside:
+            raise
+    loaded = _placed(file, replace(state, tensors=fewer), model, architectures)
+    return replace(loaded, how=f"{loaded.how}, {listed(beside, 3)} left out as no part of a network")
+
+
+def _placed(
+    file: Path, state: FoundState, model: str | None, architectures: Architectures
+) -> LoadedCheckpoint:
     if model is not None:
         architecture, given = find_architecture(model, architectures)
         arguments, why = _arguments(architecture, given, state.tensors), "given"
     else:
         candidate, why = recognize(state.tensors, architectures, source=file, hint=state.architecture)
         architecture, arguments = candidate.architecture, candidate.arguments
-    what = describe(architecture.name, arguments)
-    module = architecture.build(arguments)
-    fit = load_into(module, state.tensors, what=what, source=file)
+    module, fit = built(architecture, arguments, state.tensors, source=file, extra=state.extra)
+    if state.positional:
+        load_positional(module, state.positional, source=file)
     mask = {fit.names[name]: kept for name, kept in (state.mask or {}).items() if name in fit.names}
     return LoadedCheckpoint(
         model=module,
@@ -194,9 +235,8 @@ def _foreign(
         name=file.stem,
         architecture=architecture.name,
         arguments=arguments,
-        how=f"{what}, {why}",
+        how=f"{describe(architecture.name, arguments)}, {why}",
         num_classes=arguments.get("num_classes", head_classes(state.tensors)),
-        sha256=sha256(file),
         config=state.config,
         metrics=state.metrics,
     )
@@ -217,11 +257,11 @@ def _differences(
     architecture: Architecture, arguments: dict[str, Any], tensors: Mapping[str, Tensor]
 ) -> float:
     try:
-        return compare(tensors, architecture.build(arguments).state_dict()).differences
+        return compare(tensors, shapes_of(architecture, arguments)).differences
     except UserError:  # an argument is left without value, or a suggested one makes no network
         return math.inf
 
 
-def _with_notes(how: str, form: str, state: FoundState) -> str:
-    place = f" under {'.'.join(state.place)!r}" if state.place else ""
-    return "; ".join([f"{how} ({form}{place})", *state.notes])
+def _with_notes(how: str, read: FileContent, state: FoundState) -> str:
+    place = f" under {printable('.'.join(state.place))!r}" if state.place else ""
+    return "; ".join([f"{how} ({read.form}{place})", *state.notes, *read.notes])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from landscape.checkpoint.choice import is_extra
+from landscape.checkpoint.read import printable
 from landscape.checkpoint.state import HEADS, short_names
 from landscape.errors import UserError
 
@@ -47,24 +50,28 @@ class Fit:
         )
 
 
-def compare(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Fit:
+def compare(tensors: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> Fit:
     """Compare a file's tensors with a model's ``state_dict``.
 
     Prefixes of wrappers are left out on both sides; a classifier may be called linear, fc, classifier or
-    head, a shortcut also downsample, where that is unambiguous.
+    head, a shortcut also downsample, where that is unambiguous. A tensor that the model has under several
+    names may be in the file under one of them.
     """
+    wanted = {name: value for name, value in wanted.items() if isinstance(value, Tensor)}
     same = set(tensors) == set(wanted)
     ours = {name: name for name in wanted} if same else _canonical(wanted)
     theirs = {name: name for name in tensors} if same else _canonical(tensors)
     both = [name for name in theirs if name in ours]
     reshaped = [name for name in both if tensors[theirs[name]].shape != wanted[ours[name]].shape]
-    missing = [ours[name] for name in ours if name not in theirs]
+    there = {ours[name] for name in both}
+    tied = {name for group in tied_names(wanted) if there.intersection(group) for name in group}
+    missing = [ours[name] for name in ours if name not in theirs and ours[name] not in tied]
     unexpected = [theirs[name] for name in theirs if name not in ours]
     return Fit(
         names={theirs[name]: ours[name] for name in both if name not in reshaped},
         missing=tuple(f"missing {name!r} {_shape(wanted[name])}" for name in missing if _matters(name)),
         unexpected=tuple(
-            f"unexpected {name!r} {_shape(tensors[name])}" for name in unexpected if _matters(name)
+            f"unexpected {printable(name)!r} {_shape(tensors[name])}" for name in unexpected if _matters(name)
         ),
         reshaped=tuple(
             f"{ours[name]!r} is {_shape(tensors[theirs[name]])} in the file, "
@@ -74,7 +81,29 @@ def compare(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Fit:
     )
 
 
-def load_into(model: nn.Module, tensors: Mapping[str, Tensor], *, what: str, source: object) -> Fit:
+def tied_names(state: Mapping[str, Tensor]) -> list[list[str]]:
+    """Groups of names under which a model has one and the same tensor."""
+    by_place: dict[tuple[object, ...], list[str]] = {}
+    for name, value in state.items():
+        if value.numel() and value.layout == torch.strided:
+            place = (
+                value.untyped_storage()._cdata,
+                value.storage_offset(),
+                tuple(value.shape),
+                value.stride(),
+            )
+            by_place.setdefault(place, []).append(name)
+    return [names for names in by_place.values() if len(names) > 1]
+
+
+def load_into(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    what: str,
+    source: object,
+    extra: Mapping[str, Any] | None = None,
+) -> Fit:
     """Copy a file's weights into a model.
 
     Parameters
@@ -83,27 +112,68 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], *, what: str, sou
         The model's name for messages.
     source
         The file's path for messages.
+    extra
+        What modules stored beside tensors (``get_extra_state``), by name.
 
     Raises
     ------
     UserError
-        When the weights don't fit (names the first differing keys and shapes) or aren't finite.
+        When the weights don't fit (names the first differing keys and shapes), are of another kind of number,
+        or aren't finite.
     """
     wanted = model.state_dict()
     fit = compare(tensors, wanted)
+    check_fit(fit, wanted, what=what, source=source)
+    renamed = {ours: tensors[theirs] for theirs, ours in fit.names.items()}
+    _check_ties(renamed, wanted, source)
+    converted = {name: _converted(name, value, wanted[name], source) for name, value in renamed.items()}
+    check_finite(converted, source)
+    beside = _extra_states(extra or {}, tensors, wanted, source)
+    try:
+        model.load_state_dict(wanted | converted | beside)
+    except Exception as error:  # a module's own set_extra_state may raise anything
+        raise UserError(
+            f"{source} can't be loaded into {what}: {str(error).splitlines()[0][:200]}"
+        ) from error
+    return fit
+
+
+def load_positional(model: nn.Module, weights: Sequence[Tensor], *, source: object) -> None:
+    """Replace a model's parameters by weights in their order, as EMA packages store them.
+
+    Raises
+    ------
+    UserError
+        When they are neither as many as all parameters nor as those that were trained, or of other shapes.
+    """
+    parameters = dict(model.named_parameters())
+    trained = {name: one for name, one in parameters.items() if one.requires_grad}
+    chosen = trained if len(weights) == len(trained) else parameters
+    shapes = [tuple(one.shape) for one in chosen.values()]
+    if [tuple(one.shape) for one in weights] != shapes:
+        raise UserError(
+            f"{source}: the {len(weights)} weights without names aren't of the shapes of the model's "
+            f"{len(parameters)} parameters; choose the right --model"
+        )
+    named = dict(zip(chosen, weights, strict=True))
+    converted = {name: _converted(name, value, chosen[name], source) for name, value in named.items()}
+    check_finite(converted, source)
+    with torch.no_grad():
+        for name, value in converted.items():
+            chosen[name].copy_(value)
+
+
+def check_fit(fit: Fit, wanted: Mapping[str, Any], *, what: str, source: object) -> None:
+    """Refuse weights that don't fit a model; UserError names the first differing keys and shapes."""
     if not fit.exact:
         raise UserError(
             f"{source} doesn't fit {what}: {fit.summary} "
             f"({fit.differences} tensors differ, the model has {len(wanted)}); choose the right --model"
         )
-    renamed = {ours: tensors[theirs] for theirs, ours in fit.names.items()}
-    check_finite(renamed, source)
-    model.load_state_dict(wanted | renamed)
-    return fit
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: object) -> None:
-    """Refuse NaN and infinite weights.
+    """Refuse NaN and infinite weights, and variances below 0.
 
     Raises
     ------
@@ -113,14 +183,77 @@ def check_finite(tensors: Mapping[str, Tensor], source: object) -> None:
     bad = {
         name: int((~torch.isfinite(value)).sum())
         for name, value in tensors.items()
-        if value.is_floating_point() and not bool(torch.isfinite(value).all())
+        if (value.is_floating_point() or value.is_complex()) and not bool(torch.isfinite(value).all())
     }
     if bad:
         first = next(iter(bad))
         total = f", {sum(bad.values())} in {len(bad)} tensors" if len(bad) > 1 else ""
         raise UserError(
-            f"{source}: {first!r} has {bad[first]} NaN or infinite values{total}; training diverged there"
+            f"{source}: {printable(first)!r} has {bad[first]} NaN or infinite values{total}; "
+            "training diverged there"
         )
+    for name, value in tensors.items():
+        if name.rpartition(".")[2] == "running_var" and bool((value < 0).any()):
+            raise UserError(
+                f"{source}: {printable(name)!r} has {int((value < 0).sum())} variances below 0; "
+                "expected 0 or more: the file is damaged, save it again"
+            )
+
+
+def _converted(name: str, value: Tensor, wanted: Tensor, source: object) -> Tensor:
+    """The file's numbers in the model's type, where that changes them by no more than rounding."""
+    if value.dtype == wanted.dtype:
+        return value
+    kinds = _kind(value), _kind(wanted)
+    made = value.to(wanted.dtype) if (kinds[0], kinds[1]) != ("complex", "real") else value.real
+    fits = (
+        kinds[0] == kinds[1]
+        or (kinds == ("whole", "real") and value.dim() < 2)
+        or (kinds == ("real", "whole") and bool((made.to(value.dtype) == value).all()))
+    )
+    if not fits:
+        raise UserError(
+            f"{source}: {printable(name)!r} holds {kinds[0]} numbers ({_type(value)}), the model expects "
+            f"{kinds[1]} ones ({_type(wanted)}); convert them before saving"
+        )
+    return made
+
+
+def _kind(value: Tensor) -> str:
+    return "complex" if value.is_complex() else "real" if value.is_floating_point() else "whole"
+
+
+def _type(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def _check_ties(renamed: Mapping[str, Tensor], wanted: Mapping[str, Any], source: object) -> None:
+    """Refuse different values for what is one tensor in the model."""
+    tensors = {name: value for name, value in wanted.items() if isinstance(value, Tensor)}
+    for group in tied_names(tensors):
+        there = [name for name in group if name in renamed]
+        for name in there[1:]:
+            if not torch.equal(renamed[there[0]], renamed[name]):
+                raise UserError(
+                    f"{source}: {there[0]!r} and {name!r} are one tensor in the model, but differ in the "
+                    "file; choose the right --model"
+                )
+
+
+def _extra_states(
+    extra: Mapping[str, Any], tensors: Mapping[str, Tensor], wanted: Mapping[str, Any], source: object
+) -> dict[str, Any]:
+    """The file's states of modules beside tensors under the model's names."""
+    ours = {short: name for name, short in short_names(wanted).items() if is_extra(name)}
+    theirs = {short: name for name, short in short_names([*tensors, *extra]).items() if name in extra}
+    missing, unknown = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
+    if missing:
+        raise UserError(f"{source} lacks {missing[0]!r}, which the model stores beside its tensors")
+    if unknown:
+        raise UserError(
+            f"{source} has {printable(theirs[unknown[0]])!r} beside its tensors, which the model doesn't know"
+        )
+    return {name: extra[theirs[short]] for short, name in ours.items()}
 
 
 def _canonical(names: Iterable[str]) -> dict[str, str]:

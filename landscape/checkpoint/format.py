@@ -1,11 +1,12 @@
 """The project's own checkpoint as one plain dict: a sparse model is stored sparsely.
 
 `encode` and `decode` are pure; writing is ``torch.save`` of the dict, reading
-``torch.load(weights_only=True)``, which runs no code from the file. The layout stands at :func:`encode`.
+`landscape.checkpoint.read.read_file`, which runs no code from the file. The layout stands at :func:`encode`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from landscape.archives import Allowance, UnreadableError
+from landscape.checkpoint.integrity import KEY, check_seal, sealed
+from landscape.checkpoint.read import printable
+from landscape.checkpoint.rebuild import BYTES_PER_BYTE, FREE_BYTES
 from landscape.errors import UserError
 
 FORMAT = "sharpscape.checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no digest
 _REQUIRED = ("architecture", "state_dict", "sparse", "data", "config", "metrics", "environment")
 
 
@@ -51,13 +56,14 @@ def encode(checkpoint: Checkpoint) -> dict[str, Any]:
     key              value
     ===============  ==================================================================================
     format           ``"sharpscape.checkpoint"``
-    format_version   1
+    format_version   2
     architecture     ``{"name": str, "arguments": dict}``
     state_dict       tensors without a mask, dense
     sparse           per masked tensor ``shape``, ``values`` (kept weights in row-major order) and either
                      ``indices`` (flat, int32, ascending) or ``bits`` (packed, first weight in the highest
                      bit), whichever is smaller
     order            all tensor names, in the model's order
+    digest           SHA-256 of all the others, see `landscape.checkpoint.integrity`
     data, config, metrics, environment: as in :class:`Checkpoint`
     ===============  ==================================================================================
 
@@ -75,7 +81,7 @@ def encode(checkpoint: Checkpoint) -> dict[str, Any]:
                 f"mask of {name}: {mask.dtype}, shape {tuple(mask.shape)}, but the tensor is {what}"
             )
         sparse[name] = _pack(name, weight.detach().cpu(), mask.cpu())
-    return {
+    content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "architecture": {"name": checkpoint.architecture, "arguments": dict(checkpoint.arguments)},
@@ -91,6 +97,7 @@ def encode(checkpoint: Checkpoint) -> dict[str, Any]:
         "metrics": dict(checkpoint.metrics),
         "environment": dict(checkpoint.environment),
     }
+    return sealed(content)
 
 
 def _pack(name: str, weight: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
@@ -117,45 +124,95 @@ def decode(content: Mapping[str, Any]) -> Checkpoint:
     if not is_checkpoint(content):
         raise UserError(f"not a {FORMAT}: expected a dict with format = {FORMAT!r}")
     version = content.get("format_version")
-    if version != FORMAT_VERSION:
-        raise UserError(f"{FORMAT} of version {version}; this program reads {FORMAT_VERSION}: update it")
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+        raise UserError(
+            f"{FORMAT} of version {printable(version, 20)}; this program reads 1 to {FORMAT_VERSION}: "
+            "update it"
+        )
     missing = [key for key in _REQUIRED if not isinstance(content.get(key), dict)]
     if missing:
         raise UserError(f"incomplete {FORMAT}: {', '.join(missing)} missing or no dict; save it again")
+    if version > 1 and not isinstance(content.get(KEY), str):
+        raise UserError(f"incomplete {FORMAT}: it has no {KEY}; save it again")
+    check_seal(content)
     try:
         return _decode(content)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise UserError(f"damaged {FORMAT}: {type(error).__name__}: {error}; save it again") from error
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
+        reason = printable(f"{type(error).__name__}: {error}", 200)
+        raise UserError(f"damaged {FORMAT}: {reason}; save it again") from error
 
 
 def _decode(content: Mapping[str, Any]) -> Checkpoint:
     dense = dict(content["state_dict"])
+    if both := sorted(set(dense) & set(content["sparse"])):
+        raise ValueError(f"{both[0]} is stored twice, dense and sparse")
+    stored = [value for value in dense.values() if isinstance(value, torch.Tensor)]
+    stored += [part for packed in content["sparse"].values() for part in packed.values() if _is_tensor(part)]
+    room = Allowance(sum(value.nbytes for value in stored), FREE_BYTES, BYTES_PER_BYTE)
     mask = {}
     for name, packed in content["sparse"].items():
-        dense[name], mask[name] = _unpack(packed)
+        dense[name], mask[name] = _unpack(packed, room)
     order = content.get("order", list(dense))
-    if sorted(order) != sorted(dense) or not all(isinstance(value, torch.Tensor) for value in dense.values()):
+    names_agree = isinstance(order, list) and sorted(order) == sorted(dense)
+    if not names_agree or not all(_is_tensor(value) for value in dense.values()):
         raise ValueError("the names in order, state_dict and sparse differ")
+    for key in ("config", "metrics", "environment"):
+        _check_plain(content[key], key)
+    name, arguments = content["architecture"]["name"], content["architecture"]["arguments"]
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise ValueError("the architecture has no name, or no arguments")
+    _check_plain(arguments, "architecture")
     return Checkpoint(
-        architecture=str(content["architecture"]["name"]),
-        arguments=dict(content["architecture"]["arguments"]),
-        state_dict={name: dense[name] for name in order},
+        architecture=name,
+        arguments=dict(arguments),
+        state_dict={name: dense[name].to_dense() for name in order},
         mask=mask,
         **{key: dict(content[key]) for key in ("data", "config", "metrics", "environment")},
     )
 
 
-def _unpack(packed: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _check_plain(value: object, where: str) -> None:
+    """Texts, numbers, lists and dicts with texts for keys, as JSON has them; ValueError for others."""
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError(f"{where} has keys that are no texts")
+        for one in value.values():
+            _check_plain(one, where)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            _check_plain(one, where)
+    elif value is not None and not isinstance(value, (bool, int, float, str)):
+        raise ValueError(f"{where} has a {type(value).__name__}")
+
+
+def _unpack(packed: Mapping[str, Any], room: Allowance) -> tuple[torch.Tensor, torch.Tensor]:
     """Dense weight and mask of one stored tensor; ValueError when the parts don't fit together."""
-    shape = [int(length) for length in packed["shape"]]
-    values = packed["values"]
-    size = int(np.prod(shape, dtype=np.int64))
-    if "bits" in packed:
-        if packed["bits"].numel() != -(-size // 8):
-            raise ValueError(f"{packed['bits'].numel()} bytes of mask for {size} weights")
-        flat = torch.from_numpy(np.unpackbits(packed["bits"].numpy(), count=size)).bool()
+    shape, values = packed["shape"], packed["values"]
+    if not isinstance(shape, (list, tuple)) or not all(type(one) is int and one >= 0 for one in shape):
+        raise ValueError(f"shape {shape!r:.60} isn't one of whole numbers")
+    if not _is_tensor(values) or values.dim() != 1:
+        raise ValueError("the values of a sparse tensor aren't a row")
+    size = math.prod(shape)
+    try:
+        room.take(size * (values.itemsize + 1), f"a sparse tensor of shape {list(shape)}")
+    except UnreadableError as error:
+        raise ValueError(str(error)) from error
+    form, where = ("bits", packed["bits"]) if "bits" in packed else ("indices", packed["indices"])
+    if where.is_floating_point() or where.is_complex() or where.dtype == torch.bool or where.dim() != 1:
+        raise ValueError(f"the {form} of a mask are {where.dtype}; expected a row of whole numbers")
+    if form == "bits":
+        if where.dtype != torch.uint8 or where.numel() != -(-size // 8):
+            raise ValueError(f"{where.numel()} bytes of mask for {size} weights")
+        unpacked = np.unpackbits(where.numpy())
+        if unpacked[size:].any():
+            raise ValueError("the mask has bits beyond its last weight")
+        flat = torch.from_numpy(unpacked[:size]).bool()
     else:
-        indices = packed["indices"].long()
+        indices = where.long()
         if indices.numel() and (indices[0] < 0 or indices[-1] >= size or bool((indices.diff() <= 0).any())):
             raise ValueError("indices out of range or not ascending")
         flat = torch.zeros(size, dtype=torch.bool)

@@ -1,19 +1,22 @@
 """A checkpoint file's bytes to Python objects, without running code from the file.
 
-Recognised by content, not by name: PyTorch's zip and legacy files, TorchScript archives, safetensors.
+Recognised by content, not by name: PyTorch's zip and legacy files, TorchScript archives, safetensors. This is
+the one place where files of tensors are read; what each form can tell about damage stands in `containers`.
 """
 
 from __future__ import annotations
 
-import pickle
 import warnings
-import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 
-from landscape.checkpoint.pickles import harmless_globals, unsafe_globals
+from landscape.archives import UnreadableError
+from landscape.checkpoint import containers
+from landscape.checkpoint.containers import UNCHECKED, ForeignCodeError, NotTorchError
 from landscape.errors import UserError
 from landscape.factories import current_folder_importable
 
@@ -34,35 +37,77 @@ _LONGEST_HEADER = 100_000_000
 
 
 class FileContent(NamedTuple):
-    """What a file held: nested dicts and tensors, a module, and the form it came in."""
+    """What a file held.
+
+    ``content`` is nested dicts and tensors, or a module where the file is trusted. ``notes`` say what
+    couldn't be checked; ``tied`` are names that a safetensors file left out, with those of the same tensors.
+    """
 
     content: object
     form: Form
+    notes: tuple[str, ...] = ()
+    tied: Mapping[str, str] = {}
 
 
 def read_file(path: Path, *, trust: bool = False) -> FileContent:
     """Load a checkpoint file onto the CPU.
 
+    Parameters
+    ----------
+    trust
+        Unpickle whole modules and load scripts as such, which runs whatever code the file contains. Without
+        it, a script is read as the tensors in it.
+
     Raises
     ------
     UserError
-        When the file is missing, a folder, empty, truncated or damaged, no checkpoint at all, or needs
-        code to be run while `trust` is False.
+        When the file is missing, a folder, empty, truncated or damaged, no checkpoint at all, unpacks to far
+        more than its size, or needs code to be run while `trust` is False.
     """
     head = _head(path)
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < _LONGEST_HEADER:
-        return FileContent(_read_safetensors(path), "safetensors file")
-    if head.startswith(b"PK\x03\x04"):
-        if _is_torchscript(path):
-            return FileContent(_read_torchscript(path), "TorchScript archive")
-        return FileContent(_read_torch(path, trust), "PyTorch file")
-    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
-        return FileContent(_read_torch(path, trust), "PyTorch file")
+    with _problems_named(path):
+        if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < _LONGEST_HEADER:
+            tensors, tied = containers.read_safetensors(path)
+            return FileContent(tensors, "safetensors file", (UNCHECKED,), tied)
+        if head.startswith(b"PK\x03\x04"):
+            if containers.is_torchscript(path):
+                if trust:
+                    return FileContent(_loaded_script(path), "TorchScript archive")
+                return FileContent(*_with_form(containers.read_script(path), "TorchScript archive"))
+            if trust:
+                return FileContent(_loaded(path, zipped=True), "PyTorch file")
+            return FileContent(*_with_form(containers.read_zip(path), "PyTorch file"))
+        if head[:1] == b"\x80" and head[1:2] <= b"\x05":
+            content = _loaded(path, zipped=False) if trust else containers.read_legacy(path)
+            return FileContent(content, "PyTorch file", (UNCHECKED,))
     kinds = (name for magic, name in _KNOWN_MAGIC.items() if head.startswith(magic))
     raise UserError(
         f"{path} is not a checkpoint but {next(kinds, 'an unknown kind of file')}; "
         "expected a PyTorch, safetensors or TorchScript file"
     )
+
+
+def _with_form(read: tuple[object, tuple[str, ...]], form: Form) -> tuple[object, Form, tuple[str, ...]]:
+    content, notes = read
+    return content, form, notes
+
+
+@contextmanager
+def _problems_named(path: Path) -> Iterator[None]:
+    """Turn what containers raise into one line with the file's name."""
+    try:
+        yield
+    except UnreadableError as error:
+        raise _damaged(path, str(error)) from error
+    except ForeignCodeError as error:
+        raise _refused(path, error.names) from error
+    except NotTorchError as error:
+        raise _not_torch(path) from error
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UserError(f"{path} can't be read: {reason}") from error
+    except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+        raise _damaged(path, error) from error  # of torch, for geometries that it finds too large
 
 
 def _head(path: Path) -> bytes:
@@ -81,24 +126,45 @@ def _head(path: Path) -> bytes:
     return head
 
 
+def printable(text: object, most: int = 120) -> str:
+    """Text from a file for a message: one line, without control characters, not too long.
+
+    >>> printable("conv" + chr(27) + "[2J")
+    'conv\\\\x1b[2J'
+    """
+    escaped = "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in str(text)
+    )
+    return escaped if len(escaped) <= most else f"{escaped[:most]}…"
+
+
 def _damaged(path: Path, error: Exception | str) -> UserError:
-    reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-    return UserError(f"{path} is truncated or damaged ({reason}); fetch or save it again")
+    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return UserError(f"{path} is truncated or damaged ({printable(reason, 200)}); fetch or save it again")
 
 
-def _is_torchscript(path: Path) -> bool:
-    """Look into the zip archive; every PyTorch archive has ``data.pkl``, scripted ones ``constants.pkl``."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name.rpartition("/")[2] for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-    if "data.pkl" not in names:
-        raise UserError(f"{path} is not a checkpoint: a zip archive without PyTorch's data.pkl")
-    return "constants.pkl" in names
+def _not_torch(path: Path) -> UserError:
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"
+    if zipped:
+        return UserError(f"{path} is not a checkpoint: a zip archive without PyTorch's data.pkl")
+    return UserError(
+        f"{path} is a pickle in a form that can't be read without running it; save a state_dict with "
+        "torch.save, or pass --trust-checkpoint (trust=True) if you trust its maker"
+    )
 
 
-def _read_torchscript(path: Path) -> torch.nn.Module:
+def _refused(path: Path, wanted: list[str]) -> UserError:
+    more = f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
+    return UserError(
+        f"{path} is refused: its pickle would run code, it wants {printable(wanted[0])}{more}; save a "
+        "state_dict, or pass --trust-checkpoint (trust=True) if you trust its maker"
+    )
+
+
+def _loaded_script(path: Path) -> torch.nn.Module:
+    """A trusted script, which runs its ``__setstate__`` while it is loaded."""
+    containers.check_archive(path)
     with warnings.catch_warnings():
         # Deprecated for writing; the archives that people have still load.
         warnings.filterwarnings("ignore", message=".*torch.jit.load", category=FutureWarning)
@@ -109,24 +175,15 @@ def _read_torchscript(path: Path) -> torch.nn.Module:
             raise _damaged(path, error) from error
 
 
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
+def _loaded(path: Path, *, zipped: bool) -> Any:
+    """A trusted pickle, with whatever code it names."""
+    if zipped:
+        containers.check_archive(path)
     try:
-        return load_file(path, device="cpu")
+        with current_folder_importable():
+            return torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
-        raise _damaged(path, error) from error
-
-
-def _read_torch(path: Path, trust: bool) -> Any:
-    try:
-        with harmless_globals(), current_folder_importable():
-            return torch.load(path, map_location="cpu", weights_only=not trust)
-    except Exception as error:
-        if trust:
-            raise _unpickled(path, error) from error
-        refused = isinstance(error, pickle.UnpicklingError)
-        raise (_refused(path) if refused else _damaged(path, error)) from error
+        raise _unpickled(path, error) from error
 
 
 def _unpickled(path: Path, error: Exception) -> UserError:
@@ -136,19 +193,3 @@ def _unpickled(path: Path, error: Exception) -> UserError:
     if "magic number" in str(error):
         return UserError(f"{path} is a pickle that torch.save didn't write; expected a PyTorch file")
     return _damaged(path, error)
-
-
-def _refused(path: Path) -> UserError:
-    wanted = unsafe_globals(path)
-    if wanted is None:
-        return _damaged(path, "its pickle breaks off")
-    if not wanted:
-        return UserError(
-            f"{path} is a pickle in a form that can't be read without running it; save a state_dict with "
-            "torch.save, or pass --trust-checkpoint (trust=True) if you trust its maker"
-        )
-    more = f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
-    return UserError(
-        f"{path} is refused: its pickle would run code, it wants {wanted[0]}{more}; save a state_dict, "
-        "or pass --trust-checkpoint (trust=True) if you trust its maker"
-    )

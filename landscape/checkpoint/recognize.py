@@ -19,6 +19,7 @@ from landscape.checkpoint.models import (
     find_architecture,
     torchvision_model,
 )
+from landscape.checkpoint.skeleton import shapes_of
 from landscape.checkpoint.state import head_classes, short_names
 from landscape.errors import UserError
 from landscape.factories import accepted
@@ -136,10 +137,10 @@ def _candidates(tensors: Mapping[str, Tensor], architectures: Iterator[Architect
     for architecture in architectures:
         arguments = suggested_arguments(architecture, tensors)
         try:
-            model = architecture.build(arguments)
+            shapes = shapes_of(architecture, arguments)
         except UserError:  # the suggested arguments make no network, say two widths for three stages
             continue
-        yield Candidate(architecture, arguments, compare(tensors, model.state_dict()))
+        yield Candidate(architecture, arguments, compare(tensors, shapes))
 
 
 def _distinct(candidates: list[Candidate]) -> list[Candidate]:

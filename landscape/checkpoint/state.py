@@ -12,20 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from landscape.checkpoint.choice import (
+    AVERAGED,
+    CHOOSE,
+    COUNTER,
+    WRAPPERS,
+    choose,
+    holds_weights,
+    is_extra,
+    listed,
+    named_tensors,
+    sets_of_weights,
+)
+from landscape.checkpoint.read import printable
+from landscape.checkpoint.rebuild import NoValues
 from landscape.errors import UserError
 
-WRAPPERS = (
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "net",
-    "network",
-    "module",
-    "weights",
-    "params",
-)
-AVERAGED = ("model_ema", "ema_model", "ema", "state_dict_ema", "ema_state_dict")
 MASKS = ("mask", "masks", "mask_dict")
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 HEADS = ("linear", "fc", "classifier", "head")
@@ -38,6 +40,8 @@ class FoundState:
 
     ``tensors`` are dense, named as in the file; ``mask`` likewise (bool, True = kept), or None. ``module`` is
     a pickled or scripted module where the file held one. ``place`` is the path of keys to the weights.
+    ``extra`` is what modules store beside tensors (``get_extra_state``), by name. ``positional`` are chosen
+    weights without names, in the order of the network's parameters; they replace those in ``tensors``.
     """
 
     tensors: dict[str, Tensor]
@@ -48,9 +52,17 @@ class FoundState:
     config: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+    positional: tuple[Tensor, ...] = ()
 
 
-def find_state(content: object, source: object) -> FoundState:
+def find_state(
+    content: object,
+    source: object,
+    *,
+    weights: str | None = None,
+    tied: Mapping[str, str] | None = None,
+) -> FoundState:
     """Find the weights in nested dicts: bare, wrapped, beside optimizer entries, pruned, in half precision.
 
     Parameters
@@ -59,30 +71,67 @@ def find_state(content: object, source: object) -> FoundState:
         What the file held: a mapping of tensors, a mapping around one, or a module.
     source
         Named in error messages: the file's path.
+    weights
+        Which of several sets: a key (``ema``, ``ema.shadow``), or the first part of names (``ema_model`` of
+        ``ema_model.conv1.weight``).
+    tied
+        Names that the file leaves out, with the names of the same tensors.
 
     Raises
     ------
     UserError
-        When there are no weights, or several sets of them and no telling which is meant.
+        When there are no weights, several sets of them and no telling which is meant, or weights that aren't
+        numbers.
     """
-    weights, place = _unwrap(content, (), source)
-    if isinstance(weights, nn.Module):
-        module = weights.module if isinstance(weights, nn.DataParallel) else weights
-        tensors, mask = dict(module.state_dict()), None
+    chosen, place = _unwrap(content, (), source) if weights is None else choose(content, weights, source)
+    positional: tuple[Tensor, ...] = ()
+    if isinstance(chosen, list):
+        positional = tuple(_numbers(f"{weights}[{number}]", one, source) for number, one in enumerate(chosen))
+        chosen, place = _unwrap(content, (), source)
+    if isinstance(chosen, nn.Module):
+        module = chosen.module if isinstance(chosen, nn.DataParallel) else chosen
+        state, mask = dict(module.state_dict()), None
+        extra = {name: value for name, value in state.items() if is_extra(name)}
+        tensors = {
+            name: _numbers(name, value, source) for name, value in state.items() if isinstance(value, Tensor)
+        }
+        kinds = _kinds(state.values())
     else:
         module = None
-        tensors, mask = _merge_pruned({name: _dense(value) for name, value in weights.items()})
+        extra = {str(name): value for name, value in chosen.items() if is_extra(str(name))}
+        kinds = _kinds(chosen.values())
+        tensors, mask = _merge_pruned(
+            {
+                name: _numbers(name, value, source)
+                for name, value in named_tensors(chosen, source).items()
+                if name not in extra
+            },
+            source,
+        )
+        tensors |= {
+            left: tensors[kept] for left, kept in (tied or {}).items() if _left_out(left, kept, tensors)
+        }
     outer = content if isinstance(content, Mapping) else {}
     return FoundState(
         tensors=tensors,
-        mask=mask if mask is not None else _stored_mask(outer, tensors),
+        mask=mask if mask is not None else _stored_mask(outer, tensors, source),
         module=module,
         place=place,
-        architecture=next((outer[key] for key in NAMES if isinstance(outer.get(key), str)), None),
+        architecture=next((outer[key] for key in NAMES if _is_name(outer.get(key))), None),
         config=_config(outer),
         metrics=_metrics(outer) if place else {},
-        notes=_notes(tensors, outer, place),
+        notes=_notes(kinds, outer, place, bool(positional)),
+        extra=extra,
+        positional=positional,
     )
+
+
+def _left_out(left: str, kept: str, tensors: Mapping[str, Tensor]) -> bool:
+    return left not in tensors and kept in tensors
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[\w.:/-]{1,100}", value) is not None
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
@@ -110,7 +159,7 @@ def head_classes(tensors: Mapping[str, Tensor], *, guess: bool = False) -> int |
     matrices = {
         short: tensors[name]
         for name, short in short_names(tensors).items()
-        if tensors[name].dim() == 2 and short.endswith("weight")
+        if tensors[name].dim() == 2 and tensors[name].numel() and short.endswith("weight")
     }
     heads = [name for name in matrices if re.fullmatch(rf"({'|'.join(HEADS)})(\.\d+)?\.weight", name)]
     # safetensors files are sorted by name, so the order of numbered layers is taken from the numbers.
@@ -121,46 +170,60 @@ def head_classes(tensors: Mapping[str, Tensor], *, guess: bool = False) -> int |
 
 def _unwrap(
     content: object, place: tuple[str, ...], source: object
-) -> tuple[Mapping[str, Tensor] | nn.Module, tuple[str, ...]]:
+) -> tuple[Mapping[str, Any] | nn.Module, tuple[str, ...]]:
     if isinstance(content, nn.Module):
         return content, place
     if not isinstance(content, Mapping):
         raise UserError(
             f"{source} holds a {type(content).__name__}; expected a state_dict or a dict around one"
         )
-    wrapped = [key for key in (*WRAPPERS, *AVERAGED) if _holds_weights(content.get(key))]
+    wrapped = [key for key in (*WRAPPERS, *AVERAGED) if holds_weights(content.get(key))]
     if wrapped:
         return _unwrap(content[wrapped[0]], (*place, wrapped[0]), source)
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    tensors.pop("n_averaged", None)  # torch.optim.swa_utils.AveragedModel counts there
-    if tensors:
-        return tensors, place
-    others = [str(key) for key, value in content.items() if _holds_weights(value)]
+    if any(isinstance(value, (Tensor, NoValues)) for name, value in content.items() if name != COUNTER):
+        return content, place
+    others = sets_of_weights(content)
     if len(others) == 1:
         return _unwrap(content[others[0]], (*place, others[0]), source)
     if others:
+        raise UserError(f"{source} holds several sets of weights ({listed(others)}); {CHOOSE}")
+    raise UserError(f"{source} holds no weights; its keys: {listed(content) or 'none'}")
+
+
+def _numbers(name: str, value: Tensor | NoValues, source: object) -> Tensor:
+    """The tensor as ordinary numbers, dense; refused where it has none."""
+    kind = value.kind if isinstance(value, NoValues) else _unusual(value)
+    if kind is not None or isinstance(value, NoValues):
         raise UserError(
-            f"{source} holds several sets of weights ({', '.join(others)}); "
-            "save the wanted one by itself, as torch.save(checkpoint[…], …)"
+            f"{source}: {printable(name)!r} is a tensor {kind}; expected ordinary numbers: "
+            "convert it (dequantize, to_dense, float) before saving"
         )
-    raise UserError(f"{source} holds no weights; its keys: {', '.join(map(str, content)) or 'none'}")
+    dense = value.detach() if value.layout == torch.strided else value.detach().to_dense()
+    small = (
+        dense.is_floating_point() and dense.dtype.itemsize == 1
+    )  # float8 can be converted, not computed with
+    return dense.float() if small else dense
 
 
-def _holds_weights(value: object) -> bool:
-    if isinstance(value, nn.Module):
-        return True
-    if not isinstance(value, Mapping):
-        return False
-    if any(isinstance(inner, Tensor) for inner in value.values()):
-        return all(isinstance(name, str) for name in value)
-    return any(_holds_weights(value.get(key)) for key in (*WRAPPERS, *AVERAGED, "shadow"))
+def _unusual(value: Tensor) -> str | None:
+    """What a tensor of a trusted file is that has no ordinary numbers."""
+    kinds = {
+        "quantized": value.is_quantized,
+        "on the device meta, without values": value.is_meta,
+        "nested": value.is_nested,
+    }
+    return next((kind for kind, true in kinds.items() if true), None)
 
 
-def _dense(value: Tensor) -> Tensor:
-    return value.detach() if value.layout == torch.strided else value.detach().to_dense()
+def _kinds(values: Iterable[object]) -> list[str]:
+    """The types of the floating-point tensors, as torch names them."""
+    floating = (one for one in values if isinstance(one, Tensor) and one.is_floating_point())
+    return sorted({str(one.dtype).removeprefix("torch.") for one in floating})
 
 
-def _merge_pruned(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+def _merge_pruned(
+    tensors: dict[str, Tensor], source: object
+) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
     """Merge the ``weight_orig`` and ``weight_mask`` of torch.nn.utils.prune into weights and a mask."""
     pairs = [
         name.removesuffix("_orig") for name in tensors if f"{name.removesuffix('_orig')}_mask" in tensors
@@ -168,6 +231,16 @@ def _merge_pruned(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
     pairs = [name for name in pairs if f"{name}_orig" in tensors]
     if not pairs:
         return tensors, None
+    for name in pairs:
+        kept, weight = tensors[f"{name}_mask"], tensors[f"{name}_orig"]
+        if kept.shape != weight.shape or not is_mask(kept):
+            raise UserError(
+                f"{source}: {printable(name)!r} has a mask that doesn't fit it; expected 0 and 1 in its shape"
+            )
+        if name in tensors:
+            raise UserError(
+                f"{source}: {printable(name)!r} is there twice, pruned and by itself; save one of them"
+            )
     mask = {name: tensors[f"{name}_mask"] != 0 for name in pairs}
     merged = {}
     for name, value in tensors.items():
@@ -179,22 +252,30 @@ def _merge_pruned(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
     return merged, mask
 
 
-def _stored_mask(outer: Mapping[Any, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+def _stored_mask(
+    outer: Mapping[Any, Any], tensors: Mapping[str, Tensor], source: object
+) -> dict[str, Tensor] | None:
     """A mask beside the weights, where it says exactly which weights may be other than zero."""
     for key in MASKS:
         stored = outer.get(key)
         if isinstance(stored, Mapping) and stored and all(isinstance(one, Tensor) for one in stored.values()):
             names = {short: name for name, short in short_names(tensors).items()}
             mask = {
-                names.get(short, short): _dense(stored[name]) for name, short in short_names(stored).items()
+                names.get(short, short): _numbers(name, stored[name], source)
+                for name, short in short_names(named_tensors(stored, source)).items()
             }
             if all(_masks(kept, tensors.get(name)) for name, kept in mask.items()):
                 return {name: kept != 0 for name, kept in mask.items()}
     return None
 
 
+def is_mask(kept: Tensor) -> bool:
+    """Whether a tensor holds nothing but 0 and 1."""
+    return not bool(((kept != 0) & (kept != 1)).any())
+
+
 def _masks(kept: Tensor, weight: Tensor | None) -> bool:
-    if weight is None or kept.shape != weight.shape or bool(((kept != 0) & (kept != 1)).any()):
+    if weight is None or kept.shape != weight.shape or not is_mask(kept):
         return False
     return not bool((weight[kept == 0] != 0).any())
 
@@ -203,33 +284,45 @@ def _metrics(outer: Mapping[Any, Any]) -> dict[str, Any]:
     """The numbers beside the weights, as Python's: epochs, accuracies."""
     numbers = {}
     for key, value in outer.items():
-        if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1):
+        if isinstance(value, np.generic) or (_is_strided(value) and value.numel() == 1):
             value = value.item()
         if isinstance(value, (int, float)):
             numbers[str(key)] = value
     return numbers
 
 
+def _is_strided(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and _unusual(value) is None
+
+
 def _config(outer: Mapping[Any, Any]) -> dict[str, Any]:
     for key in ("config", "args", "hyper_parameters"):
         value = outer.get(key)
         if isinstance(value, argparse.Namespace):
-            return vars(value)
+            value = vars(value)
         if isinstance(value, Mapping):
-            return dict(value)
+            return {str(name): plain(one) for name, one in value.items()}
     return {}
 
 
+def plain(value: object) -> Any:
+    """A value as JSON has it; what isn't plain is only named."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return f"({type(value).__name__})"
+
+
 def _notes(
-    tensors: Mapping[str, Tensor], outer: Mapping[Any, Any], place: tuple[str, ...]
+    kinds: list[str], outer: Mapping[Any, Any], place: tuple[str, ...], positional: bool
 ) -> tuple[str, ...]:
     notes = []
-    kinds = sorted(
-        {str(one.dtype).removeprefix("torch.") for one in tensors.values() if one.is_floating_point()}
-    )
     if other := [kind for kind in kinds if kind != "float32"]:
         notes.append(f"{' and '.join(other)} weights converted to float32")
-    averaged = [key for key in AVERAGED if key not in place and _holds_weights(outer.get(key))]
-    if averaged:
-        notes.append(f"averaged weights ({averaged[0]}) not used")
+    averaged = [key for key in AVERAGED if key not in place and holds_weights(outer.get(key))]
+    if averaged and not positional:
+        notes.append(f"averaged weights ({averaged[0]}) not used; --weights {averaged[0]} takes them")
     return tuple(notes)

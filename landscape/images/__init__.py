@@ -9,7 +9,6 @@ import difflib
 import hashlib
 import json
 import warnings
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape.archives import read_npz
 from landscape.errors import UserError
 
 Split = Literal["train", "test"]
@@ -143,21 +143,9 @@ def _checked(data: ImageSet, source: object) -> ImageSet:
 
 
 def _read_npz(path: Path, split: Split) -> ImageSet:
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            missing = [key for key in (f"{split}_x", f"{split}_y") if key not in file]
-            if missing:
-                raise UserError(
-                    f"{path}: no {' and no '.join(missing)}; it holds {', '.join(file) or 'nothing'}"
-                )
-            images, labels = file[f"{split}_x"], file[f"{split}_y"]
-            classes = tuple(str(name) for name in file["classes"]) if "classes" in file else None
-    except FileNotFoundError:
-        raise UserError(f"no file {path}; expected an .npz with {split}_x and {split}_y") from None
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        # A plain .npy gives an array without the context manager, hence the last kinds.
-        raise UserError(f"{path} can't be read as .npz: {error or type(error).__name__}") from error
-    return _checked(ImageSet(images, labels, classes, path.stem, split), path)
+    arrays = read_npz(path, (f"{split}_x", f"{split}_y"), optional=("classes",))
+    classes = tuple(str(name) for name in arrays["classes"].ravel()) if "classes" in arrays else None
+    return _checked(ImageSet(arrays[f"{split}_x"], arrays[f"{split}_y"], classes, path.stem, split), path)
 
 
 def _read_cifar(name: str, split: Split, root: Path, download: bool) -> ImageSet:

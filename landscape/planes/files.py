@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from landscape.checkpoint.read import read_file
 from landscape.errors import UserError
 from landscape.planes import GivenPlane
 from landscape.planes.directions import Normalization
@@ -43,9 +44,9 @@ def _from_torch(path: Path) -> list[dict[str, Tensor]]:
     if not path.is_file():
         raise UserError(f"no file {path}; expected directions for --directions")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for a file that isn't one of its own
-        raise UserError(f"{path} can't be read as directions ({type(error).__name__})") from error
+        content = read_file(path).content
+    except UserError as error:
+        raise UserError(f"{path} can't be read as directions: {error}") from error
     if not _is_directions(content):
         raise UserError(f"{path}: expected a list of dicts of tensors by parameter name, one per axis")
     return list(content)

@@ -144,7 +144,7 @@ def test_pickle_that_would_run_code_is_refused(form: str | int, tmp_path: Path) 
 def test_whole_modules_need_trust_and_their_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = saved(Weights())
     message = refusal(tmp_path / "a.pt", content)
-    assert f"it wants {Weights.__module__}.Weights and" in message
+    assert f"it wants {Weights.__module__}.Weights;" in message
     assert "--trust-checkpoint" in message
     monkeypatch.delattr(f"{__name__}.Weights")
     assert "needs code that isn't here" in refusal(tmp_path / "a.pt", content, trust=True)

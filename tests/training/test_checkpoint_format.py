@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landscape.checkpoint.format import Checkpoint, decode, encode, is_checkpoint
+from landscape.checkpoint.integrity import sealed
 from landscape.errors import UserError
 from training.checkpoint import load_dict
 
@@ -90,14 +91,14 @@ def damaged(**changes: object) -> dict:
     packed = content["sparse"]["weight"]
     for key, value in changes.items():
         (packed if key in ("values", "indices", "shape") else content)[key] = value
-    return content
+    return sealed(content)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ({"state_dict": {}}, "not a sharpscape.checkpoint"),
-        (damaged(format_version=2), "version 2"),
+        (damaged(format_version=3), "version 3"),
         (damaged(metrics=None), "metrics missing"),
         (damaged(values=torch.ones(1)), "values for"),
         (damaged(indices=torch.tensor([500], dtype=torch.int32)), "out of range"),
