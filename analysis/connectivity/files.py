@@ -166,7 +166,8 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         content = read_file(path).content
     except UserError as error:
-        raise UserError(f"{error}; or remove it") from error
+        reason = str(error).removeprefix(f"{path} is ").removeprefix(f"{path} ")
+        raise UserError(f"{path} can't be read: {reason}; or remove it") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is no file of analysis.connectivity; choose another --output")
     return content

@@ -98,7 +98,7 @@ FORMS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module, Path], None
     "published ResNet-20, bare": (ElsewhereResNet20, lambda m, path: torch.save(m.state_dict(), path), []),
     "wrapped, DataParallel, compiled": (ElsewhereResNet20, renamed("module._orig_mod."), []),
     "safetensors": (ElsewhereResNet20, lambda m, path: save_file(m.state_dict(), path), []),
-    "TorchScript": (Own, scripted, []),
+    "TorchScript": (Own, scripted, ["--trust-checkpoint"]),
     "user factory": (Own, renamed(""), ["--model", "test_surface_command:Own"]),
 }
 

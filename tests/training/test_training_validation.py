@@ -13,6 +13,7 @@ from loop_helpers import CPU, SMALL, Silent, fit
 from rich.console import Console
 
 from landscape.checkpoint.format import decode
+from landscape.checkpoint.integrity import sealed
 from landscape.errors import UserError
 from training.checkpoint import RunFolder
 from training.data import TrainingData, load_data
@@ -79,7 +80,7 @@ def test_other_test_images(data: TrainingData, tmp_path: Path) -> None:
         fit(NONE, other, tmp_path)
     content = torch.load(tmp_path / "final.pt", weights_only=True)
     del content["data"]["test_sha256"]
-    torch.save(content, tmp_path / "final.pt")
+    torch.save(sealed(content), tmp_path / "final.pt")
     heard = Silent()
     fit(NONE, data, tmp_path, heard)
     assert not heard.records
