@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ def _from_torch(path: Path) -> list[dict[str, Tensor]]:
     if not path.is_file():
         raise UserError(f"no file {path}; expected directions for --directions")
     try:
-        content = read_file(path).content
+        content: Any = read_file(path).content
     except UserError as error:
         raise UserError(f"{path} can't be read as directions: {error}") from error
     if not _is_directions(content):
