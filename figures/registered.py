@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import exp, isfinite, isnan, log, nan
 
 import numpy as np
@@ -123,21 +124,11 @@ def _claim(
 
 
 def _slope(results: Results, seed: int) -> float:
-    """Three times the mean slope over sparsities: log of the factor from the lowest to the highest."""
-    rows = [
-        [_mean_primary(results, method, sparsity, "sgd", seed) for sparsity in figure1.SPARSITIES]
-        for method in figure1.METHODS
-    ]
-    level = np.arange(len(figure1.SPARSITIES)) - (len(figure1.SPARSITIES) - 1) / 2
-    slopes = np.array(rows) @ level / (level @ level)
-    return float(slopes.mean()) * (len(figure1.SPARSITIES) - 1)
+    return growth(partial(_mean_primary, results, seed=seed))
 
 
 def _change_of_ra(results: Results, seed: int) -> float:
-    def value(method: str, sparsity: float, optimizer: str) -> float:
-        return _mean_primary(results, method, sparsity, optimizer, seed)
-
-    return _mean_over_pairs(value)
+    return mean_over_pairs(partial(_mean_primary, results, seed=seed))
 
 
 def _change_of_accuracy(results: Results, seed: int) -> float:
@@ -151,21 +142,32 @@ def _change_of_accuracy(results: Results, seed: int) -> float:
     def value(method: str, sparsity: float, optimizer: str) -> float:
         return known.get((method, sparsity, optimizer), nan)
 
-    return _mean_over_pairs(value)
+    return mean_over_pairs(value)
 
 
-def _mean_over_pairs(value: Callable[[str, float, str], float]) -> float:
-    """Mean over Figure 3's cells of the second optimizer's value minus the first's; NaN if one is missing."""
+Value = Callable[[str, float, str], float]  # of method, sparsity, optimizer, for one seed; NaN where unknown
+
+
+def growth(value: Value) -> float:
+    """Figure 1's number: three times the mean least-squares slope over its four sparsities, SGD.
+
+    For a logarithm this is that of the factor from the lowest sparsity to the highest.
+    """
+    steps = len(figure1.SPARSITIES) - 1
+    rows = [[value(method, sparsity, "sgd") for sparsity in figure1.SPARSITIES] for method in figure1.METHODS]
+    level = np.arange(steps + 1) - steps / 2
+    return float((np.array(rows) @ level / (level @ level)).mean()) * steps
+
+
+def mean_over_pairs(value: Value) -> float:
+    """Figure 3's number: mean over its cells of the second optimizer's value minus the first's."""
     first, second = figure3.PAIR
-    return float(
-        np.mean(
-            [
-                value(method, sparsity, second) - value(method, sparsity, first)
-                for method in figure3.METHODS
-                for sparsity in figure3.SPARSITIES
-            ]
-        )
-    )
+    changes = [
+        value(method, sparsity, second) - value(method, sparsity, first)
+        for method in figure3.METHODS
+        for sparsity in figure3.SPARSITIES
+    ]
+    return float(np.mean(changes))
 
 
 def _mean_primary(results: Results, method: str, sparsity: float, optimizer: str, seed: int) -> float:
