@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from math import exp, log
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from made_results import run_name, surface_of, write_table
 from analysis.roughness import roughness
 from figures import figure1, figure3
 from figures.registered import Registered, in_words, primary, registered, table
+from figures.reproduce.scale import FOLDER
 from figures.results import Results
 
 AXIS = np.linspace(-0.25, 0.25, 9)
@@ -117,3 +120,23 @@ def test_a_wide_interval_cant_be_told() -> None:
     one = Registered("F3", "S2-SAM lowers Ra", values, "factor", log(0.95), -1, test, 1.0, 1.0)
     assert one.verdict == "can't be told"
     assert "seeds would show it" in in_words([one])
+
+
+def test_a_script_that_knows_nothing_of_this_project_finds_the_same(claimed: Results) -> None:
+    from figures.report import _registered
+
+    root = claimed.root
+    (root / "scale.toml").write_text(
+        (FOLDER / "mini.toml").read_text().replace("registered = false", "registered = true")
+    )
+    report = root / "report.md"
+    report.write_text("\n\n".join(_registered(Results(root))), encoding="utf-8")
+    script = Path(__file__).with_name("recompute_report.py")
+    line = [sys.executable, str(script), str(root), "--report", str(report)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("over 6 seeds, p 0.047") == 3
+    report.write_text(
+        report.read_text(encoding="utf-8").replace("| F3 | S2-SAM lowers Ra | **found** | × 0", "| F3 | × 1")
+    )
+    assert subprocess.run(line, capture_output=True, check=False).returncode == 1
