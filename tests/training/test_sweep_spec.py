@@ -40,9 +40,9 @@ def test_names_are_pinned() -> None:
     assert [run.name for run in plan.runs] == [
         "resnet20-tiny-random-0.5-sgd-seed0",
         "resnet20-tiny-random-0.25-sgd-seed0",
+        "resnet20-tiny-dense-sgd-seed0",
         "resnet20-tiny-random-0.5-sgd-seed3",
         "resnet20-tiny-random-0.25-sgd-seed3",
-        "resnet20-tiny-dense-sgd-seed0",
         "resnet20-tiny-dense-sgd-seed3",
     ]
 
@@ -166,6 +166,9 @@ def test_specs_that_are_not_there(spec: str, message: str) -> None:
 
 
 COUNTS = {
+    "figure1-cpu": 2 * 4 * 6,
+    "figure3-cpu": 3 * 3 * 2 * 6,
+    "figures-cpu": (3 * 3 * 2 + 2 * 2) * 6,
     "figure1-mini": 2 * 4 * 2,
     "figure1-paper": 2 * 4 * 2 * 3,
     "figure3-mini": 3 * 3 * 2,
@@ -193,7 +196,7 @@ def test_shipped_specs_say_their_scale(name: str) -> None:
     spec = tomllib.loads((SPECS / f"{name}.toml").read_text())
     scale = name.rpartition("-")[2]
     assert spec["output"] == f"results/{scale}/runs"
-    models = {"smoke": "resnet20", "mini": "resnet20", "paper": "resnet32_wide"}
+    models = {"smoke": "resnet20", "cpu": "resnet20", "mini": "resnet20", "paper": "resnet32_wide"}
     assert spec["recipe"]["model"] == models[scale]
 
 

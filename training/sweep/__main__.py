@@ -73,6 +73,8 @@ class Options:
     time_budget
         As 45m, 2h or 1h30m: no run starts that can't be expected to end in time, running ones are stopped
         at the end, and keep their last epoch.
+    record_every
+        Keep the weights of every so many steps, sparsely, in each run's folder trajectory/; 0 keeps none.
     keep_state
         Keep last.pt of finished runs.
     dry_run
@@ -90,6 +92,7 @@ class Options:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     jobs: int = 1
     time_budget: str | None = None
+    record_every: int = 0
     keep_state: bool = False
     dry_run: bool = False
     table: Path | None = None
@@ -157,6 +160,8 @@ def run(spec: str, options: Options, training: Sequence[str]) -> int:
         raise UserError(f"--only {options.only!r} fits none of {len(plan.runs)} runs, as {plan.runs[0].name}")
     if options.jobs < 1:
         raise UserError(f"jobs {options.jobs}: expected 1 or more")
+    if options.record_every < 0:
+        raise UserError(f"record-every {options.record_every}: expected a number of steps, or 0 for none")
     budget = math.inf if options.time_budget is None else parse_duration(options.time_budget)
     runs = Runs(plan.output)
     if options.dry_run:
@@ -180,6 +185,8 @@ def _command(run: PlannedRun, plan: Plan, options: Options, training: Sequence[s
     line += [f"--device={options.device}", f"--threads={threads}"]
     if options.data_root is not None:
         line.append(f"--data-root={options.data_root}")
+    if options.record_every:
+        line.append(f"--record-every={options.record_every}")
     return [*line, "--download"] if options.download else line
 
 

@@ -59,9 +59,9 @@ class Block:
             )
         return []
 
-    def runs(self, seeds: Iterable[int]) -> Iterator[PlannedRun]:
-        """All combinations; a method that takes no sparsity has one run for each optimizer and seed."""
-        for method, optimizer, seed in itertools.product(self.methods, self.optimizers, seeds):
+    def runs(self, seed: int) -> Iterator[PlannedRun]:
+        """All combinations; a method that takes no sparsity has one run for each optimizer."""
+        for method, optimizer in itertools.product(self.methods, self.optimizers):
             takes = "sparsity" in option_names(METHODS[method])
             for sparsity in self.sparsities if takes else (None,):
                 masking = self._options("method", method, METHODS[method])

@@ -12,7 +12,8 @@ seeds                list of integers; ``[0]`` by default
 ===================  =================================================================================
 
 What is more special wins: a method's or an optimizer's table, then the matrix' recipe, then the recipe.
-A method that takes no sparsity (dense) is run once, whatever the sparsities.
+A method that takes no sparsity (dense) is run once, whatever the sparsities. All runs of a seed come before
+those of the next one, so that a sweep that is broken off has whole seeds.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def make_plan(content: Mapping[str, Any], source: str, overrides: Overrides = Ov
     check_recipe(table(content, "recipe", source), methods, optimizers, source)
     _check_options(content, "method", METHODS, methods, source)
     _check_options(content, "optimizer", OPTIMIZERS, optimizers, source)
-    runs = [run for block in blocks for run in block.runs(seeds)]
+    runs = [run for seed in seeds for block in blocks for run in block.runs(seed)]
     _refuse_equal_names(runs, source)
     output = overrides.output or content.get("output")
     if not isinstance(output, str | Path) or not str(output):
