@@ -133,12 +133,6 @@ def _go_on(run: Run) -> None:
     )
     if state is not None:
         run.world.by_all(lambda: run.restore(state))
-        bad = not_finite(run.model)
-        if bad:
-            raise UserError(
-                f"{run.folder.last}: {bad} is not finite after epoch {run.epoch}, and no earlier epoch is "
-                f"kept; {_ADVICE}"
-            )
 
 
 def _finish(run: Run) -> Checkpoint:

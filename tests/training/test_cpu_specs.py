@@ -16,7 +16,8 @@ from training.network import first_network
 from training.schedule import lr_factor
 from training.sparsity.base import Moment
 from training.sparsity.mest_em import MestEm
-from training.sweep.__main__ import Options, _command, run
+from training.sweep.__main__ import Options, _command
+from training.sweep.__main__ import run as sweep
 from training.sweep.length import training_images
 from training.sweep.plan import load_plan
 
@@ -105,7 +106,7 @@ def test_weights_can_be_recorded_along_the_way() -> None:
         line = _command(plan.runs[0], plan, Options(record_every=steps), ["train"])
         assert [word for word in line if "record" in word] == expected
     with pytest.raises(UserError, match="record-every -1: expected a number of steps"):
-        run("figure3-cpu", Options(record_every=-1), ["train"])
+        sweep("figure3-cpu", Options(record_every=-1), ["train"])
 
 
 def small(config: RunConfig, npz: Path) -> RunConfig:

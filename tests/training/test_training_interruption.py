@@ -167,21 +167,6 @@ def test_a_last_step_that_breaks_the_weights(
     assert all(value.isfinite().all() for value in checkpoint.state_dict.values())
 
 
-def test_a_state_that_is_not_finite_is_not_gone_on_from(
-    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As earlier versions have saved it."""
-    monkeypatch.setattr(loop, "_finish", lambda run: None)
-    fit(SMALL, data, tmp_path)
-    state = torch.load(tmp_path / "last.pt", weights_only=True)
-    state["model"]["bn1.running_var"][1] = torch.inf
-    torch.save(state, tmp_path / "last.pt")
-    with pytest.raises(
-        UserError, match=r"last\.pt: bn1\.running_var is not finite after epoch 3, and no ear"
-    ):
-        fit(SMALL, data, tmp_path)
-
-
 def test_half_written_files_are_swept(data: TrainingData, tmp_path: Path) -> None:
     """What kills left, at once when it's old; what is being written now stays until the run is over."""
     fit(dataclasses.replace(SMALL, epochs=1), data, tmp_path / "other")  # its files are none of this run's
