@@ -1,9 +1,9 @@
 """The report's registered numbers computed anew from the files, with nothing of this project imported.
 
 ``python tests/figures/recompute_report.py RESULTS`` reads the surfaces with h5py, integrates them by its own
-rule (midpoints of a fine division of every grid cell into triangles), flips signs by its own loops, and prints
-the effect and corrected p-value of the three claims of docs/preregistration.md. With ``--report report.md`` it
-fails when an effect or a p-value isn't the report's.
+rule (midpoints of a fine division of every grid cell into triangles), flips signs by its own loops, and
+prints effect and corrected p-value of the three claims of docs/preregistration.md. With ``--report report.md``
+it fails when an effect or a p-value isn't the report's.
 """
 
 from __future__ import annotations
