@@ -2,7 +2,7 @@
 
 ``python tests/figures/recompute_report.py RESULTS`` reads the surfaces with h5py, integrates them by its own
 rule (midpoints of a fine division of every grid cell into triangles), flips signs by its own loops, and
-prints effect and corrected p-value of the three claims of docs/preregistration.md. With ``--report report.md``
+prints effect and corrected p-value of the three claims of docs/preregistration.md. With ``--report FILE``
 it fails when an effect or a p-value isn't the report's.
 """
 

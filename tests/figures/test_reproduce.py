@@ -62,7 +62,7 @@ def test_shipped_scales(name: str) -> None:
 
 
 def test_bad_scales(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"unknown scale 'huge'; expected mini, paper, smoke or"):
+    with pytest.raises(UserError, match=r"unknown scale 'huge'; expected cpu, mini, paper, smoke or"):
         load_scale("huge")
     path = tmp_path / "mine.toml"
     path.write_text((FOLDER / "mini.toml").read_text().replace("planes = 3", "plains = 3"))
