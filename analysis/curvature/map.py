@@ -15,7 +15,7 @@ from analysis.curvature.plan import Plan
 from analysis.curvature.points import PointSolver
 from analysis.curvature.record import entry_of
 from analysis.curvature.run import Run
-from analysis.hessian.operator import MEMORY
+from analysis.hessian.operator import MEMORY, Derivatives, HessianOperator
 from landscape.compute import Data, choose_device
 from landscape.errors import UserError
 from landscape.losses import Loss, classification
@@ -105,6 +105,18 @@ def curvature_map(
     every = same_examples(surface, data, split)
     kept, device = same_mask(surface, mask, moving), choose_device(device)
     part, recalibrated = fewer(every, examples), _recalibrated(surface, split)
+    centre = HessianOperator(
+        model,
+        part,
+        loss=loss,
+        mask=kept,
+        params=rule,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        memory=memory,
+    )
+    derivatives: Derivatives = centre.about["derivatives"]
     settings = (
         plan.settings()
         | moving_params(model, rule).settings()
@@ -116,6 +128,8 @@ def curvature_map(
             "operator": {"device": device, "dtype": dtype, "batch_size": batch_size},
         }
     )
+    if derivatives != "exact":
+        settings["derivatives"] = derivatives
 
     def solver(number: int) -> PointSolver:
         own = None if surface.planes[number].about.get("mask") == "none" else kept
@@ -131,6 +145,7 @@ def curvature_map(
             batch_size=batch_size,
             memory=memory,
             recalibrated_on=every if recalibrated else None,
+            derivatives=derivatives,
             tolerance=plan.eigenvalue_tolerance,
             max_products=plan.max_products,
             seed=plan.seed,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from analysis.curvature.extremes import DIVERGED, Extremes, extremes
 from analysis.hessian.krylov import random_unit
-from analysis.hessian.operator import DTYPES, MEMORY, HessianOperator
+from analysis.hessian.operator import DTYPES, MEMORY, Derivatives, HessianOperator
 from landscape.engine import own_copy
 from landscape.engine.batch_norm import BATCH_SIZE, Recalibration
 from landscape.engine.precision import in_precision
@@ -38,6 +38,8 @@ class PointSolver:
         See `analysis.hessian.HessianOperator`.
     recalibrated_on
         Examples on which batch norm is estimated anew at every point, or None: the model's statistics.
+    derivatives
+        How products are computed; to be checked once, at the centre.
     tolerance, max_products, seed
         See `extremes`.
     """
@@ -53,6 +55,7 @@ class PointSolver:
     batch_size: int | None = None
     memory: float = MEMORY
     recalibrated_on: Examples | None = None
+    derivatives: Derivatives = "exact"
     tolerance: float = 0.01
     max_products: int = 200
     seed: int = 0
@@ -69,6 +72,7 @@ class PointSolver:
             device=self.device,
             dtype=self.dtype,
             memory=self.memory,
+            derivatives=self.derivatives,
         )
 
     def solve(self, coordinates: Sequence[float]) -> Extremes:

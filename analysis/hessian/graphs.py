@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from analysis.hessian.network import Reparametrized
+from analysis.hessian.shifted import NO_GRADIENT
 from analysis.hessian.twice import FastTwice
 from landscape.engine.totals import batch_values
+from landscape.errors import UserError
 from landscape.losses import Loss
 
 
@@ -47,10 +49,8 @@ def differentiate(network: Reparametrized, loss: Loss, batch: Any) -> BatchGraph
         result = loss(network.call, batch)
         count = batch_values(result).count
         summed = result[0].sum()
-        if not summed.requires_grad:  # a loss that doesn't depend on the weights
-            return BatchGraph(
-                float(summed), count, network.leaves, [torch.zeros_like(one) for one in network.leaves]
-            )
+        if not summed.requires_grad:
+            raise UserError(NO_GRADIENT)
         gradient = torch.autograd.grad(summed, network.leaves, create_graph=True, materialize_grads=True)
     return BatchGraph(float(summed.detach()), count, network.leaves, gradient)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,7 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from analysis.hessian.derivatives import CHECKED, choose_derivatives
 from analysis.hessian.graphs import (
     BatchGraph,
     add,
@@ -23,7 +26,9 @@ from analysis.hessian.graphs import (
     kept_batches,
     plus,
 )
-from analysis.hessian.network import ChainRule, reparametrize
+from analysis.hessian.network import ChainRule, Reparametrized, reparametrize
+from analysis.hessian.sampled import BLOCKS
+from analysis.hessian.shifted import Shifted
 from analysis.hessian.space import WeightSpace
 from landscape.compute import Data, as_examples, choose_device
 from landscape.engine import own_copy
@@ -33,11 +38,13 @@ from landscape.engine.precision import in_precision
 from landscape.engine.probe import probe
 from landscape.engine.streams import Streams, one_thread
 from landscape.errors import UserError
+from landscape.examples import Examples
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice
 
 FloatArray = npt.NDArray[Any]
 Found = TypeVar("Found")
+Derivatives = Literal["checked", "exact", "differences"]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 MEMORY = 4 << 30
 _PROBED = 16  # examples that decide how the network is run
@@ -52,7 +59,9 @@ class HessianOperator(LinearOperator):
 
     A product is the derivative of ``⟨gradient, v⟩`` (Pearlmutter, "Fast exact multiplication by the Hessian",
     1994). The graph of the gradient is built once per batch and kept while memory allows, so that a product
-    costs one more backward pass through it.
+    costs one more backward pass through it. Both are checked against differences first, on a few examples
+    (`analysis.hessian.derivatives`); where torch has no second derivative or a wrong one, a product is the
+    difference of two gradients, in float64.
 
     Parameters
     ----------
@@ -74,6 +83,8 @@ class HessianOperator(LinearOperator):
         "auto", "cpu", "cuda", …; "float32" or "float64".
     memory
         Bytes that kept graphs may take; what doesn't fit is computed again for each call.
+    derivatives
+        "checked", or without a check "exact" or "differences" of gradients.
 
     Attributes
     ----------
@@ -85,12 +96,13 @@ class HessianOperator(LinearOperator):
         How many vectors have been multiplied so far.
     about
         JSON types: device, dtype, batch_size, streams, folded, unfolded_because, bytes_per_example,
-        kept_batches, batches.
+        kept_batches, batches, derivatives ("exact" or "differences"), differences_because.
 
     Raises
     ------
     UserError
-        For a mask, dtype, device, batch size or loss that can't be used, or no examples.
+        For a mask, dtype, device, batch size or loss that can't be used, no examples, or a loss whose
+        gradient is missing or isn't its own.
 
     >>> _ = torch.manual_seed(0)
     >>> model = nn.Linear(2, 1)
@@ -114,28 +126,48 @@ class HessianOperator(LinearOperator):
         device: str = "cpu",
         dtype: str = "float32",
         memory: float = MEMORY,
+        derivatives: Derivatives = "checked",
     ) -> None:
         _check(dtype, batch_size, memory)
-        self.torch_device, self.torch_dtype = torch.device(choose_device(device)), DTYPES[dtype]
+        self.torch_device = torch.device(choose_device(device))
         self.space = WeightSpace(model, mask, params).to(self.torch_device)
+        examples, reason = as_examples(data), None
+        if derivatives == "checked":
+            reason = self._checked(model, examples.head(CHECKED), loss, mask, params)
+        differences = reason is not None or derivatives == "differences"
+        dtype = "float64" if differences else dtype
+        self.torch_dtype = DTYPES[dtype]
         super().__init__(np.dtype(dtype), (self.space.size, self.space.size))  # type: ignore[call-arg]
         self.products = 0
         self._loss = loss
         module = in_precision(own_copy(model), self.torch_device, self.torch_dtype).eval()
-        examples = as_examples(data)
         with self._settings(), one_thread():
             head = examples.head(_PROBED).to(self.torch_device, self.torch_dtype).batches(_PROBED)[0]
             seen = probe(module, loss, head)
-            self._network = reparametrize(module, self.space, loss, head, seen, self.torch_dtype)
-            per_example = graph_bytes(self._network, loss, head)
+            self._network = (
+                Reparametrized(module, [], reason="products are differences of gradients")
+                if differences
+                else reparametrize(module, self.space, loss, head, seen, self.torch_dtype)
+            )
+            per_example = 0.0 if differences else graph_bytes(self._network, loss, head)
         size = batch_size or choose_batch_size(seen.cost, self.torch_device)
         pure = self._network.pure
-        self._batches = examples.to(self.torch_device, self.torch_dtype, channels_last=pure).batches(size)
+        moved = examples.to(self.torch_device, self.torch_dtype, channels_last=pure)
+        self._batches = moved.batches(size)
+        self._blocks: list[Any] | None = None
+        if examples.rebatchable and len(self._batches) < BLOCKS:
+            total, parts = len(moved.tensors[0]), min(BLOCKS, len(moved.tensors[0]))
+            edges = [total * part // parts for part in range(parts + 1)]
+            self._blocks = [
+                tuple(one[start:stop] for one in moved.tensors) for start, stop in pairwise(edges)
+            ]
+        self._shifted = Shifted(module, self.space, loss, self._batches) if differences else None
         self._kept = kept_batches(self._batches, per_example, memory)
         self._streams = Streams() if self.torch_device.type == "cpu" and pure else None
         self._graphs: list[BatchGraph | None] = [None] * len(self._batches)
         self._count, self._mean_loss = 0, math.nan
         self._chain: ChainRule
+        self._gradient: Tensor
         self.about: dict[str, Any] = {
             "device": str(self.torch_device),
             "dtype": dtype,
@@ -146,6 +178,8 @@ class HessianOperator(LinearOperator):
             "bytes_per_example": round(per_example),
             "kept_batches": self._kept,
             "batches": len(self._batches),
+            "derivatives": "differences" if differences else "exact",
+            "differences_because": reason,
         }
 
     @property
@@ -162,9 +196,7 @@ class HessianOperator(LinearOperator):
     def gradient(self) -> tuple[float, FloatArray]:
         """Mean loss in nats per example, and its gradient in the kept space, ``[n]``."""
         self._start()
-        with self._settings():
-            pulled = self._chain.up(self._chain.gradient)
-            return self._mean_loss, self._numpy(self.space.restrict(pulled))
+        return self._mean_loss, self._numpy(self._gradient)
 
     def multiply(self, vectors: Tensor) -> Tensor:
         """``H V`` for ``[n]`` or ``[n, k]`` on the operator's device and in its type."""
@@ -175,6 +207,16 @@ class HessianOperator(LinearOperator):
             one.clone(memory_format=torch.contiguous_format)
             for one in vectors.reshape(self.size, -1).unbind(1)
         ]
+        self.products += len(columns)
+        if self._shifted is None:
+            found = self._exact(columns)
+        else:
+            with self._settings():
+                found = [self._shifted.multiply(one) for one in columns]
+        return torch.stack(found, 1).reshape(vectors.shape)
+
+    def _exact(self, columns: Sequence[Tensor]) -> list[Tensor]:
+        """``H v`` by automatic differentiation for every v ``[n]``."""
         with self._settings(), torch.no_grad():
             ways = [self._chain.down(self.space.expand(one)) for one in columns]
             summed = self._sum(lambda graph: [graph.multiply(tangent) for tangent, _ in ways])
@@ -182,8 +224,41 @@ class HessianOperator(LinearOperator):
             for (_, bend), product in zip(ways, summed, strict=True):
                 pulled = self._chain.up([one / self._count for one in product])
                 found.append(self.space.restrict(plus(pulled, bend) if bend else pulled))
+        return found
+
+    def forms(self, vectors: Tensor) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+        """``vᵀ H_b v`` of the mean loss over each block of examples, float64 ``[K, k]``, and their sizes.
+
+        How they scatter says how ``vᵀ H v`` depends on which examples were drawn. A pass like a product.
+        Blocks are the batches, or smaller where these are few and may be cut.
+
+        Parameters
+        ----------
+        vectors
+            ``[n, k]``.
+        """
+        self._start()
+        columns = [one.clone(memory_format=torch.contiguous_format) for one in vectors.unbind(1)]
         self.products += len(columns)
-        return torch.stack(found, 1).reshape(vectors.shape)
+        with self._settings():
+            if self._shifted is not None:
+                counts, sums = self._shifted.slopes(columns, self._blocks)
+            else:
+                found = list(self._pass(partial(self._forms, columns=columns), self._blocks))
+                counts, sums = [count for count, _ in found], [forms for _, forms in found]
+        sizes = np.array(counts, dtype=np.int64)
+        return np.array(sums, dtype=np.float64).reshape(len(sizes), -1) / sizes[:, None], sizes
+
+    def _forms(self, graph: BatchGraph, columns: Sequence[Tensor]) -> tuple[int, list[float]]:
+        """Count and forms of one batch's summed loss; the chain rule's second term follows its gradient."""
+        with torch.no_grad():
+            chain, found = self._network.at(graph.values()), []
+            for one in columns:
+                tangent, bend = chain.down(self.space.expand(one))
+                form = sum(_inner(*pair) for pair in zip(tangent, graph.multiply(tangent), strict=True))
+                more = float(one.double() @ self.space.restrict(bend).double()) if bend else 0.0
+                found.append(float(form) + more)
+        return graph.count, found
 
     def to_directions(self, vector: FloatArray | Tensor) -> dict[str, Tensor]:
         """Tensors by parameter name, on the CPU, in the parameters' shapes; exactly zero where pruned."""
@@ -226,6 +301,12 @@ class HessianOperator(LinearOperator):
         """The first pass: loss, gradient, number of examples."""
         if self._count:
             return
+        if self._shifted is not None:
+            with self._settings():
+                loss, gradient, count = self._shifted.mean()
+            _refuse_infinite(loss, [gradient])
+            self._mean_loss, self._gradient, self._count = loss, gradient, count
+            return
         with self._settings():
             found = list(self._pass(lambda graph: (graph.loss, graph.count, graph.values())))
         total = [one.clone() for one in found[0][2]]
@@ -233,13 +314,44 @@ class HessianOperator(LinearOperator):
             total = add(total, more)
         count = sum(one[1] for one in found)
         loss = math.fsum(one[0] for one in found) / count
-        if not finite(loss, total):
-            raise UserError(
-                "the loss or its gradient isn't finite at the weights, so there is no Hessian; "
-                "check the data's normalization, or try dtype float64"
-            )
-        self._chain = self._network.at([one / count for one in total])
+        _refuse_infinite(loss, total)
+        with self._settings():
+            self._chain = self._network.at([one / count for one in total])
+            self._gradient = self.space.restrict(self._chain.up(self._chain.gradient)).detach()
         self._mean_loss, self._count = loss, count
+
+    def _checked(
+        self,
+        model: nn.Module,
+        examples: Examples,
+        loss: Loss,
+        mask: Mapping[str, Tensor] | None,
+        params: ParamsChoice,
+    ) -> str | None:
+        """Why products must be differences of gradients, or None; see `choose_derivatives`."""
+
+        def shifted(dtype: torch.dtype) -> Shifted:
+            module = in_precision(own_copy(model), self.torch_device, dtype).eval()
+            batches = examples.to(self.torch_device, dtype).batches(CHECKED)
+            return Shifted(module, self.space, loss, batches)
+
+        def products(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+            trial = HessianOperator(
+                model,
+                examples,
+                loss=loss,
+                mask=mask,
+                params=params,
+                batch_size=CHECKED,
+                device=str(self.torch_device),
+                dtype="float64" if dtype == torch.float64 else "float32",
+                derivatives="exact",
+            )
+            trial._start()
+            return lambda vectors: torch.stack(trial._exact(vectors.unbind(1)), 1)
+
+        with self._settings(), one_thread():
+            return choose_derivatives(shifted, products, self.space)
 
     def _sum(self, work: Callable[[BatchGraph], list[list[Tensor]]]) -> list[list[Tensor]]:
         """Add up what `work` gives for each batch, in the order of the batches."""
@@ -251,10 +363,14 @@ class HessianOperator(LinearOperator):
                 total = [[one.clone() for one in product] for product in found]
         return total
 
-    def _pass(self, work: Callable[[BatchGraph], Found]) -> Iterator[Found]:
-        """Apply `work` to every batch's graph, as many at a time as there are streams."""
+    def _pass(
+        self, work: Callable[[BatchGraph], Found], blocks: Sequence[Any] | None = None
+    ) -> Iterator[Found]:
+        """Apply `work` to every batch's graph, as many at a time as there are streams; or to others'."""
 
         def one(number: int) -> Found:
+            if blocks is not None:
+                return work(differentiate(self._network, self._loss, blocks[number]))
             graph = self._graphs[number]
             if graph is None:
                 graph = differentiate(self._network, self._loss, self._batches[number])
@@ -262,7 +378,7 @@ class HessianOperator(LinearOperator):
                     self._graphs[number] = graph
             return work(graph)
 
-        numbers = range(len(self._batches))
+        numbers = range(len(self._batches if blocks is None else blocks))
         if self._streams is None:
             yield from map(one, numbers)
             return
@@ -283,6 +399,18 @@ class HessianOperator(LinearOperator):
 
     def _numpy(self, vector: Tensor) -> FloatArray:
         return np.asarray(vector.detach().cpu().numpy())
+
+
+def _inner(first: Tensor, second: Tensor) -> float:
+    return float((first.double() * second.double()).sum())
+
+
+def _refuse_infinite(loss: float, gradient: Sequence[Tensor]) -> None:
+    if not finite(loss, gradient):
+        raise UserError(
+            "the loss or its gradient isn't finite at the weights, so there is no Hessian; "
+            "check the data's normalization, or try dtype float64"
+        )
 
 
 def _check(dtype: str, batch_size: int | None, memory: float) -> None:

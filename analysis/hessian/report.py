@@ -65,9 +65,18 @@ def _cells(spectrum: Spectrum) -> dict[str, str]:
         "gradient norm": f"{spectrum.gradient_norm:.3g}",
         "weights": f"{spectrum.n:,}{share}, mask: {about.get('mask')}",
         "examples": f"{spectrum.examples:,}",
+        **_derivatives(spectrum),
         "products": f"{spectrum.products}",
         "time": f"{spectrum.seconds:.1f} s",
     }
+
+
+def _derivatives(spectrum: Spectrum) -> dict[str, str]:
+    """Where products weren't automatic differentiation's."""
+    engine = spectrum.about.get("engine", {})
+    if engine.get("derivatives") != "differences":
+        return {}
+    return {"products are": f"differences of gradients, since {engine.get('differences_because')}"}
 
 
 def _pair(pairs: Pairs, place: int) -> str:

@@ -52,6 +52,7 @@ class WeightSpace:
         self._lengths = [one.numel() for one in moving.values()]
         self.full_size = sum(self._lengths)
         self._kept = _kept(moving, every, mask or {})
+        self._padding = _padding(module)
         self.size = self.full_size if self._kept is None else len(self._kept)
         if not self.size:
             raise UserError("the mask keeps no weight at all; there is no Hessian")
@@ -60,6 +61,14 @@ class WeightSpace:
     def restricted(self) -> bool:
         """Whether some coordinates are left out."""
         return self._kept is not None
+
+    def without_padding(self, vector: Tensor) -> Tensor:
+        """`vector` ``[n]``, zero in padding rows of embeddings: torch takes no derivative there."""
+        parts = [one.clone() for one in self.expand(vector)]
+        for name, one in zip(self.names, parts, strict=True):
+            if name in self._padding:
+                one[self._padding[name]] = 0
+        return self.restrict(parts)
 
     def to(self, device: torch.device) -> WeightSpace:
         """Move the bookkeeping to a device, in place."""
@@ -104,6 +113,18 @@ class WeightSpace:
         return self.restrict(
             [direction.get(name, torch.zeros(shape)).to(like) for name, shape in shapes.items()]
         )
+
+
+def _padding(module: nn.Module) -> dict[str, int]:
+    """Rows of look-up tables that stand for padding, by parameter name."""
+    names = {id(one): name for name, one in module.named_parameters()}
+    return {
+        names[id(table.weight)]: table.padding_idx
+        for table in module.modules()
+        if isinstance(table, nn.Embedding | nn.EmbeddingBag)
+        and table.padding_idx is not None
+        and id(table.weight) in names
+    }
 
 
 def _kept(

@@ -16,7 +16,7 @@ def fisher_rao(objective: Objective, settings: Settings) -> Sharpness:
     not drawn from the model). w are the kept weights. For a network without biases of L + 1 linear layers
     with positively homogeneous activations it equals ``(L + 1) √E[⟨∂ℓ/∂f, f⟩²]`` (their Theorem 3.1).
     """
-    slopes = objective.along(objective.weights, order=1)
+    slopes = objective.along(objective.weights)
     totals = objective.totals_of([one.double() ** 2 for one in slopes])
     return from_totals(
         objective.center,

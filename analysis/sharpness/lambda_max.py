@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from analysis.sharpness.measure import Settings, Sharpness, from_totals
+from analysis.hessian.sampled import spread_over_examples
+from analysis.sharpness.measure import Settings, Sharpness
 from analysis.sharpness.objective import Objective
-from analysis.sharpness.top_eigenvalue import TopPair, top_pair
+from analysis.sharpness.top_eigenvalue import TopPair, hessian_of, top_pair
 
 
 def lambda_max(objective: Objective, settings: Settings) -> Sharpness:
@@ -67,15 +68,15 @@ def _measured(
     """
     vector = torch.from_numpy(np.ascontiguousarray(pair.vector)).to(objective.weights)
     direction = vector if scale is None else scale * vector
-    curvature = objective.totals_of([one.double() for one in objective.along(direction, order=2)])
-    spread = from_totals(objective.center, curvature, lambda _, mean: factor * mean)
+    hessian = hessian_of(objective)
+    (spread,) = spread_over_examples(*hessian.forms(direction[:, None].to(hessian.torch_dtype)))
+    objective.count(4)
     value = factor * pair.value
-    moved = value - spread.value  # rounding, and what the residual leaves open
     return Sharpness(
         value,
-        spread.low + moved,
-        spread.high + moved,
-        spread.stderr_examples,
+        value - factor * spread.error,
+        value + factor * spread.error,
+        factor * spread.stderr,
         details={
             **(details or {}),
             "residual": factor * pair.residual,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from analysis.hessian.derivatives import CHECKED, MISSING, checked_gradient
+from analysis.hessian.shifted import NO_GRADIENT, Shifted
 from analysis.hessian.space import WeightSpace
 from landscape.compute import Data, as_examples, choose_device
 from landscape.engine import own_copy
@@ -24,6 +26,8 @@ from landscape.parameters import TRAINABLE, ParamsChoice
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 BLOCKS = 20  # of examples, for the jackknife
 _PROBED = 16
+_AGREED = 0.01  # of the largest slope; float32 and kinks explain less, wrong derivatives are off by more
+_STEP, _COARSE = 1e-6, 1e-3  # of a central difference, relative to the weights, in float64 and below
 
 
 class Objective:
@@ -93,7 +97,9 @@ class Objective:
         self._params = [every[name] for name in self.space.names]
         self._start = [one.detach().clone() for one in self._params]
         self.weights = self.space.restrict(self._start).clone()
-        self.examples = as_examples(data).to(self.device, kind)
+        self._given = as_examples(data)
+        self.examples = self._given.to(self.device, kind)
+        self._gradient_is_right = False
         self.batch_size = batch_size or self._suitable_batch_size()
         self._batches = self.examples.batches(self.batch_size)
         self.passes = 0
@@ -121,42 +127,80 @@ class Objective:
     def gradient(self, shift: Tensor | None = None) -> tuple[Totals, Tensor]:
         """As `evaluate`, and the gradient of the mean loss there, ``[n]``."""
         found, summed = [], [torch.zeros_like(one) for one in self._params]
+        self._check_gradient()
         with self._at(shift), torch.enable_grad():
             for batch in self._batches:
                 result = self.loss(self.module, batch)
                 found.append(batch_values(result))
+                if not result[0].requires_grad:
+                    raise UserError(NO_GRADIENT)
                 parts = torch.autograd.grad(result[0].sum(), self._params, materialize_grads=True)
-                summed = [one + part for one, part in zip(summed, parts, strict=True)]
+                summed = [
+                    one + (part.to_dense() if part.is_sparse else part)
+                    for one, part in zip(summed, parts, strict=True)
+                ]
         self.count(3)
         totals = total(found, BLOCKS)
         return totals, self.space.restrict(summed) / totals.examples
 
-    def along(self, direction: Tensor, order: int) -> list[Tensor]:
-        """Derivative of each example's loss at w along a direction, one tensor ``[count]`` per batch.
+    def along(self, direction: Tensor) -> list[Tensor]:
+        """Derivative ``⟨∇ℓ_i, v⟩`` of each example's loss at w along a direction v, ``[count]`` per batch.
 
-        ``⟨∇ℓ_i, v⟩`` for order 1, ``vᵀ ∇²ℓ_i v`` for order 2. Products of the Jacobian with v come from two
-        backward passes: the first is linear in the weights u of the examples, and the second differentiates
-        it by u. So any network can do it that can be differentiated twice (order 2: four times).
+        A product of the Jacobian with v comes from two backward passes: the first is linear in the weights u
+        of the examples, and the second differentiates it by u. Where torch can't, or is wrong, it is a
+        central difference of the losses, in float64 where the network runs in it.
 
         Raises
         ------
         UserError
             When the loss gives sums over batches instead of a value per example.
         """
-        tangents = self.space.expand(direction)
-        result = []
+        differences = self._differences(direction)
+        self.count(4)
+        try:
+            exact = self._slopes(direction)
+        except MISSING:
+            return differences
+        off = max(float((one - two).abs().max()) for one, two in zip(exact, differences, strict=True))
+        size = max(float(one.abs().max()) for one in differences)
+        return exact if off <= _AGREED * size else differences
+
+    def _slopes(self, direction: Tensor) -> list[Tensor]:
+        """By automatic differentiation, float64."""
+        tangents, result = self.space.expand(direction), []
         with self._at(None), torch.enable_grad():
             for batch in self._batches:
-                values, count = self.loss(self.module, batch)[:2]
-                if values.shape != (count,):
-                    raise UserError(
-                        "the loss returns a sum over the batch; this measure needs one value per example"
-                    )
-                for _ in range(order):
-                    values = self._differentiate(values, tangents)
-                result.append(values.detach())
-        self.count(4 if order == 1 else 12)
+                values = self.loss(self.module, batch)[0]
+                shares = torch.zeros_like(values, requires_grad=True)
+                pulled = torch.autograd.grad(
+                    values, self._params, shares, create_graph=True, materialize_grads=True
+                )
+                along = torch.stack(
+                    [(one * way).sum() for one, way in zip(pulled, tangents, strict=True)]
+                ).sum()
+                if not along.requires_grad:
+                    result.append(torch.zeros_like(values, dtype=torch.float64))
+                    continue
+                (found,) = torch.autograd.grad(along, shares, materialize_grads=True)
+                result.append(found.detach().double())
         return result
+
+    def _differences(self, direction: Tensor) -> list[Tensor]:
+        """By differences of the losses, float64."""
+        length = float(direction.double().norm())
+        if not length:
+            return [torch.zeros_like(one) for one in self._values(None)]
+        size = float(self.weights.double().norm()) or 1.0
+        try:
+            module, batches = self._exactly()
+            step = _STEP * size / length
+            ends = [self._values(sign * step * direction.double(), module, batches) for sign in (1, -1)]
+        except UserError:
+            raise
+        except Exception:  # a network with a precision of its own inside
+            step = _COARSE * size / length
+            ends = [self._values(sign * step * direction) for sign in (1, -1)]
+        return [(above - below) / (2 * step) for above, below in zip(*ends, strict=True)]
 
     def totals_of(self, values: list[Tensor]) -> Totals:
         """Sums over the blocks of examples of one value per example, as `along` gives them."""
@@ -180,23 +224,50 @@ class Objective:
         if self.listener is not None:
             self.listener(passes)
 
-    def _differentiate(self, values: Tensor, tangents: list[Tensor]) -> Tensor:
-        shares = torch.zeros_like(values, requires_grad=True)
-        pulled = torch.autograd.grad(values, self._params, shares, create_graph=True, materialize_grads=True)
-        along = sum((one * tangent).sum() for one, tangent in zip(pulled, tangents, strict=True))
-        if not (isinstance(along, Tensor) and along.requires_grad):
-            return torch.zeros_like(values)
-        (found,) = torch.autograd.grad(along, shares, create_graph=True, materialize_grads=True)
-        if not found.requires_grad:  # a loss that is linear in the weights has no second derivative
-            found = found + 0 * self._params[0].sum()
+    def _values(
+        self, shift: Tensor | None, module: nn.Module | None = None, batches: Sequence[Any] | None = None
+    ) -> list[Tensor]:
+        """The loss of each example at ``w + shift``, float64 ``[count]`` per batch."""
+        chosen = self.module if module is None else module
+        params = dict(chosen.named_parameters())
+        places = [params[name] for name in self.space.names]
+        found = []
+        with self._at(shift, places), torch.no_grad():
+            for batch in self._batches if batches is None else batches:
+                values, count = self.loss(chosen, batch)[:2]
+                if values.shape != (count,):
+                    raise UserError(
+                        "the loss returns a sum over the batch; this measure needs one value per example"
+                    )
+                found.append(values.detach().double())
         return found
 
+    def _exactly(self, head: int | None = None, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Any]:
+        """A copy of the network at w in a precision, and batches of all or of the first examples."""
+        with self._at(None):
+            module = in_precision(own_copy(self.module), self.device, dtype)
+        examples = self._given if head is None else self._given.head(head)
+        return module, examples.to(self.device, dtype).batches(head or self.batch_size)
+
+    def _check_gradient(self) -> None:
+        """Once, against differences of the loss; see `analysis.hessian.derivatives`."""
+        if self._gradient_is_right:
+            return
+
+        def shifted(dtype: torch.dtype) -> Shifted:
+            module, batches = self._exactly(CHECKED, dtype)
+            return Shifted(module, self.space, self.loss, batches)
+
+        with numerics(self.device, False), sdpa_kernel(SDPBackend.MATH):
+            checked_gradient(shifted, self.space)
+        self._gradient_is_right = True
+
     @contextmanager
-    def _at(self, shift: Tensor | None) -> Iterator[None]:
+    def _at(self, shift: Tensor | None, places: Sequence[Tensor] | None = None) -> Iterator[None]:
         """The weights moved by `shift`, from w afresh each time; fused attention has no second derivative."""
         moves = self._start if shift is None else self.space.expand(shift)
         with torch.no_grad():
-            for one, start, move in zip(self._params, self._start, moves, strict=True):
+            for one, start, move in zip(places or self._params, self._start, moves, strict=True):
                 one.copy_(start if shift is None else start + move)
         with numerics(self.device, False), sdpa_kernel(SDPBackend.MATH):
             yield

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
+from analysis.hessian.operator import HessianOperator
 from analysis.sharpness.objective import Objective
 from landscape.errors import UserError
 
@@ -38,7 +39,7 @@ def top_pair(objective: Objective, scale: FloatArray | None, seed: int) -> TopPa
     UserError
         When products with the Hessian aren't finite.
     """
-    hessian = _hessian(objective)
+    hessian = hessian_of(objective)
     size = objective.size
     factor = np.ones(size) if scale is None else scale
 
@@ -75,11 +76,9 @@ def _pair(
     return TopPair(value, vector, float(np.linalg.norm(multiply(vector) - value * vector)), converged)
 
 
-def _hessian(objective: Objective) -> LinearOperator:
+def hessian_of(objective: Objective) -> HessianOperator:
     """Built once per objective: its graphs serve every measure."""
     if "hessian" not in objective.remembered:
-        from analysis.hessian.operator import HessianOperator
-
         objective.evaluate()  # the weights back to the centre
         objective.remembered["hessian"] = HessianOperator(
             objective.module,
@@ -91,5 +90,5 @@ def _hessian(objective: Objective) -> LinearOperator:
             device=str(objective.device),
             dtype=objective.dtype,
         )
-    operator: LinearOperator = objective.remembered["hessian"]
+    operator: HessianOperator = objective.remembered["hessian"]
     return operator
