@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -100,6 +100,7 @@ class Objective:
         self._given = as_examples(data)
         self.examples = self._given.to(self.device, kind)
         self._gradient_is_right = False
+        self._mode = self._needed_mode()
         self.batch_size = batch_size or self._suitable_batch_size()
         self._batches = self.examples.batches(self.batch_size)
         self.passes = 0
@@ -119,7 +120,7 @@ class Objective:
 
     def evaluate(self, shift: Tensor | None = None) -> Totals:
         """Sums of the loss over blocks of examples at ``w + shift``, shift of shape ``[n]``."""
-        with self._at(shift), torch.no_grad():
+        with self._at(shift), self._mode():
             found = [batch_values(self.loss(self.module, batch)) for batch in self._batches]
         self.count(1)
         return total(found, BLOCKS)
@@ -232,7 +233,7 @@ class Objective:
         params = dict(chosen.named_parameters())
         places = [params[name] for name in self.space.names]
         found = []
-        with self._at(shift, places), torch.no_grad():
+        with self._at(shift, places), self._mode():
             for batch in self._batches if batches is None else batches:
                 values, count = self.loss(chosen, batch)[:2]
                 if values.shape != (count,):
@@ -272,9 +273,19 @@ class Objective:
         with numerics(self.device, False), sdpa_kernel(SDPBackend.MATH):
             yield
 
+    def _needed_mode(self) -> Callable[[], AbstractContextManager[Any]]:
+        """The gradient mode of evaluations: enabled for losses that differentiate by their inputs."""
+        head = self.examples.head(1).batches(1)[0]
+        try:
+            with torch.no_grad(), numerics(self.device, False):
+                self.loss(self.module, head)
+        except RuntimeError:  # also where something else is wrong; then that is raised with gradients, too
+            return torch.enable_grad
+        return torch.no_grad
+
     def _suitable_batch_size(self) -> int:
         head = self.examples.head(_PROBED).batches(_PROBED)[0]
-        with torch.no_grad(), numerics(self.device, False):
+        with self._mode(), numerics(self.device, False):
             count = max(batch_values(self.loss(self.module, head)).count, 1)
             cost = measure(lambda: self.loss(self.module, head), self.module, count)
         return choose_batch_size(cost, self.device)

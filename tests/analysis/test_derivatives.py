@@ -178,6 +178,8 @@ def test_a_physics_informed_loss_is_differentiated_rightly() -> None:
     vector = torch.randn(operator.size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     expected = second_difference(case, vector)
     assert float(vector @ operator.multiply(vector)) == pytest.approx(expected, rel=1e-3)
+    found = sharpness(model, data, loss=loss, measures=["sam", "gaussian", "fisher_rao"], dtype="float64")
+    assert all(one.value > 0 for one in found.values())
 
 
 def test_layer_norm_in_a_physics_informed_loss_is_refused_where_its_gradient_is_wrong() -> None:
