@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from landscape.checkpoint import load_checkpoint
     from landscape.compute import compute_surface
     from landscape.errors import UserError
-    from landscape.losses import classification, regression
+    from landscape.losses import binary_classification, classification, regression
     from landscape.planes import BetweenPlane, GivenPlane, RandomPlane
     from landscape.planes.trajectory import trajectory_plane
     from landscape.plot import plot_surfaces
@@ -31,6 +31,7 @@ _HOME = {
     "RandomPlane": "planes",
     "Surface": "store",
     "UserError": "errors",
+    "binary_classification": "losses",
     "classification": "losses",
     "compute_surface": "compute",
     "load_checkpoint": "checkpoint",
@@ -47,6 +48,7 @@ __all__ = [
     "RandomPlane",
     "Surface",
     "UserError",
+    "binary_classification",
     "classification",
     "compute_surface",
     "load_checkpoint",

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from landscape.centre import check_earlier, check_steady, earlier_surface, evaluate_centre
 from landscape.engine import Engine
 from landscape.errors import UserError
-from landscape.examples import Examples
+from landscape.forms import Data, as_examples, named_splits
+from landscape.identity import KEY, Functions
 from landscape.losses import Loss, classification
 from landscape.masks import density, resolve_mask
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
@@ -26,9 +28,7 @@ from landscape.provenance import describe_run, digest
 from landscape.run import Run
 from landscape.sampling import adaptive, exact
 from landscape.sparse.choice import Sparse, check_choice
-from landscape.store import Json, Path2D, Surface, load_surface, settings_difference
-
-Data: TypeAlias = Examples | tuple[Tensor, ...] | Iterable[Any]
+from landscape.store import Json, Path2D, Surface
 
 
 def compute_surface(
@@ -68,11 +68,13 @@ def compute_surface(
     model
         Any module; it is evaluated in evaluation mode.
     data
-        Tensors ``(inputs, targets)``, an iterable of batches (used as they come), an `Examples`, or a mapping
-        of split names to these. The first split steers the sampling.
+        Tensors or arrays ``(inputs, targets)``, a `Dataset`, a `DataLoader` or another iterable of batches
+        (used as they come), an `Examples`, or a mapping of split names to these. The first split steers the
+        sampling.
     loss
         ``loss(model, batch) -> (loss, count)`` or ``(loss, count, {"metric": …})``, each of them one value
-        per example (gives standard errors) or the sum over the batch.
+        per example (gives standard errors) or the sum over the batch; or one that ships: `classification`,
+        `binary_classification`, `regression` (see `landscape.losses`).
     plane
         `RandomPlane` (default), `BetweenPlane`, `GivenPlane`, `trajectory_plane` or several of them, one
         surface each.
@@ -114,13 +116,19 @@ def compute_surface(
     Raises
     ------
     UserError
-        For unusable arguments, non-finite weights, or a file at `path` with other settings.
+        For unusable arguments, non-finite weights, a loss that isn't finite at the network itself or isn't a
+        function of the weights, or a file at `path` with other settings or made with other functions.
     """
+    arguments = dict(locals())
+    if torch.get_default_device().type == "meta":  # tensors without numbers: nobody can mean that here
+        with torch.device("cpu"):
+            return compute_surface(**arguments)
     planes = list(plane) if isinstance(plane, Sequence) else [plane or RandomPlane()]
     shape = _shape(points, dim)
     _check(planes, shape, span, tolerance, max_points)
     axes = 1 if shape[1] == 1 else dim  # one point across is a line
     moving = moving_params(model, params)
+    functions = Functions(model, loss)
     splits = {name: as_examples(one) for name, one in named_splits(data).items()}
     kept, source = choose_mask(mask, mask_source, moving)
     alpha = planes[0].axis(0, shape[0], span)
@@ -128,8 +136,12 @@ def compute_surface(
     device = choose_device(device)
     sparse = as_begun(path, overwrite, sparse)
 
+    def drawn(spec: PlaneSpec) -> list[Params]:
+        with torch.device("cpu"):  # whatever the default device is
+            return checked(spec.directions(moving, kept, axes), moving)
+
     def prepare(spec: PlaneSpec) -> tuple[Engine, list[Params]]:
-        directions = checked(spec.directions(moving, kept, axes), moving)
+        directions = drawn(spec)
         return Engine(
             model,
             splits,
@@ -143,25 +155,26 @@ def compute_surface(
         ), directions
 
     engine, directions = prepare(planes[0])
+    centre = evaluate_centre(engine, splits)
     settings: Json = {
         "network": digest({**dict(model.named_parameters()), **dict(model.named_buffers())}),
         **moving.settings(),
         "examples": {name: one.digest() for name, one in splits.items()},
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
-        "planes": [
-            spec.about() | {"digest": directions_digest(checked(spec.directions(moving, kept, axes), moving))}
-            for spec in planes
-        ],
+        "planes": [spec.about() | {"digest": directions_digest(drawn(spec))} for spec in planes],
         "mask": {"source": source, "digest": digest(kept or {})},
         "alpha": [float(alpha[0]), float(alpha[-1]), len(alpha)],
         "beta": [float(beta[0]), float(beta[-1]), len(beta)],
         "sampling": "exact" if exact_grid else {"tolerance": tolerance, "max_points": max_points},
         **engine_settings(engine),
         "keep_directions": keep_directions,
+        KEY: functions.about(),
     }
     earlier = earlier_surface(path, settings, overwrite)
-    if earlier is not None and earlier.complete:
-        return earlier
+    if earlier is not None:
+        check_earlier(path, earlier, engine, centre)
+        if earlier.complete:
+            return earlier
     facts = {
         "label": label,
         **describe_run(moving.every, engine.about),
@@ -178,9 +191,11 @@ def compute_surface(
     for number, spec in enumerate(planes):
         if number:
             engine, directions = prepare(spec)
+            centre = evaluate_centre(engine, splits)
         sampler = exact(alpha, beta) if exact_grid else adaptive(alpha, beta, tolerance, max_points)
         described = {"mask": source, "density": None if kept is None else density(kept), **spec.about()}
         run.plane(engine, sampler, described, directions if keep_directions else [], _path(spec, axes))
+        check_steady(engine, centre)
     return run.finish()
 
 
@@ -190,6 +205,17 @@ def _path(spec: PlaneSpec, axes: int) -> Path2D | None:
     return replace(path, beta=np.zeros(len(path.alpha))) if path is not None and axes == 1 else path
 
 
+__all__ = [
+    "ENGINE_SETTINGS",
+    "Data",
+    "as_examples",
+    "choose_device",
+    "choose_mask",
+    "compute_surface",
+    "directions_digest",
+    "earlier_surface",
+    "named_splits",
+]
 ENGINE_SETTINGS = ("device", "dtype", "batch_size", "folded", "batch_norm")
 
 
@@ -242,24 +268,6 @@ def finite_params(model: nn.Module) -> Params:
     return params
 
 
-def named_splits(data: Data | Mapping[str, Data]) -> Mapping[str, Data]:
-    """Data by split; a single set is called "data"."""
-    if not isinstance(data, Mapping):
-        return {"data": data}
-    if not data:
-        raise UserError("no examples: the data mapping is empty; expected at least one split")
-    return data
-
-
-def as_examples(data: Data) -> Examples:
-    """Tensors, batches or `Examples` as `Examples`."""
-    if isinstance(data, Examples):
-        return data
-    if isinstance(data, tuple) and data and all(isinstance(one, Tensor) for one in data):
-        return Examples.from_tensors(*data)
-    return Examples.from_batches(data)
-
-
 def choose_mask(
     mask: Mapping[str, Tensor] | str, source: str, params: Params
 ) -> tuple[Mapping[str, Tensor] | None, str]:
@@ -287,17 +295,3 @@ def choose_device(device: str) -> str:
     if kind == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {device!r}: CUDA isn't available here; use --device cpu")
     return device
-
-
-def earlier_surface(path: str | os.PathLike[str] | None, settings: Json, overwrite: bool) -> Surface | None:
-    """What there is to resume from; with `overwrite` nothing is. UserError for other settings."""
-    if path is None or overwrite or not Path(path).exists():
-        return None
-    earlier = load_surface(path)
-    difference = settings_difference(earlier.settings, settings)
-    if difference is not None:
-        raise UserError(
-            f"{path} holds a surface made with other settings ({difference}); "
-            "choose another output path, or overwrite it with --overwrite"
-        )
-    return earlier

@@ -69,6 +69,13 @@ def describe_data(value: Any) -> Description:
     return walk.found
 
 
+def sets_state(function: Any) -> bool:
+    """Whether the code of a function, or code that it refers to, sets attributes or globals."""
+    walk = _Walk(set(), set(), {})
+    walk.add("function", function)
+    return bool(walk.state)
+
+
 def summary(description: Mapping[str, str]) -> str:
     """Short SHA-256 of a description."""
     sha = hashlib.sha256()
@@ -199,7 +206,7 @@ class _Walk:
                 given = "code"
             elif step.opname in _LOADS and given in names:
                 self._global(f"{place}.global {given!r}", names[given], code.co_names)
-            if step.opname == "STORE_ATTR":
+            if step.opname in ("STORE_ATTR", "STORE_GLOBAL"):
                 self.state.add(str(given))
             elif isinstance(given, str):
                 self.names.add(given)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from landscape.description import Description, describe
+from landscape.description import Description, describe, sets_state
 from landscape.errors import UserError
 from landscape.structure import tensors_in
 
@@ -61,8 +61,8 @@ def check_determined(
     Returns
     -------
     bool
-        Whether random numbers are drawn, though always the same ones (seeded inside): such a loss must not be
-        called from several threads at once.
+        Whether calls mustn't overlap: random numbers are drawn, though always the same ones (seeded inside),
+        or something is kept that makes no difference to the values. Such a loss is called from one thread.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def check_determined(
             alone = _copied(call(fresh(), other))
             if not _equal(alone, after_batch):
                 _refuse("called after another batch first", alone, after_batch, draws, kept, rounding)
-    return draws.seen is not None
+    return draws.seen is not None or bool(kept.changes()) or (loss is not None and sets_state(loss))
 
 
 def _refuse(

@@ -73,7 +73,9 @@ class Examples:
                 "expected a mean and a standard deviation per channel"
             )
         shape = (1, -1, *[1] * (images.dim() - 2))
-        numbers = (torch.tensor(tuple(one), dtype=torch.float64).reshape(shape) for one in (mean, std))
+        numbers = (
+            torch.tensor(tuple(one), dtype=torch.float64, device="cpu").reshape(shape) for one in (mean, std)
+        )
         return replace(plain, normalization=(next(numbers), next(numbers)))
 
     @classmethod

@@ -69,7 +69,7 @@ def call_factory(spec: str, factory: Callable[..., Any], *positional: Any, **arg
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{spec} failed: {_place(error)}") from error
+        raise UserError(f"{spec} failed: {place_of(error)}") from error
 
 
 def accepts(factory: Callable[..., Any], name: str) -> bool:
@@ -106,11 +106,20 @@ def _import(name: str, spec: str) -> Any:
                 hint = f"but here {error.name.partition('.')[0]!r} is sharpscape's own package: rename yours"
             raise UserError(f"{spec}: {name} needs the module {error.name!r}, {hint}") from error
         except Exception as error:
-            raise UserError(f"{spec}: importing {name} failed: {_place(error)}") from error
+            raise UserError(f"{spec}: importing {name} failed: {place_of(error)}") from error
 
 
-def _place(error: Exception) -> str:
-    """Kind and text of an exception, and the last file and line that it came through."""
+def place_of(error: Exception) -> str:
+    """Kind and text of an exception in one line, and where in the user's own code it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
+    own = [one for one in frames if not _is_installed(one.filename)] or frames
+    where = f" ({os.path.basename(own[-1].filename)}:{own[-1].lineno})" if own else ""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    return f"{type(error).__name__}: {lines[0][:300]}{where}"
+
+
+def _is_installed(file: str) -> bool:
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+    beside = ("landscape", "analysis", "training", "figures")
+    inside = file.removeprefix(ours).split(os.sep)[0] if file.startswith(ours) else ""
+    return "site-packages" in file or file.startswith(os.path.dirname(os.__file__)) or inside in beside

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from landscape.errors import UserError
 from landscape.provenance import digest
+from landscape.usable import check_usable
 
 TRAINABLE, ALL = "trainable", "all"
 ParamsChoice: TypeAlias = str | Sequence[str]
@@ -137,6 +138,7 @@ def moving_params(model: nn.Module, params: ParamsChoice = TRAINABLE) -> Moving:
     UserError
         As `moving_names`; when a weight is NaN, or one that moves is infinite.
     """
+    check_usable(model)
     names = set(moving_names(model, params))
     every = {name: value.detach().cpu() for name, value in model.named_parameters()}
     moving = {name: value for name, value in every.items() if name in names}

@@ -11,16 +11,19 @@ from torch import Tensor, nn
 
 from landscape.engine.batch_norm import BATCH_SIZE as RECALIBRATION_BATCH_SIZE
 from landscape.engine.batch_norm import Recalibration
+from landscape.engine.contract import check_contract, first_batches
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import CapturedRun, numerics
+from landscape.engine.hooks import take_off_watching
 from landscape.engine.network import Case, Network, choose_network
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import Probe, probe
 from landscape.engine.streams import Streams, one_thread
-from landscape.engine.totals import BatchValues, Totals, batch_values, total
+from landscape.engine.totals import BatchValues, FloatArray, Totals, batch_values, gathered, total
 from landscape.engine.weights import Weights
 from landscape.errors import UserError
 from landscape.examples import Examples
+from landscape.fitting import check_labels, fitting_loss
 from landscape.losses import Loss
 
 if TYPE_CHECKING:
@@ -35,7 +38,6 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float64": torch.float64,
 }
-_PROBED = 16  # examples that decide how the network is run
 _GRAPH_BATCHES = 256  # more batches than this don't need a graph to keep a device busy
 
 _Values: TypeAlias = dict[str, list[BatchValues]]
@@ -83,7 +85,7 @@ class Engine:
     ------
     UserError
         For a dtype or batch size that can't be used, a model that can't be copied, directions that don't fit
-        the parameters, or a loss that doesn't keep to its contract.
+        the parameters, or a loss that doesn't keep to its contract: see `landscape.engine.contract`.
     """
 
     def __init__(
@@ -107,23 +109,34 @@ class Engine:
         run_in = _dtype(dtype, self._device)
         exact = torch.promote_types(run_in, torch.float32)
         first = next(iter(data.values()))
+        loss = self._loss = fitting_loss(loss, data.values())
+        model, prefix = uncompiled(model)
         master = in_precision(own_copy(model), self._device, exact).eval()
-        self._weights = Weights(master, directions)
+        with one_thread(), numerics(self._device, self._tf32):
+            hooks = take_off_watching(master, loss, first_batches(first, self._device, exact))
+        self._weights = Weights(master, [_renamed(one, prefix) for one in directions])
         module = master if run_in == exact else in_precision(copy.deepcopy(master), self._device, run_in)
         self._recalibration = _recalibration(batch_norm, master, loss, recalibration or first, exact)
         with one_thread(), numerics(self._device, self._tf32):
-            batch = first.head(_PROBED).to(self._device, run_in).batches(_PROBED)[0]
-            seen = probe(module, loss, batch)
+            few = first_batches(first, self._device, run_in)
+            check_labels(loss, module, few[0], data.values())
+            seen = probe(module, loss, few[0])
+
+            def fresh() -> nn.Module:
+                return in_precision(own_copy(model), self._device, run_in).eval()
+
+            alone = check_contract(loss, module, few, seen, fresh) or bool(hooks)
             size = batch_size or choose_batch_size(seen.cost, self._device)
-            case = Case(master, module, self._weights, loss, batch, seen, size, self._tf32, sparse)
+            case = Case(master, module, self._weights, loss, few[0], seen, size, self._tf32, sparse)
             self._network = choose_network(case)
         self._mode = seen.mode
         self._batches = {
             name: one.to(self._device, run_in, channels_last=self._network.channels_last).batches(size)
             for name, one in data.items()
         }
-        self._streams = Streams() if self._device.type == "cpu" and self._network.traced else None
-        self._run, graph = self._captured()
+        overlapping = self._network.traced and not alone
+        self._streams = Streams() if self._device.type == "cpu" and overlapping else None
+        self._run, graph = self._captured(overlapping)
         self.about: dict[str, Any] = {
             "device": str(self._device),
             "dtype": "tf32" if self._tf32 else str(run_in).removeprefix("torch."),
@@ -153,6 +166,18 @@ class Engine:
             values = self._run()
         return {name: total(batches, self._blocks) for name, batches in values.items()}
 
+    def losses(self, coordinates: Sequence[float]) -> dict[str, FloatArray]:
+        """The loss of each example at one point, by split; of each batch where only sums are given."""
+        self._weights.aim(coordinates)
+        with numerics(self._device, self._tf32):
+            values = self._run()
+        return {name: gathered([one.values["loss"] for one in batches]) for name, batches in values.items()}
+
+    @property
+    def axes(self) -> int:
+        """Number of directions."""
+        return len(self._weights.directions)
+
     def _point(self) -> _Values:
         """Everything that is computed for a point whose coordinates are set."""
         self._weights.write()
@@ -170,11 +195,11 @@ class Engine:
         with self._mode():
             return batch_values(self._loss(self._network.call, batch))
 
-    def _captured(self) -> tuple[Callable[[], _Values], bool | str]:
+    def _captured(self, repeatable: bool) -> tuple[Callable[[], _Values], bool | str]:
         """The run of a point, as one CUDA graph where that is possible; and whether, or why not."""
         if self._device.type != "cuda":
             return self._point, False
-        if self._recalibration is not None or not self._network.traced:
+        if self._recalibration is not None or not repeatable:
             return self._point, "no: the network isn't one fixed sequence of operations"
         if sum(map(len, self._batches.values())) > _GRAPH_BATCHES:
             return self._point, "no: enough work per point without it"
@@ -195,6 +220,16 @@ def _check(data: Mapping[str, Examples], batch_norm: str, batch_size: int | None
         raise UserError(f"batch size must be at least 1, got {batch_size}")
     if blocks < 1:
         raise UserError(f"blocks must be at least 1, got {blocks}")
+
+
+def uncompiled(model: nn.Module) -> tuple[nn.Module, str]:
+    """What `torch.compile` wrapped, and the prefix that the wrapper gives to names."""
+    inner = getattr(model, "_orig_mod", None)
+    return (inner, "_orig_mod.") if isinstance(inner, nn.Module) else (model, "")
+
+
+def _renamed(direction: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in direction.items()}
 
 
 def _dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype:

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from landscape.engine.cost import Cost, measure
 from landscape.engine.totals import BatchValues, batch_values
+from landscape.errors import UserError
+from landscape.factories import place_of
 from landscape.losses import Loss
+from landscape.structure import tensors_in
 
 Mode = Callable[[], AbstractContextManager[Any]]
 
@@ -33,6 +36,8 @@ class Probe:
         The gradient mode in which it runs: inference, or enabled where it differentiates by its inputs.
     cost
         Per example.
+    unused
+        Whether the loss never touched the network that it was given.
     """
 
     values: BatchValues
@@ -40,6 +45,7 @@ class Probe:
     obstacle: str | None
     mode: Mode
     cost: Cost
+    unused: bool = False
 
 
 def probe(module: nn.Module, loss: Loss, batch: Any) -> Probe:
@@ -47,19 +53,23 @@ def probe(module: nn.Module, loss: Loss, batch: Any) -> Probe:
 
     Raises
     ------
-    Exception
-        Whatever the loss raises, if it can't be called at all.
+    UserError
+        When the loss can't be called at all: what it raises, in one line.
     """
     recorder = _Recorder(module)
+    unused = False
     mode: Mode = torch.inference_mode
     try:
         values = _call(loss, recorder, batch, mode)
         obstacle: str | None = recorder.obstacle
+        unused = obstacle is None and not recorder.inputs
+    except UserError:
+        raise
     except Exception:
         values, mode, obstacle = _unrestricted(module, loss, batch)
     with mode():
         cost = measure(lambda: loss(module, batch), module, max(values.count, 1))
-    return Probe(values, recorder.inputs, obstacle, mode, cost)
+    return Probe(values, recorder.inputs, obstacle, mode, cost, unused)
 
 
 def _unrestricted(module: nn.Module, loss: Loss, batch: Any) -> tuple[BatchValues, Mode, str]:
@@ -69,8 +79,18 @@ def _unrestricted(module: nn.Module, loss: Loss, batch: Any) -> tuple[BatchValue
             torch.inference_mode,
             "the loss needs the module itself",
         )
+    except UserError:
+        raise
     except Exception:
+        pass
+    try:
         return _call(loss, module, batch, torch.enable_grad), torch.enable_grad, "the loss needs gradients"
+    except UserError:
+        raise
+    except Exception as error:
+        kinds = [f"{str(one.dtype).removeprefix('torch.')} {list(one.shape)}" for one in tensors_in(batch)]
+        holds = f"; the batch holds {', '.join(kinds[:5])}" if kinds else ""
+        raise UserError(f"the loss fails on the first examples: {place_of(error)}{holds}") from error
 
 
 def _call(loss: Loss, model: Callable[..., Any], batch: Any, mode: Mode) -> BatchValues:

@@ -75,4 +75,4 @@ def keep_freed_memory() -> None:
     fault per 4 KiB: measured, up to 40 % of the time of a small convolution. The threshold follows the
     largest block freed so far, up to 32 MiB, so freeing one such block is enough. Harmless elsewhere.
     """
-    torch.empty((32 << 20) - (1 << 16), dtype=torch.uint8)
+    torch.empty((32 << 20) - (1 << 16), dtype=torch.uint8, device="cpu")

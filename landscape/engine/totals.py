@@ -13,6 +13,9 @@ from torch import Tensor
 
 from landscape.errors import UserError
 
+_TAKEN = ("loss", "block_counts")  # in the group of a surface file where metrics lie, with …
+_TAKEN_ENDS = ("_stderr", "_blocks", "_computed")
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -74,14 +77,19 @@ def batch_values(result: Any) -> BatchValues:
     Raises
     ------
     UserError
-        When it isn't ``(loss, count)`` or ``(loss, count, metrics)`` of fitting shapes.
+        When it isn't ``(loss, count)`` or ``(loss, count, metrics)`` of fitting shapes, or a metric's name is
+        one that a surface file needs.
     """
     if not (isinstance(result, tuple) and len(result) in (2, 3)):
         raise UserError(
             f"the loss returned {type(result).__name__}; expected (loss, count) or (loss, count, metrics)"
         )
     loss, count, *rest = result
-    values: dict[str, Tensor] = {"loss": loss, **(rest[0] if rest else {})}
+    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 0:
+        raise UserError(f"the loss returned {count!r} as the number of examples; expected an integer")
+    metrics = rest[0] if rest else {}
+    _check_names(metrics)
+    values: dict[str, Tensor] = {"loss": loss, **metrics}
     for name, value in values.items():
         if not isinstance(value, Tensor) or (value.dim() and value.shape != (count,)):
             what = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
@@ -92,9 +100,23 @@ def batch_values(result: Any) -> BatchValues:
     return BatchValues(int(count), {name: value.detach() for name, value in values.items()})
 
 
+def _check_names(metrics: Any) -> None:
+    if not isinstance(metrics, Mapping):
+        raise UserError(
+            f"the loss returned a {type(metrics).__name__} as third value; expected metrics by name, a dict"
+        )
+    for name in metrics:
+        if not isinstance(name, str) or not name.strip(".") or "/" in name or "\0" in name:
+            raise UserError(f"the loss calls a metric {name!r}; expected a name without slashes")
+        if name in _TAKEN or name.endswith(_TAKEN_ENDS):
+            raise UserError(f"the loss calls a metric {name!r}, a name that is taken; choose another")
+
+
 def total(batches: Sequence[BatchValues], blocks: int) -> Totals:
     """Sum over `blocks` blocks; fewer where there are fewer examples, or fewer batches with only a sum."""
     sizes = np.array([batch.count for batch in batches], dtype=np.int64)
+    if not sizes.sum():
+        raise UserError("no examples: every batch is empty, or nothing in it counts; at least one is needed")
     names = list(batches[0].values)
     whole = {name: bool(batches[0].values[name].dim()) for name in names}
     if all(whole.values()):
@@ -104,7 +126,7 @@ def total(batches: Sequence[BatchValues], blocks: int) -> Totals:
         edges = ends[_edges(len(batches), blocks)]
     sums, squares = {}, {}
     for name in names:
-        values = _gather([batch.values[name] for batch in batches])
+        values = gathered([batch.values[name] for batch in batches])
         starts = edges[:-1] if whole[name] else _edges(len(batches), blocks)[:-1]
         with np.errstate(invalid="ignore", over="ignore"):
             sums[name] = np.add.reduceat(values, starts)
@@ -118,6 +140,7 @@ def _edges(count: int, blocks: int) -> npt.NDArray[np.int64]:
     return np.arange(parts + 1, dtype=np.int64) * count // parts
 
 
-def _gather(values: Sequence[Tensor]) -> FloatArray:
+def gathered(values: Sequence[Tensor]) -> FloatArray:
+    """All values one after the other, ``[N]``."""
     joined = torch.cat([value.reshape(-1) for value in values])
     return np.asarray(joined.to("cpu", torch.float64).numpy(), dtype=np.float64)

@@ -54,7 +54,7 @@ class Weights:
         """
         if len(coordinates) != len(self.directions):
             raise UserError(f"{len(coordinates)} coordinates for {len(self.directions)} direction(s)")
-        self.coordinates.copy_(torch.tensor(coordinates, dtype=self.coordinates.dtype))
+        self.coordinates.copy_(torch.tensor(coordinates, dtype=self.coordinates.dtype, device="cpu"))
 
     def write(self) -> None:
         """Put the parameters at the coordinates."""
@@ -77,5 +77,8 @@ def _check(params: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> Non
 
 
 def _flat(params: Mapping[str, Tensor], direction: Mapping[str, Tensor], like: Tensor) -> Tensor:
-    parts = [direction.get(name, torch.zeros(one.shape)).to(like).reshape(-1) for name, one in params.items()]
+    parts = [
+        direction.get(name, torch.zeros(one.shape, device="cpu")).to(like).reshape(-1)
+        for name, one in params.items()
+    ]
     return torch.cat(parts).detach()

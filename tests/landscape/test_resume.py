@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,22 +116,28 @@ def test_every_state_of_the_file_can_be_resumed(
 def test_an_exception_in_the_loss_keeps_what_was_computed(
     tmp_path: Path, uninterrupted: dict[str, Surface]
 ) -> None:
-    path, armed = tmp_path / "x.surface.h5", [False]
+    path = tmp_path / "x.surface.h5"
+    event = threading.Event()  # what the loss refers to, and is no part of what it computes
 
-    def classification_(model: Any, batch: Any) -> Any:
-        if armed[0]:
+    def stopping(model: Any, batch: Any) -> Any:
+        if event.is_set():
             raise KeyboardInterrupt("stop")
         return classification(model, batch)
 
-    classification_.__qualname__ = "classification"
-
     def arm(progress: Progress) -> None:
-        armed[0] = progress.done == 20
+        if progress.done == 20:
+            event.set()
 
     with pytest.raises(KeyboardInterrupt, match="stop"):
-        compute(path, loss=classification_, progress=arm, **RUNS["exact"])
+        compute(path, loss=stopping, progress=arm, **RUNS["exact"])
     assert points_of(load_surface(path)) == 20
-    assert bits(compute(path, **RUNS["exact"])) == bits(uninterrupted["exact"])
+    event.clear()
+    resumed = compute(path, loss=stopping, **RUNS["exact"])
+    assert resumed.settings["loss"].endswith("stopping")
+    for one, other in zip(resumed.planes, uninterrupted["exact"].planes, strict=True):
+        assert one.splits["test"].metrics["loss"].values.tobytes() == (
+            other.splits["test"].metrics["loss"].values.tobytes()
+        )
 
 
 def test_a_stop_before_the_first_point_leaves_no_file(
@@ -146,18 +153,26 @@ def test_a_stop_before_the_first_point_leaves_no_file(
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_complete_file_is_returned_without_evaluating(
+def test_a_complete_file_is_returned_once_two_of_its_points_are_seen_to_hold(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x.surface.h5"
     first = compute(path, **RUNS[name])
     content = path.read_bytes()
 
+    seen: list[Any] = []
+    genuine = Engine.evaluate
+
     def evaluate(self: Engine, coordinates: Any) -> Any:
-        raise AssertionError("nothing is left to evaluate")
+        seen.append(coordinates)
+        return genuine(self, coordinates)
+
+    def told(progress: Progress) -> None:
+        raise AssertionError("nothing is left to compute")
 
     monkeypatch.setattr(Engine, "evaluate", evaluate)
-    again = compute(path, **RUNS[name])
+    again = compute(path, progress=told, **RUNS[name])
+    assert len(seen) == 2
     assert bits(again) == bits(first)
     assert again.about == first.about
     assert path.read_bytes() == content

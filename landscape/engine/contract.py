@@ -1,0 +1,120 @@
+"""Whether a loss keeps to its contract on a few examples: a function of the weights, sums that are sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape.determinism import check_determined
+from landscape.engine.probe import Probe
+from landscape.engine.totals import batch_values
+from landscape.errors import UserError
+from landscape.examples import Examples
+from landscape.losses import Loss
+from landscape.structure import cut
+
+_PROBED = 32  # examples, of which the first half decides
+_SAME = 1e-4  # relative; a sum of few numbers in low precision
+
+
+def first_batches(examples: Examples, device: torch.device, dtype: torch.dtype) -> list[Any]:
+    """One or two batches of a few examples: what decides how a network is run, and whether that can be."""
+    few = replace(examples, given=examples.given[:2]) if examples.given else examples.head(_PROBED)
+    return few.to(device, dtype).batches(_PROBED // 2)[:2]
+
+
+def check_contract(
+    loss: Loss, module: nn.Module, batches: list[Any], seen: Probe, fresh: Callable[[], nn.Module]
+) -> bool:
+    """Refuse a loss that isn't a function of the weights, and means that would be taken for sums.
+
+    Parameters
+    ----------
+    loss, module
+        The user's loss, and the engine's copy of the network.
+    batches
+        One or two of a few examples; without a second one half of the first serves.
+    seen
+        What the first call of the loss on the first batch showed.
+    fresh
+        Gives another copy of the network that was never called.
+
+    Returns
+    -------
+    bool
+        Whether calls mustn't overlap; see `landscape.determinism`.
+
+    Raises
+    ------
+    UserError
+        With what to do.
+    """
+    if seen.unused:
+        _refuse_unused(loss)
+    halves = cut(batches[0], seen.values.count)
+    other = batches[1] if len(batches) > 1 else halves[0] if halves else None
+
+    def call(model: Any, batch: Any) -> Mapping[str, Tensor]:
+        with seen.mode():
+            return batch_values(loss(model, batch)).values
+
+    if other is not None and other is not batches[-1] and not _works(call, module, other):
+        other = None
+    alone = check_determined(call, module, batches[0], other, loss=loss, fresh=fresh)
+    if halves is not None and any(not value.dim() for value in seen.values.values.values()):
+        _check_sums(loss, module, halves, seen)
+    return alone
+
+
+def _works(call: Callable[[Any, Any], object], module: nn.Module, batch: Any) -> bool:
+    """Whether half a batch is a batch; some networks want a fixed number of examples."""
+    try:
+        call(module, batch)
+    except Exception:
+        return False
+    return True
+
+
+def _check_sums(loss: Loss, module: nn.Module, halves: tuple[Any, Any], seen: Probe) -> None:
+    """The sum over a batch is that over its halves; a mean lies between theirs."""
+    whole = seen.values
+    try:
+        with seen.mode():
+            one, two = (batch_values(loss(module, half)) for half in halves)
+    except UserError:
+        raise
+    except Exception:
+        return  # half a batch is none here
+    if not 0 < one.count < whole.count:
+        return
+    for name, value in whole.values.items():
+        if value.dim() or name not in one.values or name not in two.values:
+            continue
+        numbers = [float(part.values[name]) for part in (whole, one, two)]
+        if _is_mean(*numbers):
+            raise UserError(
+                f"the loss returned a mean as {name!r}: {numbers[0]:.6g} for {whole.count} examples and "
+                f"{numbers[1]:.6g} for {one.count} of them, where the sum over the batch is expected; "
+                "return mean * count, or one value per example (reduction='none')"
+            )
+
+
+def _is_mean(whole: float, one: float, two: float) -> bool:
+    """Whether a value lies between those of the halves, or nearer to that than to their sum."""
+    size = max(abs(whole), abs(one), abs(two))
+    from_sum = abs(whole - (one + two))
+    from_mean = max(min(one, two) - whole, whole - max(one, two), 0.0)
+    return size > 0 and from_sum > _SAME * size and from_mean < from_sum
+
+
+def _refuse_unused(loss: Loss) -> None:
+    """Refuse a loss that never touched the model it was given: moved weights would change nothing."""
+    name = getattr(loss, "__qualname__", type(loss).__name__)
+    raise UserError(
+        f"the loss {name!r} doesn't use the model that it is given, so moved weights can't change it; "
+        "call its first argument, not a network of its own"
+    )

@@ -1,0 +1,124 @@
+"""Hooks of the user's: those that only watch are taken off the engine's copy, others are part of the network.
+
+A hook that collects activations would otherwise run at every point and fill the user's memory. It only
+watches if it returns nothing, writes into no tensor and sets no attribute of its module, and if the loss
+doesn't read what it collects; that is seen in two calls. Hooks that PyTorch itself puts there (pruning,
+weight normalization) compute weights, and stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape.description import is_library
+from landscape.engine.totals import batch_values
+from landscape.losses import Loss
+from landscape.structure import tensors_in
+
+Hooks = MutableMapping[int, Callable[..., Any]]
+_KINDS = ("_forward_pre_hooks", "_forward_hooks")
+
+
+def take_off_watching(module: nn.Module, loss: Loss, batches: list[Any]) -> int:
+    """Take off the hooks that only watch, in place; return how many of the user's stay.
+
+    Parameters
+    ----------
+    module
+        A copy of the user's network. Where none of its hooks are the user's, nothing is called.
+    loss
+        Its values must be the same without the hooks, or these stay: a loss may read what hooks collect.
+    batches
+        Two different ones of a few examples. With fewer, hooks stay.
+    """
+    watched = [
+        _Watched(owner, hooks, key, hook)
+        for owner, hooks in _hooks(module)
+        for key, hook in hooks.items()
+        if not is_library(getattr(hook, "__module__", None) or type(hook).__module__)
+    ]
+    if not watched or len(batches) < 2:
+        return len(watched)
+    for one in watched:
+        one.hooks[one.key] = one
+    try:
+        expected = _values(loss, module, batches[0])
+        _values(loss, module, batches[1])  # what was collected is another batch's from now on
+    except Exception:
+        return len(watched)  # whoever calls the loss next says what is wrong
+    finally:
+        for one in watched:
+            one.hooks[one.key] = one.hook
+    idle = [one for one in watched if one.called and not one.acts]
+    for one in idle:
+        del one.hooks[one.key]
+    if idle and not _gives(loss, module, batches[0], expected):
+        for one in idle:
+            one.hooks[one.key] = one.hook
+        return len(watched)
+    return len(watched) - len(idle)
+
+
+def _values(loss: Loss, module: nn.Module, batch: Any) -> dict[str, Tensor]:
+    """What the loss gives, with gradients only where it needs them."""
+    try:
+        with torch.inference_mode():
+            found = batch_values(loss(module, batch))
+    except Exception:
+        with torch.enable_grad():
+            found = batch_values(loss(module, batch))
+    return {name: value.clone() for name, value in found.values.items()}
+
+
+def _gives(loss: Loss, module: nn.Module, batch: Any, expected: Mapping[str, Tensor]) -> bool:
+    try:
+        found = _values(loss, module, batch)
+    except Exception:
+        return False
+    return found.keys() == expected.keys() and all(_same(one, found[name]) for name, one in expected.items())
+
+
+def _hooks(module: nn.Module) -> Iterator[tuple[nn.Module, Hooks]]:
+    for owner in module.modules():
+        if not isinstance(owner, torch.jit.ScriptModule):
+            for kind in _KINDS:
+                yield owner, vars(owner)[kind]
+
+
+class _Watched:
+    """Stands for a hook, and notes whether it acts on what passes."""
+
+    def __init__(self, owner: nn.Module, hooks: Hooks, key: int, hook: Callable[..., Any]) -> None:
+        self.owner, self.hooks, self.key, self.hook = owner, hooks, key, hook
+        self.called = self.acts = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.called = True
+        passing = tensors_in([args[1:], kwargs])
+        before = [one.detach().clone() for one in passing]
+        held, weights = _held(self.owner), _weights(self.owner)
+        copies = [one.detach().clone() for one in weights]
+        result = self.hook(*args, **kwargs)
+        pairs = zip([*before, *copies], [*passing, *weights], strict=True)
+        changed = any(not _same(one, two) for one, two in pairs)
+        self.acts = self.acts or result is not None or changed or _held(self.owner) != held
+        return result
+
+
+def _held(owner: nn.Module) -> dict[str, Any]:
+    """Which objects a module holds, and which values they have where these can't change."""
+    parts = {**vars(owner), **owner._parameters, **owner._buffers, **owner._modules}
+    plain = {name: one for name, one in parts.items() if isinstance(one, bool | int | float | str)}
+    return {name: id(one) for name, one in parts.items()} | plain
+
+
+def _weights(owner: nn.Module) -> list[Tensor]:
+    return [one for one in [*owner._parameters.values(), *owner._buffers.values()] if one is not None]
+
+
+def _same(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and bool(((one == two) | ((one != one) & (two != two))).all())
