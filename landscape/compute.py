@@ -28,7 +28,7 @@ from landscape.provenance import describe_run, digest
 from landscape.run import Run
 from landscape.sampling import adaptive, exact
 from landscape.sparse.choice import Sparse, check_choice
-from landscape.store import Json, Path2D, Surface
+from landscape.store import Json, Path2D, Surface, load_surface
 
 
 def compute_surface(
@@ -254,18 +254,6 @@ def _check(
         raise UserError(f"tolerance must lie between 0 and 1 (a share of the loss range), got {tolerance}")
     if max_points is not None and max_points < 1:
         raise UserError(f"max_points must be at least 1, got {max_points}")
-
-
-def finite_params(model: nn.Module) -> Params:
-    """Parameters by name on the CPU; UserError when there are none, or a weight isn't finite."""
-    params = {name: value.detach().cpu() for name, value in model.named_parameters()}
-    if not params:
-        raise UserError("the model has no parameters; there is no plane through them")
-    for name, value in params.items():
-        bad = int((~torch.isfinite(value)).sum())
-        if bad:
-            raise UserError(f"the weights hold {bad} NaN or infinite value(s), the first in {name!r}")
-    return params
 
 
 def choose_mask(
