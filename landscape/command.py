@@ -40,6 +40,10 @@ class NetworkChoice(Protocol):
     def trust_checkpoint(self) -> bool:
         """Whether code in the file may run."""
 
+    @property
+    def weights(self) -> str | None:
+        """Which weights, where the file has several sets."""
+
 
 def run_command(
     name: str, about: str, epilogue: str, command: Callable[..., Any], arguments: Sequence[str] | None
@@ -102,7 +106,11 @@ def load_network(path: Path, network: NetworkChoice, *, quiet: bool = False) -> 
     from training.models import ARCHITECTURES
 
     loaded = load_checkpoint(
-        path, model=network.model, trust=network.trust_checkpoint, architectures=ARCHITECTURES
+        path,
+        model=network.model,
+        trust=network.trust_checkpoint,
+        weights=network.weights,
+        architectures=ARCHITECTURES,
     )
     if not quiet:
         say(f"{path}: {loaded.how}")

@@ -15,7 +15,14 @@ MODEL = (
     "Architecture: one of ours (`resnet20`), `torchvision:NAME`, `timm:NAME` or `package.module:factory`; "
     'arguments go in brackets, as in `"resnet20(num_classes=100)"`.'
 )
-TRUST = "Unpickle whole modules, too. This runs code that is in the file: only for files of your own."
+TRUST = (
+    "Unpickle whole modules and run TorchScript as it is. This runs code that is in the file: only for files "
+    "of your own."
+)
+WEIGHTS = (
+    "Of a file with several sets of weights, the one under this key (`ema`) or this first part of names "
+    "(`ema_model`)."
+)
 PARAMS = (
     "Which parameters move: `trainable` ones, `all`, or names and patterns such as `'layer3.*'`; "
     "`'!PATTERN'` leaves out. The others stay where they are."
@@ -35,6 +42,9 @@ Flag: TypeAlias = Annotated[bool, Parameter(negative=(), show_default="off")]
 
 Model: TypeAlias = Annotated[
     str | None, Parameter(help=MODEL, show_default="told by the checkpoint, or by its shapes")
+]
+Weights: TypeAlias = Annotated[
+    str | None, Parameter(help=WEIGHTS, show_default="those of the network, not averaged ones")
 ]
 TrustCheckpoint: TypeAlias = Annotated[bool, Parameter(help=TRUST, negative=(), show_default="off")]
 ParamsOption: TypeAlias = Annotated[

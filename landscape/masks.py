@@ -73,7 +73,8 @@ def resolve_mask(
         ``auto``: the stored mask, else exact zeros, else none. ``checkpoint``: the stored one.
         ``zeros``: exact zeros even where a mask is stored. ``none``: treat the network as dense.
     stored
-        The mask that came with the checkpoint, None where there was none.
+        The mask that came with the checkpoint, None where there was none: then that by which
+        `torch.nn.utils.prune` prunes the network at present counts as stored.
     params
         The network's parameters by name; of `landscape.parameters.Moving`, zeros of those that move count.
 
@@ -84,6 +85,7 @@ def resolve_mask(
     """
     if choice not in get_args(MaskChoice):
         raise UserError(f"unknown mask {choice!r}; expected one of {', '.join(get_args(MaskChoice))}")
+    stored = stored or (params.pruned if isinstance(params, Moving) else None)
     if choice == "checkpoint" and not stored:
         raise UserError("--mask checkpoint: the checkpoint stores no mask; use --mask zeros, none or auto")
     if choice in ("auto", "checkpoint") and stored:

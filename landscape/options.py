@@ -21,6 +21,7 @@ from landscape.common_options import (
     SparseChoice,
     Threads,
     TrustCheckpoint,
+    Weights,
     whole,
 )
 from landscape.errors import UserError
@@ -59,6 +60,8 @@ class NetworkOptions:
     """Running statistics of batch norm: the checkpoint's everywhere, or estimated anew at each point."""
 
     trust_checkpoint: TrustCheckpoint = False
+
+    weights: Weights = None
 
 
 @Parameter(name="*", group=_DATA)

@@ -38,6 +38,8 @@ class Moving(dict[str, Tensor]):
         What was asked for: "trainable", "all", or names and patterns.
     tables
         Names of look-up tables (embeddings): a row of zeros in one is padding, not pruning.
+    pruned
+        Masks of `torch.nn.utils.prune`, where it still prunes the network; bool, True = kept.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class Moving(dict[str, Tensor]):
         fixed: Mapping[str, Tensor],
         rule: Sequence[str] = (TRAINABLE,),
         tables: Iterable[str] = (),
+        pruned: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__(moving)
+        self.pruned = dict(pruned or {})
         self.fixed, self.rule, self.tables = dict(fixed), tuple(rule), frozenset(tables)
 
     @property
@@ -149,7 +153,21 @@ def moving_params(model: nn.Module, params: ParamsChoice = TRAINABLE) -> Moving:
             raise UserError(
                 f"the weights hold {int(bad.sum())} NaN or infinite value(s), the first in {name!r}"
             )
-    return Moving(moving, fixed, _rule(params), _tables(model))
+    return Moving(moving, fixed, _rule(params), _tables(model), pruned_masks(model))
+
+
+def pruned_masks(model: nn.Module) -> dict[str, Tensor]:
+    """The masks by which `torch.nn.utils.prune` prunes a network at every call, by parameter name.
+
+    >>> from torch.nn.utils import prune
+    >>> layer = prune.l1_unstructured(nn.Linear(2, 2), "weight", amount=3)
+    >>> {name: int(kept.sum()) for name, kept in pruned_masks(layer).items()}
+    {'weight_orig': 1}
+    """
+    buffers = dict(model.named_buffers())
+    parameters = [name for name, _ in model.named_parameters() if name.endswith("_orig")]
+    pairs = {name: buffers.get(f"{name.removesuffix('_orig')}_mask") for name in parameters}
+    return {name: (mask != 0).cpu() for name, mask in pairs.items() if mask is not None}
 
 
 def refuse_other(fixed: Mapping[str, Tensor], other: Mapping[str, Tensor], what: str) -> None:

@@ -18,6 +18,7 @@ from landscape.common_options import (
     ParamsOption,
     Threads,
     TrustCheckpoint,
+    Weights,
     check_text_output,
 )
 from landscape.duration import parse_duration
@@ -51,6 +52,8 @@ class Network:
     params: ParamsOption = ("trainable",)
 
     trust_checkpoint: TrustCheckpoint = False
+
+    weights: Weights = None
 
 
 @Parameter(name="*", group=_DATA)

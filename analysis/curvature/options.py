@@ -19,6 +19,7 @@ from landscape.common_options import (
     ParamsOption,
     Threads,
     TrustCheckpoint,
+    Weights,
     memory_bytes,
     whole,
 )
@@ -42,6 +43,8 @@ class Network:
     params: Annotated[ParamsOption, Parameter(show_default="those that the surface moved")] = ()
 
     trust_checkpoint: TrustCheckpoint = False
+
+    weights: Weights = None
 
 
 @Parameter(name="*", group=_DATA)

@@ -19,6 +19,7 @@ from landscape.common_options import (
     ParamsOption,
     Threads,
     TrustCheckpoint,
+    Weights,
     check_text_output,
     memory_bytes,
 )
@@ -47,6 +48,8 @@ class Network:
     params: ParamsOption = ("trainable",)
 
     trust_checkpoint: TrustCheckpoint = False
+
+    weights: Weights = None
 
 
 @Parameter(name="*", group=_SPECTRUM)

@@ -20,6 +20,7 @@ from landscape.common_options import (
     ParamsOption,
     Threads,
     TrustCheckpoint,
+    Weights,
     check_text_output,
 )
 from landscape.errors import UserError
@@ -45,6 +46,8 @@ class Network:
     params: ParamsOption = ("trainable",)
 
     trust_checkpoint: TrustCheckpoint = False
+
+    weights: Weights = None
 
 
 @Parameter(name="*", group=_MEASURES)

@@ -7,6 +7,7 @@ architecture), ``skeleton`` and ``fit`` (into it).
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -53,7 +54,7 @@ class LoadedCheckpoint:
     config, metrics
         Hyper-parameters and results as stored, empty where there are none.
     sha256
-        Of the file's bytes.
+        Of the file's bytes; where one of several sets of weights was chosen, of these and of the choice.
     """
 
     model: nn.Module
@@ -121,6 +122,8 @@ def load_checkpoint(
             loaded = _foreign_or_advice(file, state, model, known, read.form)
         how = _with_notes(loaded.how, read, state)
     loaded.model.eval()
+    if weights is not None:  # results are told apart by it
+        digest = hashlib.sha256(f"{digest} {weights}".encode()).hexdigest()
     return replace(loaded, how=how, sha256=digest)
 
 
@@ -263,5 +266,5 @@ def _differences(
 
 
 def _with_notes(how: str, read: FileContent, state: FoundState) -> str:
-    place = f" under {printable('.'.join(state.place))!r}" if state.place else ""
+    place = f" under {quoted('.'.join(state.place))}" if state.place else ""
     return "; ".join([f"{how} ({read.form}{place})", *state.notes, *read.notes])

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from landscape.checkpoint.read import printable
+from landscape.checkpoint.read import printable, quoted
 from landscape.checkpoint.rebuild import NoValues
 from landscape.errors import UserError
 
@@ -107,7 +107,7 @@ def choose(
         if isinstance(found, nn.Module) or _has_tensors(found):
             return found, (weights,)
     there = listed(choices(content))
-    raise UserError(f"{source} has no weights {printable(weights)!r}; it has {there or 'one set only'}")
+    raise UserError(f"{source} has no weights {quoted(weights)}; it has {there or 'one set only'}")
 
 
 def choices(content: object) -> list[str]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.checkpoint.choice import is_extra
-from landscape.checkpoint.read import printable
+from landscape.checkpoint.read import quoted
 from landscape.checkpoint.state import HEADS, short_names
 from landscape.errors import UserError
 
@@ -71,7 +71,7 @@ def compare(tensors: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> Fit:
         names={theirs[name]: ours[name] for name in both if name not in reshaped},
         missing=tuple(f"missing {name!r} {_shape(wanted[name])}" for name in missing if _matters(name)),
         unexpected=tuple(
-            f"unexpected {printable(name)!r} {_shape(tensors[name])}" for name in unexpected if _matters(name)
+            f"unexpected {quoted(name)} {_shape(tensors[name])}" for name in unexpected if _matters(name)
         ),
         reshaped=tuple(
             f"{ours[name]!r} is {_shape(tensors[theirs[name]])} in the file, "
@@ -189,13 +189,13 @@ def check_finite(tensors: Mapping[str, Tensor], source: object) -> None:
         first = next(iter(bad))
         total = f", {sum(bad.values())} in {len(bad)} tensors" if len(bad) > 1 else ""
         raise UserError(
-            f"{source}: {printable(first)!r} has {bad[first]} NaN or infinite values{total}; "
+            f"{source}: {quoted(first)} has {bad[first]} NaN or infinite values{total}; "
             "training diverged there"
         )
     for name, value in tensors.items():
         if name.rpartition(".")[2] == "running_var" and bool((value < 0).any()):
             raise UserError(
-                f"{source}: {printable(name)!r} has {int((value < 0).sum())} variances below 0; "
+                f"{source}: {quoted(name)} has {int((value < 0).sum())} variances below 0; "
                 "expected 0 or more: the file is damaged, save it again"
             )
 
@@ -213,7 +213,7 @@ def _converted(name: str, value: Tensor, wanted: Tensor, source: object) -> Tens
     )
     if not fits:
         raise UserError(
-            f"{source}: {printable(name)!r} holds {kinds[0]} numbers ({_type(value)}), the model expects "
+            f"{source}: {quoted(name)} holds {kinds[0]} numbers ({_type(value)}), the model expects "
             f"{kinds[1]} ones ({_type(wanted)}); convert them before saving"
         )
     return made
@@ -251,7 +251,7 @@ def _extra_states(
         raise UserError(f"{source} lacks {missing[0]!r}, which the model stores beside its tensors")
     if unknown:
         raise UserError(
-            f"{source} has {printable(theirs[unknown[0]])!r} beside its tensors, which the model doesn't know"
+            f"{source} has {quoted(theirs[unknown[0]])} beside its tensors, which the model doesn't know"
         )
     return {name: extra[theirs[short]] for short, name in ours.items()}
 

@@ -138,6 +138,11 @@ def printable(text: object, most: int = 120) -> str:
     return escaped if len(escaped) <= most else f"{escaped[:most]}…"
 
 
+def quoted(name: object) -> str:
+    """A name from a file for a message, in quotation marks."""
+    return f"'{printable(name)}'"
+
+
 def _damaged(path: Path, error: Exception | str) -> UserError:
     reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     return UserError(f"{path} is truncated or damaged ({printable(reason, 200)}); fetch or save it again")

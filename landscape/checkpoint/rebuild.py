@@ -98,7 +98,7 @@ class Rebuilder:
     def __init__(self, source: Bytes, size: int, *, scripted: bool = False) -> None:
         self._source, self._scripted = source, scripted
         self._dense = Allowance(size, FREE_BYTES, BYTES_PER_BYTE)
-        self._storages: dict[str, Tensor] = {}
+        self._copies = Allowance(size)
         self._later: list[Callable[[], None]] = []
 
     def known(self, name: str) -> bool:
@@ -210,7 +210,7 @@ class Rebuilder:
 
     def take(self, count: int, what: str) -> None:
         """Set bytes aside that a call copies."""
-        self._dense.take(count, what)
+        self._copies.take(count, what)
 
     def finish(self) -> None:
         """Check what only the bytes themselves can tell; to be called once all are there."""

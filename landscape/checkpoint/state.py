@@ -24,7 +24,7 @@ from landscape.checkpoint.choice import (
     named_tensors,
     sets_of_weights,
 )
-from landscape.checkpoint.read import printable
+from landscape.checkpoint.read import quoted
 from landscape.checkpoint.rebuild import NoValues
 from landscape.errors import UserError
 
@@ -195,7 +195,7 @@ def _numbers(name: str, value: Tensor | NoValues, source: object) -> Tensor:
     kind = value.kind if isinstance(value, NoValues) else _unusual(value)
     if kind is not None or isinstance(value, NoValues):
         raise UserError(
-            f"{source}: {printable(name)!r} is a tensor {kind}; expected ordinary numbers: "
+            f"{source}: {quoted(name)} is a tensor {kind}; expected ordinary numbers: "
             "convert it (dequantize, to_dense, float) before saving"
         )
     dense = value.detach() if value.layout == torch.strided else value.detach().to_dense()
@@ -235,11 +235,11 @@ def _merge_pruned(
         kept, weight = tensors[f"{name}_mask"], tensors[f"{name}_orig"]
         if kept.shape != weight.shape or not is_mask(kept):
             raise UserError(
-                f"{source}: {printable(name)!r} has a mask that doesn't fit it; expected 0 and 1 in its shape"
+                f"{source}: {quoted(name)} has a mask that doesn't fit it; expected 0 and 1 in its shape"
             )
         if name in tensors:
             raise UserError(
-                f"{source}: {printable(name)!r} is there twice, pruned and by itself; save one of them"
+                f"{source}: {quoted(name)} is there twice, pruned and by itself; save one of them"
             )
     mask = {name: tensors[f"{name}_mask"] != 0 for name in pairs}
     merged = {}

@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol
 
 from landscape.archives import UnreadableError
 
-MOST_STEPS = 2_000_000  # instructions; a large model with its optimizer has some 100,000
+MOST_STEPS = 1_000_000  # instructions; a large model with its optimizer has some 100,000
 MOST_VALUES = 1_000_000  # values that are reached from the whole, shared ones as often as they are reached
 DEEPEST = 100  # containers in one another
 LONGEST_INTEGER = 512  # bits; random generators store 128
