@@ -23,7 +23,7 @@ from landscape.checkpoint.fit import check_finite, compare, load_positional
 from landscape.checkpoint.format import Checkpoint, decode, is_checkpoint
 from landscape.checkpoint.integrity import check_sidecar
 from landscape.checkpoint.models import Architecture, Architectures, describe, find_architecture
-from landscape.checkpoint.read import FileContent, printable, read_file
+from landscape.checkpoint.read import FileContent, printable, quoted, read_file
 from landscape.checkpoint.recognize import recognize, suggested_arguments
 from landscape.checkpoint.skeleton import built, shapes_of
 from landscape.checkpoint.state import FoundState, find_state, head_classes
