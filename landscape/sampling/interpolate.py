@@ -11,16 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import scipy.linalg
-from scipy.spatial import KDTree
+from scipy.spatial import Delaunay, KDTree, QhullError
 from scipy.spatial.distance import cdist
 
 from landscape.store import BoolArray, FloatArray
 
 MANY_NODES = 800  # more than these, as in a half-done exact grid, are interpolated locally
 NEIGHBOURS = 60
+DEEPEST = 0.05  # an interpolated loss lies no further below the lowest one evaluated beside it, as a share …
+DEEPEST_OF_RANGE = 0.01  # … or, where losses aren't positive, as a share of their range
+LOG_WEIGHT = 0.1  # of errors of the logarithm beside shares of the range, in the choice of a transform
+UNSEEN = 1e-3  # of the lowest value: predictions below count as that in logarithms
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,10 @@ class Spline:
         """Factorize once. The tail's degree falls where the nodes are too few or lie on a line."""
         while degree >= 0 and not _determined(nodes, degree):
             degree -= 1
-        n, tail = len(nodes), _monomials(nodes, degree)
+        n, tail = len(nodes), monomials(nodes, degree)
         m = tail.shape[1]
         system = np.zeros((n + m, n + m))
-        system[:n, :n] = _kernel(nodes, nodes, power)
+        system[:n, :n] = distance_power(nodes, nodes, power)
         system[:n, n:] = tail
         system[n:, :n] = tail.T
         weights = scipy.linalg.solve(system, np.eye(n + m)[:, :n], assume_a="sym")
@@ -79,7 +84,7 @@ class Spline:
 
     def basis(self, places: FloatArray) -> FloatArray:
         """Basis functions at places, shape ``[p, n + tail]``."""
-        return np.hstack([_kernel(places, self.nodes, self.power), _monomials(places, self.degree)])
+        return np.hstack([distance_power(places, self.nodes, self.power), monomials(places, self.degree)])
 
     def left_out(self, values: FloatArray) -> FloatArray:
         """At each node, what the spline through all the others gives: shape ``[n]``."""
@@ -90,8 +95,16 @@ class Spline:
         return np.asarray(values - residual)
 
 
-def best_transform(spline: Spline, values: FloatArray) -> str:
-    """The transform under which left-out nodes are predicted best, in the units of `values`."""
+class LeavesOut(Protocol):
+    """Any spline that says what it would give at a node without that node."""
+
+    def left_out(self, values: FloatArray) -> FloatArray:
+        """At each node, from values at all of them."""
+        ...
+
+
+def best_transform(spline: LeavesOut, values: FloatArray) -> str:
+    """The transform under which left-out nodes are predicted best, in share of the range and in logarithm."""
     return min(_usable(values), key=lambda name: _left_out_error(spline, values, TRANSFORMS[name]))
 
 
@@ -137,7 +150,8 @@ def left_out_grid(
     one = TRANSFORMS[best_transform(spline, given) if transform == "auto" else transform]
     predicted = one.inverse(spline.left_out(one.forward(given)))
     if log:
-        given, predicted = np.log(given), np.log(np.maximum(predicted, np.finfo(np.float64).tiny))
+        # What is shown lies no deeper; a spline through plain losses may predict below zero.
+        given, predicted = np.log(given), log_values(predicted, (1 - DEEPEST) * float(given.min()))
     nearest = np.asarray(KDTree(nodes).query(places)[1])
     errors = np.abs(predicted - given)[nearest].reshape(computed.shape)
     return np.where(computed, 0.0, errors)
@@ -150,6 +164,7 @@ def interpolate_grid(
     values: FloatArray,
     *,
     transform: str = "auto",
+    bounded: bool = False,
 ) -> FloatArray:
     """Fill a grid from its computed points.
 
@@ -163,6 +178,9 @@ def interpolate_grid(
         Shape ``[A, B]`` or ``[A, B, K]``; inf marks divergence, NaN what isn't known even there.
     transform
         A key of `TRANSFORMS`, or "auto": the one that predicts left-out points best.
+    bounded
+        Whether values stay above `DEEPEST` below the lowest computed one beside them, so that no valley is
+        shown where nothing was evaluated that low.
 
     Returns
     -------
@@ -182,6 +200,8 @@ def interpolate_grid(
     flat = filled.reshape(len(known), -1)
     given = flat[finite]
     flat[missing] = _predict(places[finite], given, places[missing], transform)
+    if bounded:
+        flat[missing] = np.maximum(flat[missing], _floor(places[finite], given, places[missing]))
     diverged = known & ~finite
     if diverged.any():
         nearest = np.asarray(KDTree(places[known]).query(places[missing])[1])
@@ -189,6 +209,38 @@ def interpolate_grid(
         like = flat[known][nearest[lost]]
         flat[np.flatnonzero(missing)[lost]] = np.where(np.isnan(like), np.nan, np.inf)
     return filled.reshape(values.shape)
+
+
+def _floor(nodes: FloatArray, given: FloatArray, places: FloatArray) -> FloatArray:
+    """How deep a value at each place may lie, ``[p, K]``, from those ``[n, K]`` at the nodes beside it.
+
+    Beside it are the corners of the triangle of nodes that it lies in, and the nearest node.
+    """
+    beside = np.asarray(KDTree(nodes).query(places)[1])[:, None]
+    triangles = _triangles(nodes)
+    if triangles is not None:
+        found = triangles.find_simplex(places)
+        corners = triangles.simplices[found]
+        corners[found < 0] = beside[found < 0]
+        beside = np.hstack([beside, corners])
+    low = given[beside].min(axis=1)
+    shares = np.where(given.min(axis=0) > 0, DEEPEST * low, DEEPEST_OF_RANGE * np.ptp(given, axis=0))
+    return np.asarray(low - shares)
+
+
+def _triangles(nodes: FloatArray) -> Delaunay | None:
+    """A triangulation; None where all nodes lie on a line."""
+    if not _determined(nodes, 1):
+        return None
+    try:
+        return Delaunay(nodes)
+    except QhullError:
+        return None
+
+
+def log_values(values: FloatArray, least: float) -> FloatArray:
+    """Logarithms; what a spline makes smaller than `least` counts as that."""
+    return np.asarray(np.log(np.maximum(values, least)))
 
 
 def thinned(count: int) -> slice:
@@ -228,12 +280,19 @@ def _usable(values: FloatArray) -> list[str]:
     return [name for name, one in TRANSFORMS.items() if positive or not one.needs_positive]
 
 
-def _left_out_error(spline: Spline, values: FloatArray, transform: Transform) -> float:
+def _left_out_error(spline: LeavesOut, values: FloatArray, transform: Transform) -> float:
+    """Root mean square, as a share of the range; for positive values that of the logarithm, too."""
     predicted = transform.inverse(spline.left_out(transform.forward(values)))
-    return float(np.sqrt(np.mean((predicted - values) ** 2)))
+    width = float(np.ptp(values)) or 1.0
+    error = float(np.sqrt(np.mean(((predicted - values) / width) ** 2)))
+    least = float(values.min())
+    if least > 0:
+        missed = log_values(predicted, UNSEEN * least) - np.log(values)
+        error += LOG_WEIGHT * float(np.sqrt(np.mean(missed**2)))
+    return error
 
 
-def _kernel(first: FloatArray, second: FloatArray, power: int) -> FloatArray:
+def distance_power(first: FloatArray, second: FloatArray, power: int) -> FloatArray:
     """Distances to an odd power; by multiplying, as numpy's own power is several times slower."""
     distance = np.asarray(cdist(first, second))
     square = distance * distance
@@ -242,12 +301,12 @@ def _kernel(first: FloatArray, second: FloatArray, power: int) -> FloatArray:
     return distance
 
 
-def _monomials(places: FloatArray, degree: int) -> FloatArray:
+def monomials(places: FloatArray, degree: int) -> FloatArray:
     x, y = places[:, 0], places[:, 1]
     columns = [x ** (total - j) * y**j for total in range(degree + 1) for j in range(total + 1)]
     return np.column_stack(columns) if columns else np.zeros((len(places), 0))
 
 
 def _determined(nodes: FloatArray, degree: int) -> bool:
-    tail = _monomials(nodes, degree)
+    tail = monomials(nodes, degree)
     return len(nodes) >= tail.shape[1] and bool(np.linalg.matrix_rank(tail) == tail.shape[1])
