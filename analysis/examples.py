@@ -33,7 +33,12 @@ def leave_one_out(surface: Surface, plane: Plane, split: str) -> FloatArray:
 
     transforms = plane.about.get("interpolation", {}).get("transform", {})
     return interpolate_grid(
-        surface.alpha, surface.beta, plane.computed, points, transform=transforms.get(split, "auto")
+        surface.alpha,
+        surface.beta,
+        plane.computed,
+        points,
+        transform=transforms.get(split, "auto"),
+        bounded=True,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import nan
+
 import numpy as np
 
 from landscape.record import Record
@@ -17,15 +19,20 @@ from landscape.store import BoolArray, FloatArray, Json, Metric, Plane, Split
 
 
 def assemble_plane(
-    alpha: FloatArray, beta: FloatArray, record: Record, about: Json, steering_error: float
+    alpha: FloatArray,
+    beta: FloatArray,
+    record: Record,
+    about: Json,
+    steering_error: float,
+    steering_log_error: float = nan,
 ) -> Plane:
     """Interpolate what wasn't computed.
 
     Parameters
     ----------
-    steering_error
-        The sampler's stated error for the loss of the first split, in loss units; other metrics get an
-        estimate from left-out points.
+    steering_error, steering_log_error
+        The sampler's stated errors for the loss of the first split, in loss units and of its logarithm; other
+        metrics get an estimate from left-out points.
     """
     steering = next(iter(record.splits), None)
     splits = {}
@@ -36,7 +43,8 @@ def assemble_plane(
             transform = _transform(alpha, beta, record.computed, metric.values) if key == "loss" else "none"
             if key == "loss":
                 transforms[name] = transform
-            stated = steering_error if (name, key) == (steering, "loss") else None
+            steers = (name, key) == (steering, "loss")
+            stated = (steering_error, steering_log_error) if steers else None
             metrics[key] = _fill(alpha, beta, record.computed, metric, key, transform, stated)
         splits[name] = Split(split.examples, metrics, split.block_counts)
     interpolation = {"kernel": "polyharmonic r^3", "tail": 2, "transform": transforms}
@@ -50,27 +58,37 @@ def _fill(
     metric: Metric,
     name: str,
     transform: str,
-    stated: float | None,
+    stated: tuple[float, float] | None,
 ) -> Metric:
-    values = interpolate_grid(alpha, beta, computed, metric.values, transform=transform)
+    # A loss goes through a transform and may dip between points, where an accuracy is cut to its range.
+    values = interpolate_grid(
+        alpha, beta, computed, metric.values, transform=transform, bounded=name == "loss"
+    )
     if name == "accuracy":
         values = np.clip(values, 0.0, 1.0)
     stderr = np.maximum(interpolate_grid(alpha, beta, computed, metric.stderr, transform="none"), 0.0)
     if computed.all():
-        error = 0.0
+        error, log_error = 0.0, 0.0 if name == "loss" else nan
     elif stated is not None:
-        error = stated
+        error, log_error = stated
     else:
-        error = _left_out(alpha, beta, computed, metric.values, transform)
-    return Metric(values, stderr, error, metric.blocks)
+        error, log_error = _left_out(alpha, beta, computed, metric.values, transform)
+    return Metric(values, stderr, error, metric.blocks, log_error=log_error if name == "loss" else nan)
 
 
 def _left_out(
     alpha: FloatArray, beta: FloatArray, computed: BoolArray, values: FloatArray, transform: str
-) -> float:
-    """Largest error of predicting a computed point from the others; NaN with too few of them."""
+) -> tuple[float, float]:
+    """Largest error of predicting a computed point from the others, and of its logarithm.
+
+    NaN with too few points, the second also where a value isn't positive.
+    """
     nodes, given = _nodes(alpha, beta, computed, values)
-    return float("nan") if len(given) < 8 else float(left_out_errors(nodes, given, transform).max())
+    if len(given) < 8:
+        return nan, nan
+    largest = float(left_out_errors(nodes, given, transform).max())
+    positive = bool((given > 0).all())
+    return largest, float(left_out_errors(nodes, given, transform, log=True).max()) if positive else nan
 
 
 def _transform(alpha: FloatArray, beta: FloatArray, computed: BoolArray, values: FloatArray) -> str:

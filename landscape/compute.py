@@ -26,7 +26,7 @@ from landscape.planes.directions import Params, checked
 from landscape.progress import Listener
 from landscape.provenance import describe_run, digest
 from landscape.run import Run
-from landscape.sampling import adaptive, exact
+from landscape.sampling import LOG_TOLERANCE, adaptive, exact
 from landscape.sparse.choice import Sparse, check_choice
 from landscape.store import Json, Path2D, Surface, load_surface
 
@@ -92,7 +92,8 @@ def compute_surface(
         Evaluate every grid point instead of sampling adaptively.
     tolerance, max_points
         Adaptive sampling stops when the stated error is below `tolerance` times the loss range on the
-        plane, or at `max_points` per plane.
+        plane and, where losses are positive, that of log loss below 0.05, or at `max_points` per plane;
+        log loss alone asks for 290 points at most where `max_points` doesn't allow more.
     batch_norm
         "fixed" running statistics (Li et al. 2018), or "recalibrate" them at each point on the first split.
     device, dtype, batch_size
@@ -165,7 +166,7 @@ def compute_surface(
         "mask": {"source": source, "digest": digest(kept or {})},
         "alpha": [float(alpha[0]), float(alpha[-1]), len(alpha)],
         "beta": [float(beta[0]), float(beta[-1]), len(beta)],
-        "sampling": "exact" if exact_grid else {"tolerance": tolerance, "max_points": max_points},
+        "sampling": "exact" if exact_grid else SAMPLING | {"tolerance": tolerance, "max_points": max_points},
         **engine_settings(engine),
         "keep_directions": keep_directions,
         KEY: functions.about(),
@@ -216,6 +217,8 @@ __all__ = [
     "earlier_surface",
     "named_splits",
 ]
+# In the settings, for files from before log loss counted hold other points.
+SAMPLING: Json = {"log_tolerance": LOG_TOLERANCE}
 ENGINE_SETTINGS = ("device", "dtype", "batch_size", "folded", "batch_norm")
 
 

@@ -80,6 +80,7 @@ def _cells(surface: Surface, row: dict[str, Any]) -> list[tuple[str, str]]:
         ("examples", " + ".join(f"{one.examples} {name}" for name, one in first.splits.items())),
         ("points", _points(surface)),
         ("stated error", _error(surface)),
+        *([("stated error of log loss", _log_error(surface))] if _interpolated(surface) else []),
         ("time", f"{timing.get('seconds', 0.0):.1f} s, {rate:,.0f} examples/s"),
     ]
 
@@ -120,6 +121,20 @@ def _error(surface: Surface) -> str:
     width = float(np.ptp(losses[np.isfinite(losses)]))
     share = f" ({100 * errors[worst] / width:.2f} % of range)" if width > 0 else ""
     return f"{_number(errors[worst])}{share}"
+
+
+def _interpolated(surface: Surface) -> bool:
+    return not all(plane.computed.all() for plane in surface.planes)
+
+
+def _log_error(surface: Surface) -> str:
+    """The worst plane's, as a share of the loss itself: what is known of the valley."""
+    if not (_losses(surface) > 0).all():
+        return "none: a loss isn't positive"
+    errors = [plane.splits[surface.splits[0]].metrics["loss"].log_error for plane in surface.planes]
+    if not np.isfinite(errors).all():
+        return "unknown"
+    return f"{max(errors):.2g}: losses within a factor of {np.exp(max(errors)):.3g}"
 
 
 def _title(name: str) -> str:

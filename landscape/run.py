@@ -82,7 +82,9 @@ class Run:
         tensors = tuple({name: value.numpy() for name, value in one.items()} for one in directions)
 
         def assembled() -> Plane:
-            plane = assemble_plane(self.frame.alpha, self.frame.beta, record, about, sampler.error)
+            plane = assemble_plane(
+                self.frame.alpha, self.frame.beta, record, about, sampler.error, sampler.log_error
+            )
             return replace(plane, directions=tensors, path=path)
 
         try:

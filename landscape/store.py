@@ -40,6 +40,9 @@ class Metric:
     error
         Estimate of the largest absolute interpolation error on the grid, in the units of `values`;
         0 when nothing was interpolated, NaN while unknown.
+    log_error
+        The same of the logarithm of `values`: what is known of the low ones. NaN where one isn't positive,
+        while unknown, and in files that don't say.
     blocks
         Shape ``[alpha, beta, K]`` or None. The same means over each of K disjoint blocks of examples, at
         computed points (NaN elsewhere). Jackknifing over them gives intervals for any function of the grid.
@@ -53,6 +56,7 @@ class Metric:
     error: float = float("nan")
     blocks: FloatArray | None = None
     computed: BoolArray | None = None
+    log_error: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)

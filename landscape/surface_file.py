@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from math import prod
+from math import nan, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,6 +115,7 @@ def _write_plane(group: h5py.Group, plane: Plane) -> None:
 def _write_metric(group: h5py.Group, name: str, metric: Metric) -> None:
     group[name] = np.asarray(metric.values, np.float64)
     group[name].attrs["error"] = float(metric.error)
+    group[name].attrs["log_error"] = float(metric.log_error)
     group[f"{name}_stderr"] = np.asarray(metric.stderr, np.float64)
     if metric.blocks is not None:
         # Level 1 with shuffling keeps the NaN of uncomputed points nearly free and costs milliseconds.
@@ -190,12 +191,14 @@ def _metric(group: Tree, name: str, shape: tuple[int, int], blocks: int) -> Metr
     stderr = fields.array(home, f"{last}_stderr", "float64", shape)
     fields.not_negative(stderr, f"{name}_stderr")
     has_blocks, own = f"{last}_blocks" in home.arrays, f"{last}_computed" in home.arrays
+    stated = home.array_attrs.get(last, {})
     return Metric(
         values=values,
         stderr=stderr,
-        error=fields.number(home.array_attrs.get(last, {}), "error", 0),
+        error=fields.number(stated, "error", 0),
         blocks=fields.array(home, f"{last}_blocks", "float64", (*shape, blocks)) if has_blocks else None,
         computed=fields.array(home, f"{last}_computed", "bool", shape) if own else None,
+        log_error=fields.number(stated, "log_error", 0) if "log_error" in stated else nan,
     )
 
 

@@ -27,14 +27,14 @@ def choose_points(alpha: FloatArray, beta: FloatArray, tolerance: float, limit: 
         return exact(alpha, beta)
     if limit < START or total <= SMALL_GRID or min(len(alpha), len(beta)) < START_PER_AXIS:
         return _Even((len(alpha), len(beta)), limit)
-    return adaptive(alpha, beta, tolerance, limit)
+    return adaptive(alpha, beta, tolerance, limit, log_tolerance=None)
 
 
 class _Even:
     """Evenly spaced lines of the grid, ends and middle included, all at once."""
 
     def __init__(self, shape: tuple[int, int], limit: int) -> None:
-        self.error = self.relative_error = float("nan")
+        self.error = self.relative_error = self.log_error = float("nan")
         each = int(limit ** (1 / sum(count > 1 for count in shape)) + 1e-9)
         if each >= 3:
             lines = [_spread(count, each) for count in shape]

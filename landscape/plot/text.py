@@ -81,6 +81,8 @@ def conventions_text(surface: Surface, plane: Plane, metric: str, split: str) ->
     if computed < total:
         error = one.metrics[metric].error
         within = f", error about {error:.2g}" if isfinite(error) else ""
+        log_error = one.metrics[metric].log_error
+        within += f", of log {metric} {log_error:.2g}" if isfinite(log_error) else ""
         parts += [f"{computed} of {total} points computed{within}"]
     diverged = np.isinf(one.metrics[metric].values)
     if diverged.any():

@@ -90,9 +90,7 @@ def adaptive(
     total = len(alpha) * len(beta)
     if min(len(alpha), len(beta)) < START_PER_AXIS or total <= SMALL_GRID:
         return exact(alpha, beta)
-    return Greedy(
-        alpha, beta, Goal(tolerance, log_tolerance, max_points or total, max_points or LOG_POINTS)
-    )
+    return Greedy(alpha, beta, Goal(tolerance, log_tolerance, max_points or total, max_points or LOG_POINTS))
 
 
 class _Exact:

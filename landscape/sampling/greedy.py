@@ -1,13 +1,14 @@
 """The adaptive sampler: the next points are where the interpolant is doubted most. Needs no torch.
 
-Two splines of different order go through all points known so far; their disagreement vanishes there and grows
-where the surface isn't pinned down yet. To it comes what prediction from the other points misses at the nearest
-known ones, scaled from the hole that leaving one out makes to the hole at hand; this finds kinks that both
-splines smooth over. Both are taken as shares of the loss range and, where losses are positive, in log loss: the
-first alone would leave the valley around the checkpoint, a thousandth of that range, to chance.
+Two splines of different order go through all points known so far; their disagreement vanishes there and
+grows where the surface isn't pinned down yet. To it comes what prediction from the other points misses at the
+nearest known ones, scaled from the hole that leaving one out makes to the hole at hand; this finds kinks that
+both splines smooth over. Both are taken as shares of the loss range and, where losses are positive, in log
+loss: the first alone would leave the valley around the checkpoint, a thousandth of that range, to chance.
 
-The stated errors, which also stop the sampling, are the largest of what is left out, what was predicted before it
-was evaluated, and what is doubted; see `Stated`. They are estimates, not bounds.
+The stated errors, which also stop the sampling, are the largest of what left-out points miss, what was
+missed by the newest predictions (each point is predicted before it is evaluated, and was chosen for being
+hard), and in log loss twice the largest doubt. They are estimates, not bounds.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ import numpy.typing as npt
 
 from landscape.sampling.growing import GrowingSpline, determining
 from landscape.sampling.interpolate import (
+    BESIDE,
     DEEPEST,
     TRANSFORMS,
     UNSEEN,
     best_transform,
+    deepest,
     grid_places,
     log_values,
+    triangle_corners,
 )
 from landscape.sampling.nearest import Nearest
 from landscape.store import BoolArray, FloatArray
@@ -45,11 +49,10 @@ LARGEST_TO_LOG_RMS = 6.5  # the same in log loss, each left-out error counted by
 LARGEST_TO_LOG_DOUBT = 2.0  # and over the largest doubt of log loss
 LOG_TOLERANCE = 0.05  # largest error of log loss anywhere
 LOG_POINTS = 290  # log loss alone asks for no more than these, unless the caller allows more
-LOG_WEIGHT = 0.1  # of errors in log loss beside shares of the loss range
-LOG_FOCUS = 8.0  # times that once the share of the range is met
+LOG_WEIGHT = 0.05  # of errors in log loss beside shares of the loss range
+LOG_FOCUS = 16.0  # times that once the share of the range is met
 FEWEST = 8  # points from which an error can be told
 EDGE_WEIGHT = 1.5  # neighbours lie on one side only
-NEIGHBOURS = 6  # nodes around a place whose left-out errors count there
 DECAY = 1.5  # r³ splines err about as the hole's width to this power (Wendland 2004, chapter 11)
 REACH = 1.0  # how far a chosen point damps its surroundings, in widths of the hole it lies in
 TINY = 1e-300
@@ -87,6 +90,8 @@ class _View:
         At the nodes; at all places by the r³ and by the r⁵ spline.
     left_out
         At the nodes, what the others predict there.
+    held
+        At all places, by how much what is shown is held above the prediction (`interpolate.deepest`).
     doubt, log_doubt
         Estimated error at all places as a share of the range, and of log loss; the second None where a loss
         isn't positive or nobody asked.
@@ -95,6 +100,7 @@ class _View:
     values: FloatArray
     predicted: FloatArray
     left_out: FloatArray
+    held: FloatArray
     doubt: FloatArray
     log_doubt: FloatArray | None
 
@@ -120,7 +126,7 @@ class Greedy:
         self._edge = np.where(at_edge, EDGE_WEIGHT, 1.0)
         self._values = np.full(len(self.places), np.nan)
         self._known: list[int] = []
-        self._finite, self._diverged = Nearest(self.places, NEIGHBOURS), Nearest(self.places, 1)
+        self._finite, self._diverged = Nearest(self.places, BESIDE), Nearest(self.places, 1)
         self._splines: tuple[GrowingSpline, GrowingSpline] | None = None
         self._missed: list[tuple[float, float]] = []  # by the newest predictions: in loss, in log loss
 
@@ -188,19 +194,20 @@ class Greedy:
         given = one.forward(values)
         smooth, other, left_out = near(given), far(given), near.left_out(given)
         predicted, second, expected = one.inverse(smooth), one.inverse(other), one.inverse(left_out)
-        low = self._lowest_beside()
         width = max(float(np.ptp(values)), TINY)
-        doubt = (self._doubt(predicted, second, expected - values) + np.maximum(low - predicted, 0.0)) / width
+        floor = deepest(self._lowest_beside(), values)
+        held = np.maximum(floor - predicted, 0.0)
+        doubt = (self._doubt(predicted, second, expected - values) + held) / width
         if self.goal.log_tolerance is None:
             shape = max(float(np.ptp(given)), TINY)  # of what the transform makes even
             doubt += LOG_WEIGHT * self._doubt(smooth, other, left_out - given) / shape
         if self.goal.log_tolerance is None or not (values > 0).all():
-            return _View(values, predicted, expected, doubt, None)
+            return _View(values, predicted, expected, held, doubt, None)
         least = UNSEEN * float(values.min())
         logs = [log_values(each, least) for each in (predicted, second, expected)]
         log_doubt = self._doubt(logs[0], logs[1], logs[2] - np.log(values))
-        log_doubt += np.maximum(np.log((1 - DEEPEST) * low) - logs[0], 0.0)
-        return _View(values, predicted, expected, doubt, log_doubt)
+        log_doubt += np.maximum(np.log(floor) - logs[0], 0.0)
+        return _View(values, predicted, expected, held, doubt, log_doubt)
 
     def _doubt(self, first: FloatArray, second: FloatArray, missed: FloatArray) -> FloatArray:
         """Disagreement of two splines, and what left-out points nearby miss, at all places."""
@@ -214,8 +221,14 @@ class Greedy:
         )
 
     def _lowest_beside(self) -> FloatArray:
-        """The lowest value known beside each place."""
-        return np.asarray(self._values[self._finite.index].min(axis=0))
+        """The lowest value known beside each place: of the nearest points and of those around it."""
+        nodes = np.array(self._finite.nodes)
+        low = np.asarray(self._values[self._finite.index].min(axis=0))
+        corners = triangle_corners(self.places[nodes], self.places)
+        if corners is None:
+            return low
+        around = np.where(corners < 0, np.inf, self._values[nodes[corners]])
+        return np.asarray(np.minimum(low, around.min(axis=1)))
 
     def _choose(self, view: _View | None) -> list[int]:
         """The next batch: the most doubted places, and first of all those that pin down divergence."""
@@ -246,13 +259,14 @@ class Greedy:
 
     def _distance(self) -> FloatArray:
         """From each place to the nearest known one."""
-        return np.minimum(self._finite.distance[0], self._diverged.distance[0])
+        return np.asarray(np.minimum(self._finite.distance[0], self._diverged.distance[0]))
 
     def _near_divergence(self, score: FloatArray) -> FloatArray:
         """No points deep inside what diverged; first of all those that pin down its border."""
         inside, outside = self._finite.distance[0], self._diverged.distance[0]
         score = np.where(outside < inside, 0.0, score)
-        return np.where(self._border(), score.max() * (2.0 + np.minimum(inside, outside)), score)
+        first = score.max() * (2.0 + np.minimum(inside, outside))
+        return np.asarray(np.where(self._border(), first, score))
 
     def _border(self) -> BoolArray:
         inside, outside = self._finite.distance[0], self._diverged.distance[0]
@@ -272,28 +286,16 @@ class Greedy:
         if view is None or not self._missed or len(view.values) < FEWEST:
             return
         newest = np.array(self._missed[-HELD_OUT:])
-        left_out = np.abs(view.left_out - view.values)
         unknown = self._distance() > 0
-        self.relative_error = max(
-            float(newest[:, 0].max()) / view.width,
-            float(np.quantile(left_out, LEFT_OUT_QUANTILE)) / view.width,
-            LARGEST_TO_RMS * float(np.sqrt(np.mean(left_out**2))) / view.width,
+        left_out = np.abs(view.left_out - view.values)[self._speaking(unknown)]
+        self.error = max(
+            float(newest[:, 0].max()),
+            float(np.quantile(left_out, LEFT_OUT_QUANTILE)),
+            LARGEST_TO_RMS * float(np.sqrt(np.mean(left_out**2))),
+            float(view.held[unknown].max(initial=0.0)),
         )
-        flat = not np.ptp(view.values) > 0
-        self.error, self.relative_error = (
-            self.relative_error * view.width,
-            0.0 if flat else self.relative_error,
-        )
-        self.log_error = float("nan")
-        if view.log_doubt is not None:
-            shown = log_values(view.left_out, (1 - DEEPEST) * float(view.values.min()))
-            logs = np.abs(shown - np.log(view.values))
-            rms = float(np.sqrt(np.mean(self._at_nearest(logs)[unknown] ** 2))) if unknown.any() else 0.0
-            self.log_error = max(
-                float(newest[:, 1].max()),
-                LARGEST_TO_LOG_RMS * rms,
-                LARGEST_TO_LOG_DOUBT * float(view.log_doubt[unknown].max(initial=0.0)),
-            )
+        self.relative_error = self.error / view.width if np.ptp(view.values) > 0 else 0.0
+        self.log_error = self._stated_log_error(view, newest[:, 1], unknown)
         # The error of such splines falls about as the square of the number of points.
         excess = max(1.0, self.relative_error / self.goal.tolerance)
         wanted = len(self._known) * np.sqrt(excess)
@@ -302,6 +304,32 @@ class Greedy:
             more = len(self._known) * np.sqrt(self.log_error / self.goal.log_tolerance)
             wanted = max(wanted, min(more, self.goal.log_limit))
         self.expected = int(min(self.limit, wanted))
+
+    def _stated_log_error(self, view: _View, newest: FloatArray, unknown: BoolArray) -> float:
+        """NaN where a loss isn't positive; a left-out error counts by the unknown places nearest to it."""
+        if view.log_doubt is None:
+            return float("nan")
+        if not unknown.any():
+            return 0.0
+        shown = log_values(view.left_out, (1 - DEEPEST) * float(view.values.min()))
+        missed = self._at_nearest(np.abs(shown - np.log(view.values)))[unknown]
+        return max(
+            float(newest.max()),
+            LARGEST_TO_LOG_RMS * float(np.sqrt(np.mean(missed**2))),
+            LARGEST_TO_LOG_DOUBT * float(view.log_doubt[unknown].max()),
+        )
+
+    def _speaking(self, unknown: BoolArray) -> BoolArray:
+        """Which nodes of the splines are the nearest to an unknown place; all where none is left.
+
+        At a kink no point is predicted well by the others, but once all around it are known that says
+        nothing of the rest.
+        """
+        assert self._splines is not None
+        near = np.zeros(len(self.places), dtype=bool)
+        near[self._finite.index[0][unknown]] = True
+        found = near[self._splines[0].nodes]
+        return found if found.any() else ~found
 
     def _at_nearest(self, values: FloatArray) -> FloatArray:
         """Values at the nodes, each carried to all places that it is nearest to."""

@@ -1,12 +1,13 @@
 """A polyharmonic spline that nodes are added to one by one, over fixed places. Needs no torch.
 
-The same interpolant as `landscape.sampling.interpolate.Spline`, for the sampler, which adds a few nodes and asks
-again. Taking the polynomial through six of the nodes away from the kernel makes it positive definite, and a
-Cholesky factor of that grows by a row a node: the Newton basis (Müller and Schaback, "A Newton basis for kernel
-spaces", 2009). A node costs as much as one product with the basis, where a refit costs the cube of the nodes.
+The same interpolant as `landscape.sampling.interpolate.Spline`, for the sampler, which adds a few nodes and
+asks again. Taking the polynomial through six of the nodes away from the kernel makes it positive definite,
+and a Cholesky factor of that grows by a row a node: the Newton basis (Müller and Schaback, "A Newton basis
+for kernel spaces", 2009). A node costs one product with the basis, where a refit costs the cube of the nodes.
 
-Products go through `np.einsum`, which starts no threads: those of a BLAS wait for each other on a busy machine,
-which took ten times the arithmetic, and their number would change the last bits and with them the next points.
+Products go through `np.einsum`, which starts no threads: those of a BLAS wait for each other on a busy
+machine, which took ten times the arithmetic, and their number would change the last bits and with them the
+next points.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from landscape.sampling.interpolate import distance_power, monomials
 from landscape.store import FloatArray
@@ -99,9 +99,7 @@ class GrowingSpline:
 
     def left_out(self, values: FloatArray) -> FloatArray:
         """At each node, what the spline through all the others gives, ``[n]`` (Rippa 1999)."""
-        slopes = np.einsum(
-            "k,kn->n", self._coordinates(values), self._maps[: self._rows, : len(self.nodes)]
-        )
+        slopes = np.einsum("k,kn->n", self._coordinates(values), self._maps[: self._rows, : len(self.nodes)])
         largest = float(self._squares.max()) if self._rows else 0.0
         usable = self._squares > 1e-12 * largest
         return np.asarray(values - np.where(usable, slopes / np.where(usable, self._squares, 1.0), 0.0))

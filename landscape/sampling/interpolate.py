@@ -14,16 +14,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import scipy.linalg
 from scipy.spatial import Delaunay, KDTree, QhullError
 from scipy.spatial.distance import cdist
 
 from landscape.store import BoolArray, FloatArray
 
+IntArray = npt.NDArray[np.int64]
+
 MANY_NODES = 800  # more than these, as in a half-done exact grid, are interpolated locally
 NEIGHBOURS = 60
 DEEPEST = 0.05  # an interpolated loss lies no further below the lowest one evaluated beside it, as a share …
 DEEPEST_OF_RANGE = 0.01  # … or, where losses aren't positive, as a share of their range
+BESIDE = 6  # nearest points that lie beside a place
 LOG_WEIGHT = 0.1  # of errors of the logarithm beside shares of the range, in the choice of a transform
 UNSEEN = 1e-3  # of the lowest value: predictions below count as that in logarithms
 
@@ -108,11 +112,17 @@ def best_transform(spline: LeavesOut, values: FloatArray) -> str:
     return min(_usable(values), key=lambda name: _left_out_error(spline, values, TRANSFORMS[name]))
 
 
-def left_out_errors(nodes: FloatArray, values: FloatArray, transform: str = "auto") -> FloatArray:
-    """Absolute error of predicting each value ``[n]`` from all the others, at nodes ``[n, 2]``."""
+def left_out_errors(
+    nodes: FloatArray, values: FloatArray, transform: str = "auto", *, log: bool = False
+) -> FloatArray:
+    """Absolute error of predicting each value ``[n]``, or its log, from the others, at nodes ``[n, 2]``."""
     spline = Spline.through(nodes)
     one = TRANSFORMS[best_transform(spline, values) if transform == "auto" else transform]
-    return np.asarray(np.abs(one.inverse(spline.left_out(one.forward(values))) - values))
+    predicted = one.inverse(spline.left_out(one.forward(values)))
+    if log:
+        # What is shown lies no deeper; a spline through plain losses may predict below zero.
+        values, predicted = np.log(values), log_values(predicted, (1 - DEEPEST) * float(values.min()))
+    return np.asarray(np.abs(predicted - values))
 
 
 def left_out_grid(
@@ -146,14 +156,8 @@ def left_out_grid(
         return np.where(computed, 0.0, np.nan)
     places = grid_places(alpha, beta)
     nodes, given = places[finite], values.ravel()[finite]
-    spline = Spline.through(nodes)
-    one = TRANSFORMS[best_transform(spline, given) if transform == "auto" else transform]
-    predicted = one.inverse(spline.left_out(one.forward(given)))
-    if log:
-        # What is shown lies no deeper; a spline through plain losses may predict below zero.
-        given, predicted = np.log(given), log_values(predicted, (1 - DEEPEST) * float(given.min()))
     nearest = np.asarray(KDTree(nodes).query(places)[1])
-    errors = np.abs(predicted - given)[nearest].reshape(computed.shape)
+    errors = left_out_errors(nodes, given, transform, log=log)[nearest].reshape(computed.shape)
     return np.where(computed, 0.0, errors)
 
 
@@ -214,28 +218,31 @@ def interpolate_grid(
 def _floor(nodes: FloatArray, given: FloatArray, places: FloatArray) -> FloatArray:
     """How deep a value at each place may lie, ``[p, K]``, from those ``[n, K]`` at the nodes beside it.
 
-    Beside it are the corners of the triangle of nodes that it lies in, and the nearest node.
+    Beside it are the corners of the triangle of nodes that it lies in, and the nearest nodes.
     """
-    beside = np.asarray(KDTree(nodes).query(places)[1])[:, None]
-    triangles = _triangles(nodes)
-    if triangles is not None:
-        found = triangles.find_simplex(places)
-        corners = triangles.simplices[found]
-        corners[found < 0] = beside[found < 0]
-        beside = np.hstack([beside, corners])
-    low = given[beside].min(axis=1)
+    beside = np.asarray(KDTree(nodes).query(places, k=range(1, min(BESIDE, len(nodes)) + 1))[1])
+    corners = triangle_corners(nodes, places)
+    if corners is not None:
+        beside = np.hstack([beside, np.where(corners < 0, beside[:, :1], corners)])
+    return deepest(given[beside].min(axis=1), given)
+
+
+def deepest(low: FloatArray, given: FloatArray) -> FloatArray:
+    """How deep what is shown may lie where the lowest value beside it is `low`, of all those given."""
     shares = np.where(given.min(axis=0) > 0, DEEPEST * low, DEEPEST_OF_RANGE * np.ptp(given, axis=0))
     return np.asarray(low - shares)
 
 
-def _triangles(nodes: FloatArray) -> Delaunay | None:
-    """A triangulation; None where all nodes lie on a line."""
+def triangle_corners(nodes: FloatArray, places: FloatArray) -> IntArray | None:
+    """Indices ``[p, 3]`` of the nodes around each place, −1 outside; None where nodes lie on a line."""
     if not _determined(nodes, 1):
         return None
     try:
-        return Delaunay(nodes)
+        triangles = Delaunay(nodes)
     except QhullError:
         return None
+    found = triangles.find_simplex(places)
+    return np.where(found[:, None] < 0, -1, triangles.simplices[found]).astype(np.int64)
 
 
 def log_values(values: FloatArray, least: float) -> FloatArray:

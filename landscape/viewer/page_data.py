@@ -114,6 +114,7 @@ def _metric(metric: Metric) -> Json:
         "diverged": np.flatnonzero(np.isinf(metric.values)).tolist(),
         "stderr": _rounded(metric.stderr, 3) if np.isfinite(metric.stderr).any() else None,
         "error": _number(metric.error, 3),
+        "log_error": _number(metric.log_error, 3),
         "computed": None if metric.computed is None else _bits(metric.computed),
     }
 

@@ -107,7 +107,7 @@ def test_every_metric_is_interpolated() -> None:
         assert np.isfinite(metric.values).all()
         assert np.array_equal(metric.values[computed], raw.values[computed])
         transform = plane.about["interpolation"]["transform"][name]
-        expected = interpolate_grid(ALPHA, BETA, computed, raw.values, transform=transform)
+        expected = interpolate_grid(ALPHA, BETA, computed, raw.values, transform=transform, bounded=True)
         assert np.array_equal(metric.values, expected)
         assert (metric.stderr >= 0).all()
         assert np.array_equal(metric.blocks[computed], raw.blocks[computed])

@@ -42,7 +42,10 @@ function describe(choice, index) {
     ? [part(metric, `Δ ${displayName(metric.name)}`), part(own),
       part(base.metric, `reference ${displayName(metric.name)}`)]
     : [part(own), ...others];
-  const bound = metric.error > 0 ? `, error about ${formatValue(metric, metric.error)}` : "";
+  // In the valley the error of the logarithm says more than that of the whole range.
+  const near = metric.log_error > 0 ? Math.abs(choice.values[index]) * Math.expm1(metric.log_error) : Infinity;
+  const bound = metric.error > 0
+    ? `, error about ${formatValue(metric, base ? metric.error : Math.min(metric.error, near))}` : "";
   const origin = isComputed(choice, index) ? "computed" : `interpolated${bound}`;
   return { parts, origin: Number.isNaN(choice.values[index]) ? "not known" : origin };
 }
