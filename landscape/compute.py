@@ -166,7 +166,8 @@ def compute_surface(
         "mask": {"source": source, "digest": digest(kept or {})},
         "alpha": [float(alpha[0]), float(alpha[-1]), len(alpha)],
         "beta": [float(beta[0]), float(beta[-1]), len(beta)],
-        "sampling": "exact" if exact_grid else SAMPLING | {"tolerance": tolerance, "max_points": max_points},
+        "sampling": "exact" if exact_grid else {"tolerance": tolerance, "max_points": max_points},
+        **({} if exact_grid else LOG_SAMPLING),
         **engine_settings(engine),
         "keep_directions": keep_directions,
         KEY: functions.about(),
@@ -206,19 +207,8 @@ def _path(spec: PlaneSpec, axes: int) -> Path2D | None:
     return replace(path, beta=np.zeros(len(path.alpha))) if path is not None and axes == 1 else path
 
 
-__all__ = [
-    "ENGINE_SETTINGS",
-    "Data",
-    "as_examples",
-    "choose_device",
-    "choose_mask",
-    "compute_surface",
-    "directions_digest",
-    "earlier_surface",
-    "named_splits",
-]
-# In the settings, for files from before log loss counted hold other points.
-SAMPLING: Json = {"log_tolerance": LOG_TOLERANCE}
+# Files from before log loss counted hold other points, and say nothing of it.
+LOG_SAMPLING: Json = {"log_tolerance": LOG_TOLERANCE}
 ENGINE_SETTINGS = ("device", "dtype", "batch_size", "folded", "batch_norm")
 
 
