@@ -207,6 +207,17 @@ def _path(spec: PlaneSpec, axes: int) -> Path2D | None:
     return replace(path, beta=np.zeros(len(path.alpha))) if path is not None and axes == 1 else path
 
 
+__all__ = [
+    "ENGINE_SETTINGS",
+    "Data",
+    "as_examples",
+    "choose_device",
+    "choose_mask",
+    "compute_surface",
+    "directions_digest",
+    "earlier_surface",
+    "named_splits",
+]
 # Files from before log loss counted hold other points, and say nothing of it.
 LOG_SAMPLING: Json = {"log_tolerance": LOG_TOLERANCE}
 ENGINE_SETTINGS = ("device", "dtype", "batch_size", "folded", "batch_norm")
