@@ -144,7 +144,8 @@ class PlaneOptions:
 
     trajectory: Annotated[tuple[Path, ...], _default("none", consume_multiple=True, negative=())] = ()
     """The way of the checkpoint's training: the folder `trajectory` of its run, or several checkpoint files
-    in order. α and β are the first two principal components (Li et al. 2018), at length 1: coordinates are
+    in order. Several such folders: a path for each run, all on one plane. α and β are the first two principal
+    components (Li et al. 2018), at length 1: coordinates are
     distances between weights. The grid holds the whole way and SPAN/4 of its extent on each side. Where a
     mask changed in training, only weights that the final mask keeps are shown; `--mask none` shows all."""
 

@@ -88,11 +88,25 @@ class Path2D:
         Shape ``[T]``. Coordinates on the plane; a line has zeros in `beta`.
     labels
         T short names, such as "step 200".
+    parts
+        Where they are of several trainings: name and number of networks of each, in order, T together.
     """
 
     alpha: FloatArray
     beta: FloatArray
     labels: tuple[str, ...]
+    parts: tuple[tuple[str, int], ...] = ()
+
+    def each(self) -> list[tuple[str, Path2D]]:
+        """Name and path of every training; one without a name where there are no `parts`."""
+        if not self.parts:
+            return [("", self)]
+        found, start = [], 0
+        for name, count in self.parts:
+            own = slice(start, start + count)
+            found.append((name, Path2D(self.alpha[own], self.beta[own], self.labels[own])))
+            start += count
+        return found
 
 
 @dataclass(frozen=True, eq=False)

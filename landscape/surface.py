@@ -50,6 +50,8 @@ EPILOGUE = """Examples:
   `python -m landscape.surface net.pt --plane hessian --span 0.5`
 - The plane of a training, with its way: the snapshots of `python -m training --record-every 100`:\\
   `python -m landscape.surface runs/mine/final.pt --trajectory runs/mine/trajectory`
+- Several trainings on one plane, each with a path of its own:\\
+  `python -m landscape.surface runs/sgd/final.pt --trajectory runs/sgd runs/s2sam`
 - The page in the browser while it is computed, refining itself:\\
   `python -m landscape.surface net.pt --live --open`
 - A quick look, and the same finer:\\

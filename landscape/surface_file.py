@@ -110,6 +110,8 @@ def _write_plane(group: h5py.Group, plane: Plane) -> None:
         path["alpha"] = np.asarray(plane.path.alpha, np.float64)
         path["beta"] = np.asarray(plane.path.beta, np.float64)
         path.attrs["labels"] = json.dumps(list(plane.path.labels))
+        if plane.path.parts:
+            path.attrs["parts"] = json.dumps([list(part) for part in plane.path.parts])
 
 
 def _write_metric(group: h5py.Group, name: str, metric: Metric) -> None:
@@ -163,7 +165,25 @@ def _nested(group: Tree, names: tuple[str, ...]) -> dict[str, Tree]:
 def _path(group: Tree) -> Path2D:
     labels = fields.names(group.attrs, "labels", distinct=False)
     alpha, beta = (fields.array(group, name, "float64", (len(labels),)) for name in ("alpha", "beta"))
-    return Path2D(alpha, beta, labels)
+    return Path2D(alpha, beta, labels, _parts(group, len(labels)))
+
+
+def _parts(group: Tree, networks: int) -> tuple[tuple[str, int], ...]:
+    """Of a path with several trainings: name and number of networks of each; together they are all."""
+    if "parts" not in group.attrs:
+        return ()
+    found = fields.parsed(group.attrs, "parts")
+    fits = isinstance(found, list) and all(
+        isinstance(one, list)
+        and len(one) == 2
+        and isinstance(one[0], str)
+        and type(one[1]) is int
+        and one[1] > 0
+        for one in found
+    )
+    if not fits or sum(count for _, count in found) != networks:
+        raise MalformedError(f"parts aren't names and numbers of the {networks} networks of a path")
+    return tuple((name, count) for name, count in found)
 
 
 def _split(group: Tree, shape: tuple[int, int]) -> Split:

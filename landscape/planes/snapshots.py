@@ -10,47 +10,8 @@ from torch import Tensor
 
 from landscape.checkpoint import LoadedCheckpoint
 from landscape.command import say
-from landscape.errors import UserError
-from landscape.planes.trajectory import TrajectoryPlane, trajectory_plane
-
-SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar")
-FOLDER = "trajectory"  # where training keeps the snapshots of a run
-
-
-def snapshot_files(places: Sequence[Path]) -> list[Path]:
-    """The checkpoints of a training, in order.
-
-    Parameters
-    ----------
-    places
-        One folder, whose checkpoints are sorted by the numbers in their names (``step-9`` before
-        ``step-10``), or a run's folder with a ``trajectory`` in it; or files, taken in the order given.
-
-    Raises
-    ------
-    UserError
-        When a file is missing, a folder stands among several, or it holds no checkpoint.
-    """
-    if len(places) == 1 and places[0].is_dir():
-        inner = places[0] / FOLDER
-        folder = inner if inner.is_dir() else places[0]
-        found = [one for one in folder.iterdir() if one.suffix in SUFFIXES and one.name[0] != "."]
-        if not found:
-            raise UserError(
-                f"{folder} holds no checkpoint of a trajectory; train with --record-every, or name the files"
-            )
-        return sorted(found, key=_by_number)
-    for one in places:
-        if one.is_dir():
-            raise UserError(f"{one} is a folder; a trajectory is one folder or several checkpoint files")
-        if not one.is_file():
-            raise UserError(f"no file {one}; expected a checkpoint of the trajectory, or one folder of them")
-    return list(places)
-
-
-def _by_number(path: Path) -> list[tuple[int, str]]:
-    parts = re.split(r"(\d+)", path.name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+from landscape.planes.trajectory import TrajectoryPlane, same_weights, trajectory_plane
+from landscape.planes.ways import FINAL, FOLDER, Way, ways_of
 
 
 class Snapshots(Sequence[Mapping[str, Tensor]]):
@@ -90,33 +51,66 @@ def trajectory_of(
     params: Mapping[str, Tensor],
     mask: Mapping[str, Tensor] | None,
 ) -> TrajectoryPlane:
-    """The plane of the checkpoints in `places` (see `snapshot_files`); says what it shows.
+    """The plane of the checkpoints in `places` (see `landscape.planes.ways`); says what it shows.
 
     Parameters
     ----------
     load
         Reads a checkpoint.
     name, params, mask
-        The final network's.
+        The final network's; of several trainings, the network at (0, 0).
 
     Raises
     ------
     UserError
-        As `snapshot_files`, `load` and `trajectory_plane`.
+        As `ways_of`, `load` and `trajectory_plane`.
     """
-    snapshots = Snapshots(snapshot_files(places), load)
-    plane = trajectory_plane(
-        params,
-        snapshots,
-        mask=mask if mask is not None else "none",
-        labels=snapshots.labels,
-        final=name,
-    )
+    ways = ways_of(places)
+    for way in ways:
+        if way.left_out:
+            names = ", ".join(one.name for one in way.left_out)
+            say(f"left out of the trajectory, as no number gives them a place in it: {names}")
+    if len(ways) > 1:
+        plane = _several(ways, load, name, params, mask)
+    else:
+        snapshots = Snapshots(ways[0].files, load)
+        plane = trajectory_plane(
+            params,
+            snapshots,
+            mask=mask if mask is not None else "none",
+            labels=snapshots.labels,
+            final=name,
+        )
     shares = " and ".join(f"{100 * share:.3g} %" for share in plane.explained_variance)
-    first, *_, last = plane.path.labels
-    text = f"trajectory of {len(plane.path.labels)} networks, {first} to {last}: "
-    text += f"its components have {shares} of the variance"
+    ends = [
+        f"{len(path.labels)} networks, {path.labels[0]} to {path.labels[-1]}" for _, path in plane.path.each()
+    ]
+    text = f"trajectory of {ends[0]}" if len(ends) == 1 else f"trajectories of {'; '.join(ends)}"
+    text += f": {'its' if len(ends) == 1 else 'their'} components have {shares} of the variance"
     if plane.outside_mask:
         text += f"; {100 * plane.outside_mask:.3g} % of the squared distances are outside the final mask"
     say(text)
     return plane
+
+
+def _several(
+    ways: Sequence[Way],
+    load: Callable[[Path], LoadedCheckpoint],
+    name: str,
+    params: Mapping[str, Tensor],
+    mask: Mapping[str, Tensor] | None,
+) -> TrajectoryPlane:
+    """Each path with its own end: the run's final network, where there is one."""
+    runs = {way.name: Snapshots(_with_final(way.files), load) for way in ways}
+    labels = [f"{run}: {label}" for run, snapshots in runs.items() for label in snapshots.labels]
+    if not any(same_weights(params, snapshots[len(snapshots) - 1]) for snapshots in runs.values()):
+        say(f"none of these trajectories ends at {name}, which is at (0, 0) of their plane")
+    return trajectory_plane(params, runs, mask=mask if mask is not None else "none", labels=labels)
+
+
+def _with_final(files: Sequence[Path]) -> list[Path]:
+    """And the run's last network, if the files are the snapshots beside it."""
+    folder = files[0].resolve().parent
+    final = folder.parent / FINAL
+    own = folder.name == FOLDER and final.is_file() and final not in [one.resolve() for one in files]
+    return [*files, final] if own else list(files)

@@ -30,7 +30,8 @@ class TrajectoryPlane:
     components
         One or two directions by parameter name.
     path
-        The recorded networks and last the final one, at (0, 0), projected onto the plane.
+        The recorded networks, and last the final one, at (0, 0), projected onto the plane; or those of
+        several trainings, one after the other.
     explained_variance
         Each component's share of the variance of the path's points.
     outside_mask
@@ -82,26 +83,29 @@ class TrajectoryPlane:
             ],
             "normalize": "none",
             "networks": len(self.path.alpha),
+            **({"paths": [name for name, _ in self.path.parts]} if self.path.parts else {}),
             "explained_variance": list(self.explained_variance),
             "outside_mask": self.outside_mask,
         }
 
     def _label(self) -> str:
-        text = f"way of {len(self.path.alpha)} networks, principal components with % of variance, distances"
+        names = ", ".join(name for name, _ in self.path.parts)
+        whose = f"ways of {names}: {len(self.path.alpha)}" if names else f"way of {len(self.path.alpha)}"
+        text = f"{whose} networks, principal components with % of variance, distances"
         outside = f", {100 * self.outside_mask:.3g} % of the way outside the mask"
         return text + outside if self.outside_mask else text
 
 
 def trajectory_plane(
     params: Mapping[str, Tensor],
-    networks: Sequence[Mapping[str, Tensor]],
+    networks: Sequence[Mapping[str, Tensor]] | Mapping[str, Sequence[Mapping[str, Tensor]]],
     *,
     mask: Mapping[str, Tensor] | str = "auto",
     labels: Sequence[str] | None = None,
     final: str = "final",
     memory: int = MEMORY,
 ) -> TrajectoryPlane:
-    """The plane of a training's path, for `compute_surface`.
+    """The plane of a training's path, or of several trainings' paths, for `compute_surface`.
 
     As Li et al. ("Visualizing the Loss Landscape of Neural Nets", 2018, section 7) and their code: principal
     components of the displacements from the final network, with variances about their mean, taken over all
@@ -116,11 +120,12 @@ def trajectory_plane(
     networks
         Those of the networks on the way, in order, such as ``dict(model.named_parameters())`` of each. Any
         sequence does; one that loads on demand needs memory for few networks at a time. One at the end that
-        equals the final network isn't counted twice.
+        equals the final network isn't counted twice. A mapping from names to such sequences has several
+        trainings, to whose paths nothing is added: each ends with its own last network.
     mask
         As for `compute_surface`, which must get the same: "auto", "none" or bool tensors.
     labels
-        A name per network; numbers from 0 by default.
+        A name per network, over all trainings; numbers from 0 by default.
     final
         The final network's.
     memory
@@ -131,15 +136,21 @@ def trajectory_plane(
     UserError
         When there is no network, one doesn't fit the final network, or all equal it.
     """
-    if not len(networks):
+    parts: tuple[tuple[str, int], ...] = ()
+    if isinstance(networks, Mapping):
+        parts = tuple((name, len(one)) for name, one in networks.items())
+        networks = _Joined(list(networks.values()))
+    if not len(networks) or any(not count for _, count in parts):
         raise UserError("the trajectory holds no network; expected at least one before the final one")
     names = [str(number) for number in range(len(networks))] if labels is None else list(labels)
     if len(names) != len(networks):
         raise UserError(f"{len(names)} labels for {len(networks)} networks; expected one each")
     kept = resolve_mask(mask, None, params)[0] if isinstance(mask, str) else mask
-    before = len(networks) - _equal(params, networks[len(networks) - 1])
-    names = [*names[:before], final]
-    way = _Way(networks, before, params)
+    way = networks
+    if not parts:
+        before = len(networks) - same_weights(params, networks[len(networks) - 1])
+        names = [*names[:before], final]
+        way = _Way(networks, before, params)
     found = principal_components(params, way, kept, names=names, memory=memory)
     if not found.directions:
         where = " where its mask keeps weights" if kept else ""
@@ -148,7 +159,7 @@ def trajectory_plane(
         found.coordinates[:, axis] if axis < len(found.directions) else np.zeros(len(found.coordinates))
         for axis in (0, 1)
     )
-    path = Path2D(alpha, beta, tuple(names))
+    path = Path2D(alpha, beta, tuple(names), parts)
     return TrajectoryPlane(found.directions, path, tuple(found.explained.tolist()), found.outside)
 
 
@@ -195,7 +206,22 @@ class _Way(Sequence[Mapping[str, Tensor]]):
         return self.networks[index] if index < self.before else self.final
 
 
-def _equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+class _Joined(Sequence[Mapping[str, Tensor]]):
+    """Several sequences, one after the other."""
+
+    def __init__(self, ways: Sequence[Sequence[Mapping[str, Tensor]]]) -> None:
+        self.places = [(way, index) for way in ways for index in range(len(way))]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> Mapping[str, Tensor]:  # type: ignore[override]
+        way, own = self.places[index]
+        return way[own]
+
+
+def same_weights(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    """Whether both are the same network, on whatever devices."""
     return first.keys() == second.keys() and all(
         torch.equal(value.cpu(), second[name].cpu()) for name, value in first.items()
     )

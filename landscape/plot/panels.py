@@ -20,7 +20,8 @@ from landscape.store import BoolArray, FloatArray, Metric, Path2D, Surface
 
 CAMERA = {"elev": 30.0, "azim": -58.0}
 FILL_BANDS = 48
-PATH_COLOR = "#ff5a36"
+PATH_COLORS = ("#ff5a36", "#39c5f3", "#ffd23f", "#d783ff", "#8be36b", "#ff9ac4")
+"""Of several paths in turn; the first one's is that of a single path."""
 HATCHED = {"diverged": ("#e4ddd8", "////"), "not computed": ("#ffffff", "....")}
 
 
@@ -162,14 +163,20 @@ def draw_contour(axes: Axes, panel: Panel) -> None:
 
 def _draw_path(axes: Axes, panel: Panel) -> None:
     """The networks projected onto the plane: a line with a dot each, a square for the first."""
-    path = panel.path
-    if path is None:
+    if panel.path is None:
         return
     around = [withStroke(linewidth=1.8, foreground=(0, 0, 0, 0.6))]
-    axes.plot(path.alpha, path.beta, color=PATH_COLOR, linewidth=0.9, path_effects=around, zorder=1.1)
-    dots: dict[str, Any] = {"color": PATH_COLOR, "edgecolor": "black"}
-    axes.scatter(path.alpha, path.beta, s=3.5, linewidths=0.2, zorder=1.2, **dots)
-    axes.scatter(path.alpha[0], path.beta[0], s=14, marker="s", linewidths=0.5, zorder=1.3, **dots)
+    for order, (_, path) in enumerate(panel.path.each()):
+        color = path_color(order)
+        axes.plot(path.alpha, path.beta, color=color, linewidth=0.9, path_effects=around, zorder=1.1)
+        dots: dict[str, Any] = {"color": color, "edgecolor": "black"}
+        axes.scatter(path.alpha, path.beta, s=3.5, linewidths=0.2, zorder=1.2, **dots)
+        axes.scatter(path.alpha[0], path.beta[0], s=14, marker="s", linewidths=0.5, zorder=1.3, **dots)
+
+
+def path_color(order: int) -> str:
+    """Of a plane's path with that number, from 0."""
+    return PATH_COLORS[order % len(PATH_COLORS)]
 
 
 def _label_levels(axes: Axes, panel: Panel) -> None:
@@ -235,8 +242,10 @@ def draw_lines(axes: Axes, panels: Sequence[Panel], colors: Sequence[str]) -> No
         for place in x[np.isinf(values)]:
             axes.axvline(place, color=color, linewidth=0.5, linestyle=":")
         if panel.path is not None:
-            feet = np.zeros(len(panel.path.alpha))
-            axes.plot(panel.path.alpha, feet, "|", color=color, transform=axes.get_xaxis_transform())
+            for order, (name, path) in enumerate(panel.path.each()):
+                feet = np.zeros(len(path.alpha))
+                own = path_color(order) if name else color
+                axes.plot(path.alpha, feet, "|", color=own, transform=axes.get_xaxis_transform())
     axes.axvline(0, color="0.6", linewidth=0.6, zorder=0)
     axes.set(xlabel=panels[0].labels[0], ylabel=panels[0].title)
     axes.xaxis.set_major_formatter("{x:g}")
@@ -253,9 +262,16 @@ def marks(panels: Sequence[Panel]) -> list[Line2D | Patch]:
     entries: list[Line2D | Patch] = []
     if any(panel.surface.center is not None for panel in panels):
         entries.append(Line2D([], [], marker="x", markersize=5, label="checkpoint", **ring))
-    if any(panel.path is not None for panel in panels):
+    drawn = {
+        (name, path_color(order))
+        for panel in panels
+        if panel.path is not None
+        for order, (name, _) in enumerate(panel.path.each())
+    }
+    for name, color in sorted(drawn, key=lambda one: PATH_COLORS.index(one[1])):
+        label = f"path of {name}" if name else "path, from its start"
         entries.append(
-            Line2D([], [], color=PATH_COLOR, marker="s", markersize=3.5, label="path, from its start",
+            Line2D([], [], color=color, marker="s", markersize=3.5, label=label,
                    markeredgecolor="black", markeredgewidth=0.5)
         )  # fmt: skip
     best = f"{panels[0].best} grid point"

@@ -127,7 +127,9 @@ def _path(path: Path2D | None) -> Json | None:
     if path is None:
         return None
     labels = [str(label) for label in path.labels]
-    return {"alpha": _rounded(path.alpha, DIGITS), "beta": _rounded(path.beta, DIGITS), "labels": labels}
+    parts = [[str(name), count] for name, count in path.parts] or [["", len(labels)]]
+    places = {"alpha": _rounded(path.alpha, DIGITS), "beta": _rounded(path.beta, DIGITS)}
+    return {**places, "labels": labels, "parts": parts}
 
 
 def _rounded(values: npt.NDArray[np.float64], digits: int) -> list[float | None]:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from command import network, save_images, save_network, surface
 
-from landscape.errors import UserError
-from landscape.planes.snapshots import Snapshots, snapshot_files
+from landscape.planes.snapshots import Snapshots
+from landscape.planes.ways import ways_of
 from landscape.store import load_surface
 
 QUICK = ["--data", "npz:images.npz", "--examples", "10", "--points", "5", "--no-page"]
@@ -64,14 +64,16 @@ def test_files_in_order_and_the_same_command_again(folder: Path) -> None:
 
 def test_a_run_folder_stands_for_its_trajectory(folder: Path) -> None:
     shutil.move(folder / "way", folder / "trajectory")
-    names = [path.name for path in snapshot_files([folder])]
+    [way] = ways_of([folder])
+    names = [path.name for path in way.files]
     assert names == ["step-0.pt", "step-9.pt", "step-10.pt"]
 
 
 def test_any_digit_may_stand_in_a_name(tmp_path: Path) -> None:
     for name in ("1²3.pt", "1²12.pt"):
         (tmp_path / name).touch()
-    assert [one.name for one in snapshot_files([tmp_path])] == ["1²3.pt", "1²12.pt"]
+    [way] = ways_of([tmp_path])
+    assert [one.name for one in way.files] == ["1²3.pt", "1²12.pt"]
 
 
 def test_labels_are_short_and_distinct() -> None:
@@ -87,7 +89,7 @@ def test_labels_are_short_and_distinct() -> None:
     [
         (["final.pt", "--trajectory", "nowhere"], "no file nowhere"),
         (["final.pt", "--trajectory", "empty"], "empty holds no checkpoint of a trajectory"),
-        (["final.pt", "--trajectory", "way", "final.pt"], "way is a folder"),
+        (["final.pt", "--trajectory", "way", "final.pt"], "way is a folder, final.pt is not"),
         (["final.pt", "--trajectory", "final.pt"], "all equal the final one"),
         (["final.pt", "--trajectory", "way/step-9.pt"], "lie on one line"),
         (["final.pt", "--trajectory", "wide.pt", "final.pt"], "wide: the other checkpoint has shape"),
@@ -104,8 +106,3 @@ def test_bad_input_is_one_line(folder: Path, arguments: list[str], text: str) ->
     done = surface(*arguments, *QUICK, folder=folder)
     assert text in done.error
     assert not list(folder.glob("surfaces/*.h5"))
-
-
-def test_a_folder_among_several_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is a folder"):
-        snapshot_files([tmp_path, tmp_path])

@@ -65,17 +65,17 @@ function cutTraces3d({ surface }, heights, to, lift) {
 
 /** The path lying on the surface; parts outside the grid or above the clip are left out. */
 function pathTraces3d(choice, heights, to, lift) {
-  const path = pathOf(choice);
-  if (!path) return [];
   const { surface } = choice;
   const raised = ([alpha, beta]) => {
     const height = heightAt(surface, heights, [alpha, beta]);
     return [alpha, beta, height <= to ? height + lift : null];
   };
-  const places = path.alpha.map((alpha, index) => [alpha, path.beta[index]]);
-  const line = line3d("path line", columns(densely(surface, places).map(raised)), PATH, 5);
-  const points = dots3d("path", places.map(raised), PATH, 3.6, { line: { color: "#14181d", width: 1 } });
-  return [line, { ...points, hoverinfo: "none" }];
+  return pathsOf(choice).flatMap((path) => {
+    const places = path.alpha.map((alpha, index) => [alpha, path.beta[index]]);
+    const line = line3d("path line", columns(densely(surface, places).map(raised)), path.color, 5);
+    const points = dots3d("path", places.map(raised), path.color, 3.6, { line: { color: "#14181d", width: 1 } });
+    return [line, { ...points, hoverinfo: "none", customdata: path.labels }];
+  });
 }
 
 const columns = (points) =>

@@ -63,14 +63,14 @@ function cutTraces({ surface }) {
 
 /** The networks projected onto the plane, in order; the last one larger. */
 function pathTraces(choice) {
-  const path = pathOf(choice);
-  if (!path) return [];
-  const sizes = path.alpha.map((_, index) => (index === path.alpha.length - 1 ? 10 : 6));
-  const trace = (name, mode, color, width) => ({ type: "scatter", mode, name, hoverinfo: "skip", line: { color, width },
-    x: path.alpha, y: path.beta });
-  return [trace("path outline", "lines", "#14181d", 4.5), // without it the line drowns in some of the maps' colours
-    { ...trace("path", "lines+markers", PATH, 2.2), hoverinfo: "none",
-      marker: { color: PATH, size: sizes, line: { color: "#ffffff", width: 1 } } }];
+  return pathsOf(choice).flatMap((path) => {
+    const sizes = path.alpha.map((_, index) => (index === path.alpha.length - 1 ? 10 : 6));
+    const trace = (name, mode, color, width) => ({ type: "scatter", mode, name, hoverinfo: "skip",
+      line: { color, width }, x: path.alpha, y: path.beta });
+    return [trace("path outline", "lines", "#14181d", 4.5), // without it the line drowns in some of the maps' colours
+      { ...trace("path", "lines+markers", path.color, 2.2), hoverinfo: "none", customdata: path.labels,
+        marker: { color: path.color, size: sizes, line: { color: "#ffffff", width: 1 } } }];
+  });
 }
 
 const dots = (name, points, marker) => ({

@@ -50,13 +50,13 @@ function hoverText(choice, index) {
 
 /** Networks projected onto the line, at the line's own values. */
 function pathOnLine(choice, finite, common) {
-  const path = pathOf(choice);
-  if (!path) return [];
   const values = finite.map(finiteOr(NaN));
-  const y = path.alpha.map((alpha) => heightAt(choice.surface, values, [alpha, choice.surface.beta[0]]));
-  return [{ ...common, mode: "lines+markers", name: "path", x: path.alpha, y: y.map(finiteOr(null)),
-    hoverinfo: "text", hovertext: path.labels.map(plain), line: { color: PATH, width: 1, dash: "dot" },
-    marker: { color: PATH, size: 7, line: { color: "#ffffff", width: 1 } } }];
+  return pathsOf(choice).map((path) => {
+    const y = path.alpha.map((alpha) => heightAt(choice.surface, values, [alpha, choice.surface.beta[0]]));
+    return { ...common, mode: "lines+markers", name: "path", x: path.alpha, y: y.map(finiteOr(null)),
+      hoverinfo: "text", hovertext: path.labels.map(plain), line: { color: path.color, width: 1, dash: "dot" },
+      marker: { color: path.color, size: 7, line: { color: "#ffffff", width: 1 } } };
+  });
 }
 
 /** A line with a band of one standard error, its best point and the picked one. */

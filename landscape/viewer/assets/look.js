@@ -16,7 +16,7 @@ const MARKS = {
   best: { symbol: "diamond", color: "#ff4d6d", size: 15 },
   pick: { symbol: "circle-open", color: "#ff9d00", size: 14 },
 };
-const PATH = "#ff5a36";
+const PATHS = ["#ff5a36", "#39c5f3", "#ffd23f", "#d783ff", "#8be36b", "#ff9ac4"]; // as landscape.plot's
 
 /** The colours for a range of values: diverging where zero is the middle. */
 const colorsFor = (limits) => (limits.diverging ? DIVERGING : VIRIDIS);
@@ -77,6 +77,19 @@ function computedIndices(choice) {
 
 /** The path to draw, or null: the plane has one and it isn't switched off. */
 const pathOf = ({ plane }) => (state.path && plane.path?.alpha.length ? plane.path : null);
+
+/** The paths to draw, one for each training, with their names and colours. */
+function pathsOf(choice) {
+  const path = pathOf(choice);
+  if (!path) return [];
+  let start = 0;
+  return path.parts.map(([name, size], order) => {
+    const [from, to] = [start, start + size];
+    start = to;
+    const [alpha, beta, labels] = [path.alpha, path.beta, path.labels].map((values) => values.slice(from, to));
+    return { name, color: PATHS[order % PATHS.length], alpha, beta, labels };
+  });
+}
 
 const baseLayout = (colors) => ({
   paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,

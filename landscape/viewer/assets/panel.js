@@ -146,7 +146,7 @@ class Panel {
     this.hovered = point;
     this.describeReadout();
     const step = event?.points?.find((one) => one.data.name === "path");
-    if (step && !this.lines) this.showTip([this.choices()[0].plane.path.labels[step.pointNumber]]);
+    if (step && !this.lines) this.showTip([step.customdata]);
     else this.showTip(point && !this.lines ? tipLines(select(point[0], state), point[1]) : []);
   }
 
@@ -214,7 +214,11 @@ class Panel {
       const [alpha, beta] = place(surface, index).map((one) => formatNumber(one, 2));
       return surface.dim === 2 ? `(${alpha}, ${beta})` : `α = ${alpha}`;
     };
-    const add = (mark, text) => this.key.append(element("span", {}, element("i", { className: `mark ${mark}` }), text));
+    const add = (kind, text, color = "") => {
+      const mark = element("i", { className: `mark ${kind}` });
+      mark.style.background = color; // "" leaves it to the style sheet
+      this.key.append(element("span", {}, mark, text));
+    };
     if (surface.center) {
       const index = surface.center[0] * surface.beta.length + surface.center[1];
       add(this.lines ? "axis" : "centre", `centre ${formatValue(metric, values[index], metric.stderr?.[index])}`);
@@ -227,8 +231,7 @@ class Panel {
     if (found.computed + found.unknown < found.all) {
       add("computed", `${found.computed} of ${found.all} points computed, the rest interpolated`);
     }
-    const path = pathOf(choice);
-    if (path) add("path", pathInWords(surface, path));
+    for (const path of pathsOf(choice)) add("path", pathInWords(surface, path), path.color);
     if (choice.base) add("", `difference to ${shorten(choice.base.surface.label, 60)}`);
     else if (surface === page.surfaces[state.reference]) add("", "the reference: its own values");
     if (state.view === "3d" && !this.gl && !this.lines) {

@@ -40,5 +40,6 @@ function pathInWords(surface, path) {
   const inside = path.alpha.filter((alpha, index) => cellOf(surface.alpha, alpha)[0] >= 0
     && cellOf(surface.beta, path.beta[index])[0] >= 0).length;
   const outside = path.alpha.length - inside;
-  return `path of ${count(path.alpha.length, "network")}${outside ? `, ${outside} outside the grid` : ""}`;
+  const whose = path.name ? `path of ${shorten(path.name, 40)}, ` : "path of ";
+  return `${whose}${count(path.alpha.length, "network")}${outside ? `, ${outside} outside the grid` : ""}`;
 }
