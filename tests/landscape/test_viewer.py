@@ -97,7 +97,8 @@ def test_equal_labels_are_told_apart(tmp_path: Path) -> None:
 def test_path_and_own_computed_points_are_carried() -> None:
     surface = with_curvature(with_path(bowl(points=5), [0.9, 0.1], [-2.0, 0.0], ["start", HOSTILE]))
     plane = payload([surface], [{}])["surfaces"][0]["planes"][0]
-    assert plane["path"] == {"alpha": [0.9, 0.1], "beta": [-2.0, 0.0], "labels": ["start", HOSTILE]}
+    places = {"alpha": [0.9, 0.1], "beta": [-2.0, 0.0]}
+    assert plane["path"] == {**places, "labels": ["start", HOSTILE], "parts": [["", 2]]}
     assert plane["computed"] == "1" * 25
     computed = {one["name"]: one["computed"] for one in plane["splits"][0]["metrics"]}
     rows = ("10101", "00000", "10101", "00000", "10101")

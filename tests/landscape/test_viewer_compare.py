@@ -176,6 +176,28 @@ def test_path_is_drawn_named_and_switched(tab: Tab) -> None:
     assert all(inside[: len(inside) // 4])
 
 
+@pytest.mark.parametrize("view", ["heatmap", "contour", "3d"])
+def test_paths_of_several_trainings_are_never_joined(tabs: Tabs, view: str) -> None:
+    """Each has its own line, colour, name and labels."""
+    surface = with_path(bowl(label="both", points=(13, 11)), *PATH, parts=[("<i>sgd</i>", 3), ("s2sam", 2)])
+    tab = tabs.get("several", [surface], fragment=f"#view={view}")
+    tab.visit(f"#view={view}")
+    paths = [trace for trace in tab.figure()["data"] if trace["name"] == "path"]
+    assert [trace["x"] for trace in paths] == [PATH[0][:3], PATH[0][3:]]
+    assert [trace["customdata"] for trace in paths] == [PATH[2][:3], PATH[2][3:]]
+    assert [trace["marker"]["color"] for trace in paths] == ["#ff5a36", "#39c5f3"]
+    assert "path of <i>sgd</i>, 3 networks" in tab.text(".key")
+    assert "path of s2sam, 2 networks, 1 outside the grid" in tab.text(".key")
+    colors = tab.page.eval_on_selector_all(
+        ".mark.path", "list => list.map((one) => getComputedStyle(one).backgroundColor)"
+    )
+    assert colors == ["rgb(255, 90, 54)", "rgb(57, 197, 243)"]
+    if view == "heatmap":
+        tab.page.mouse.move(*tab.point(PATH[0][3], PATH[1][3]))
+        tab.page.wait_for_selector(".tip:not([hidden])")
+        assert tab.text(".tip") == "end"
+
+
 def test_eigenvalue_maps_have_names_and_points_of_their_own(tab: Tab) -> None:
     options = tab.page.eval_on_selector_all("#metric option", "list => list.map((one) => one.textContent)")
     assert options == ["loss", "accuracy", "λmax", "λmin", "|λmin/λmax|"]

@@ -65,10 +65,14 @@ def bowl(
 
 
 def with_path(
-    surface: Surface, alpha: Sequence[float], beta: Sequence[float], labels: Sequence[str]
+    surface: Surface,
+    alpha: Sequence[float],
+    beta: Sequence[float],
+    labels: Sequence[str],
+    parts: Sequence[tuple[str, int]] = (),
 ) -> Surface:
-    """The surface with a path on each of its planes."""
-    path = Path2D(np.array(alpha, float), np.array(beta, float), tuple(labels))
+    """The surface with a path on each of its planes; `parts` as in `Path2D`."""
+    path = Path2D(np.array(alpha, float), np.array(beta, float), tuple(labels), tuple(parts))
     return replace(surface, planes=tuple(replace(plane, path=path) for plane in surface.planes))
 
 
