@@ -135,6 +135,8 @@ def twins(tensors: Mapping[str, Tensor]) -> list[str]:
     """First parts of names under which the same names and shapes stand: copies of one network, EMA's say."""
     kinds: dict[frozenset[tuple[str, tuple[int, ...]]], list[str]] = {}
     for first, names in groups(tensors).items():
+        if len(names) < 2:  # two layers without a bias are no copies
+            continue
         kind = frozenset((name.partition(".")[2], tuple(tensors[name].shape)) for name in names)
         kinds.setdefault(kind, []).append(first)
     found = max(kinds.values(), key=len, default=[])
