@@ -158,6 +158,7 @@ def load_examples(
             "mean": first.mean,
             "std": first.std,
             "normalization": record,
+            "images": None if first.preparation is None else first.preparation.record,
         },
     }
     return {

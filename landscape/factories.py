@@ -68,7 +68,7 @@ def call_factory(spec: str, factory: Callable[..., Any], *positional: Any, **arg
         return factory(*positional, **arguments)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script's main() says goodbye
         raise UserError(f"{spec} failed: {place_of(error)}") from error
 
 
@@ -105,11 +105,11 @@ def _import(name: str, spec: str) -> Any:
             if error.name is not None and error.name.partition(".")[0] in PACKAGES:
                 hint = f"but here {error.name.partition('.')[0]!r} is sharpscape's own package: rename yours"
             raise UserError(f"{spec}: {name} needs the module {error.name!r}, {hint}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"{spec}: importing {name} failed: {place_of(error)}") from error
 
 
-def place_of(error: Exception) -> str:
+def place_of(error: BaseException) -> str:
     """Kind and text of an exception in one line, and where in the user's own code it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [one for one in frames if not _is_installed(one.filename)] or frames

@@ -100,6 +100,22 @@ class DataOptions:
     ] = ()
     """Standard deviation of each channel, with --mean."""
 
+    image_size: Annotated[int | None, _default("the model's, else that of most images", converter=whole)] = (
+        None
+    )
+    """Side in pixels to which images are brought. By default timm's and torchvision's models get their own
+    size, crop and interpolation for image folders; others the size that most images have, or 224 for
+    photographs; data of one file stay as they are."""
+
+    crop: Annotated[float | None, _default("the model's, else 1, for photographs 0.875")] = None
+    """Share of the resized short side that is cut out of the middle."""
+
+    interpolation: Annotated[
+        Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"] | None,
+        _default("the model's, else bilinear"),
+    ] = None
+    """Of resizing images."""
+
     examples: Int = 1000
     """Examples per split: a fixed, seeded, class-balanced subset. 0 takes all."""
 
@@ -314,6 +330,10 @@ def check_data(data: DataOptions) -> None:
     """Refuse counts below zero and half a normalization; UserError names the option."""
     _at_least("--examples", data.examples, 0)
     _at_least("--example-seed", data.example_seed, 0)
+    if data.image_size is not None and not 1 <= data.image_size <= 4096:
+        raise UserError(f"--image-size {data.image_size}: expected pixels, 1 to 4096")
+    if data.crop is not None and not 0.05 <= data.crop <= 1:
+        raise UserError(f"--crop {data.crop:g}: expected a share, 0.05 to 1")
     if bool(data.mean) != bool(data.std):
         raise UserError("--mean and --std go together; give both")
     if len(data.mean) != len(data.std):

@@ -104,7 +104,7 @@ class TrainingData:
 
     ``sha256`` is that of the whole training split, ``test_sha256`` of the test split (labels, then pixels).
     ``held_out`` and ``trained`` are ascending indices into the training split; ``trained`` is None where it's
-    everything that wasn't held out.
+    everything that wasn't held out. ``images`` is how those of a folder were resized and cropped.
     """
 
     train: Images
@@ -118,6 +118,7 @@ class TrainingData:
     sha256: str
     test_sha256: str = ""
     trained: NDArray[np.int64] | None = None
+    images: dict[str, Any] | None = None
 
     def selection(self, seed: int) -> dict[str, Any]:
         """What the checkpoint says of the training split: the images held out, and those trained on."""
@@ -185,6 +186,7 @@ def load_data(
         sha256=fingerprint(train),
         test_sha256=fingerprint(test),
         trained=None if examples is None else rest,
+        images=None if train.preparation is None else train.preparation.record,
     )
 
 

@@ -28,6 +28,7 @@ def checkpoint_of(run: Run, metrics: dict[str, Any]) -> Checkpoint:
             "sha256": data.sha256,
             "test_sha256": data.test_sha256,
             "selection": data.selection(run.config.seed),
+            **({} if data.images is None else {"images": data.images}),
         },
         config=run.config.to_dict(data.name),
         metrics=metrics,

@@ -105,6 +105,9 @@ def parse_model(spec: str) -> tuple[str, dict[str, Any]]:
         call = ast.parse(f"model({rest}", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
             raise ValueError("arguments need names")
+        names = [keyword.arg for keyword in call.keywords]
+        if None in names or len(set(names)) < len(names):
+            raise ValueError("each argument needs a name of its own")
         return name.strip(), {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError) as error:
         raise UserError(
@@ -174,8 +177,9 @@ def timm_model(name: str) -> Callable[..., nn.Module]:
         raise UserError(f"timm has no model {name!r}{hint}")
 
     def factory(*, num_classes: int | None = None, **arguments: Any) -> nn.Module:
-        classes = {} if num_classes is None else {"num_classes": num_classes}
-        return timm.create_model(name, pretrained=False, **classes, **arguments)  # type: ignore[no-any-return]
+        classes: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+        model: nn.Module = timm.create_model(name, **(classes | arguments | {"pretrained": False}))
+        return model
 
     return factory
 

@@ -26,6 +26,7 @@ from landscape.data.parts import PARTS, PartName, WholeSplit, common_pool
 from landscape.data.subset import Indices, balanced_subset
 from landscape.errors import UserError
 from landscape.images import DEFAULT_ROOT, ImageSet, Split, read_images, sample_origin
+from landscape.images.prepare import Change, Preparation
 from landscape.images.selection import fingerprint
 
 ROOT_VARIABLE = "SHARPSCAPE_DATA"
@@ -56,6 +57,8 @@ class LoadedData:
         One line: what was chosen, and why.
     normalized_by
         Where mean and deviation come from: "as given", "the checkpoint's", … .
+    preparation
+        How each image was resized and cropped; None where it is as in the file.
     stated
         Whether someone says so, user or checkpoint, rather than that it's usual for these data.
     """
@@ -73,6 +76,7 @@ class LoadedData:
     stated: bool
     classes_known: bool = True
     drawn_from: str = ""
+    preparation: Preparation | None = None
 
     @property
     def how(self) -> str:
@@ -103,6 +107,8 @@ def load_data(
     download: bool = False,
     normalization: Normalization | None = None,
     others: Sequence[Mapping[str, Any]] = (),
+    preparation: Preparation | None = None,
+    change: Change | None = None,
 ) -> LoadedData:
     """Load a fixed, seeded, class-balanced subset of a data set's split.
 
@@ -133,6 +139,11 @@ def load_data(
     others
         What further checkpoints say, evaluated on the same examples: "train" and "validation" are then the
         images that are this for each network.
+    preparation
+        How images are resized and cropped. By default as the checkpoint stores it, else images of a file stay
+        as they are and those of a folder become what `landscape.images.prepare.usual_preparation` says.
+    change
+        What is different from that: size, crop, interpolation.
 
     Raises
     ------
@@ -142,14 +153,13 @@ def load_data(
     """
     if split not in PARTS:
         raise UserError(f"unknown split {split!r}; expected train, validation or test")
-    folder = Path(root if root is not None else os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
+    folder = data_folder(root)
     stored = stored or {}
-    wanted = _Request(folder, split, examples, seed, download, (stored, *others))
-    if spec is None:
-        spec, why = choose_spec(folder, str(stored.get("name") or ""), num_classes, download)
-    else:
-        spec, why = (on_disk(spec, folder) if spec in FOLDERS else None) or spec, "given"
+    spec, why = resolve_spec(spec, folder, stored, num_classes, download=download)
     known = known_normalization(normalization, stored)
+    if preparation is None and isinstance(stored.get("images"), Mapping):
+        preparation = Preparation.of(stored["images"])
+    wanted = _Request(folder, split, examples, seed, download, (stored, *others), preparation, change)
     kind, _, rest = spec.partition(":")
     read = _from_factory if rest and kind not in ("npz", "imagefolder") else _from_images
     data = read(spec, why, wanted, known)
@@ -157,6 +167,20 @@ def load_data(
         data = replace(data, num_classes=max(data.num_classes, num_classes))
     _check_classes(data, num_classes)
     return data
+
+
+def data_folder(root: str | os.PathLike[str] | None) -> Path:
+    """The given folder of the data sets, else ``$SHARPSCAPE_DATA``, else ``./data``."""
+    return Path(root if root is not None else os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT)
+
+
+def resolve_spec(
+    spec: str | None, folder: Path, stored: Mapping[str, Any], num_classes: int | None, *, download: bool
+) -> tuple[str, str]:
+    """The data set as `load_data` reads it, and why that one; UserError where there is none."""
+    if spec is None:
+        return choose_spec(folder, str(stored.get("name") or ""), num_classes, download)
+    return (on_disk(spec, folder) if spec in FOLDERS else None) or spec, "given"
 
 
 def check_model_takes(model: nn.Module, data: LoadedData) -> None:
@@ -172,7 +196,7 @@ def check_model_takes(model: nn.Module, data: LoadedData) -> None:
     try:
         with torch.inference_mode():
             scores = model(data.normalized(0, 2))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except Exception as error:  # timm's models check their inputs with assert, a stranger's with anything
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise UserError(f"the model can't take inputs of shape {shape} of {data.name}: {reason}") from error
     if not isinstance(scores, Tensor) or scores.dim() != 2:
@@ -201,6 +225,8 @@ class _Request:
     seed: int
     download: bool
     stored: Sequence[Mapping[str, Any]]
+    preparation: Preparation | None
+    change: Change | None
 
     @property
     def split(self) -> Split:
@@ -235,9 +261,11 @@ def _from_images(
     inputs = torch.from_numpy(np.ascontiguousarray(found.images.transpose(0, 3, 1, 2)))
     numbers, source = known or usual_normalization(spec, found.name, wanted.split, wanted.root)
     mean, std = per_channel(numbers, inputs.shape[1])
+    notes = [found.remark] if found.remark else []
+    notes += [found.preparation.text] if found.preparation is not None else []
     title = "shipped CIFAR-10 sample" if spec == "sample" else found.name
     return LoadedData(
-        inputs=_evaluation_crop(inputs) if spec.startswith("imagefolder:") else inputs,
+        inputs=inputs,
         targets=torch.from_numpy(found.labels),
         mean=mean,
         std=std,
@@ -245,7 +273,8 @@ def _from_images(
         split=wanted.part,
         num_classes=len(found.classes) if found.classes else int(labels.max()) + 1,
         indices=choice.indices,
-        chosen=f"{title} ({why}); {choice.text}",
+        chosen="; ".join([f"{title} ({why})", choice.text, *notes]),
+        preparation=found.preparation,
         normalized_by=source,
         stated=known is not None,
         drawn_from=choice.drawn_from,
@@ -261,23 +290,20 @@ def _chosen_images(spec: str, wanted: _Request) -> tuple[ImageSet, Indices, _Cho
             made[:] = [(labels, wanted.choose(WholeSplit(labels, lambda: None)))]
             return made[0][1].indices
 
-        found = read_images(spec, wanted.split, wanted.root, choose=choose)
+        found = read_images(
+            spec,
+            wanted.split,
+            wanted.root,
+            choose=choose,
+            preparation=wanted.preparation,
+            change=wanted.change,
+        )
         return found, *made[0]
     whole = read_images(spec, wanted.split, wanted.root, download=wanted.download)
     origin = sample_origin(wanted.split) if spec == "sample" else None
     choice = wanted.choose(WholeSplit(whole.labels, lambda: fingerprint(whole), origin))
-    return whole.only(choice.indices), whole.labels, choice
-
-
-def _evaluation_crop(inputs: Tensor, short_side: int = 256, size: int = 224) -> Tensor:
-    """Photographs as ImageNet's evaluation has them; images that are small already stay as they are."""
-    if min(inputs.shape[2:]) < short_side:
-        return inputs
-    from torchvision.transforms.v2 import functional
-
-    scaled = functional.resize(inputs, [short_side], antialias=True)
-    cropped: Tensor = functional.center_crop(scaled, [size, size])
-    return cropped.contiguous()
+    prepared = whole.only(choice.indices).prepared(wanted.preparation, wanted.change)
+    return prepared, whole.labels, choice
 
 
 def _from_factory(
@@ -289,6 +315,8 @@ def _from_factory(
         made[:] = [wanted.choose(WholeSplit(labels, lambda: ""))]
         return made[0].indices
 
+    if wanted.change is not None:
+        raise UserError(f"{spec} gives inputs of its own size; resize and crop them in the factory")
     found = read_factory(spec, wanted.split, choose)
     choice = made[0]
     mean, std, source = None, None, "none"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -93,9 +93,15 @@ class Settled:
 
 
 def conventions(
-    channels: int, first: tuple[str, Normalization], size: tuple[int, ...]
+    channels: int,
+    first: tuple[str, Normalization],
+    size: tuple[int, ...],
+    more: Mapping[str, Normalization] | None = None,
 ) -> dict[str, Normalization]:
-    """Candidates by name, for images of so many channels and of size ``(height, width)``; `first` leads."""
+    """Candidates by name, for images of so many channels and of size ``(height, width)``.
+
+    `first` leads, `more` follow, then the usual ones.
+    """
     usual = dict(_COLOUR if channels == 3 else _GREY)
     if channels == 3 and size == (32, 32):
         usual |= {"CIFAR-10's": CIFAR10_STATISTICS}
@@ -104,7 +110,7 @@ def conventions(
     found: dict[str, Normalization] = {}
     means = {f"mean of {name} only": (numbers[0], (1.0,) * len(numbers[0]))}
     means |= {f"mean of {name} only, 0..255": (numbers[0], (1 / 255,) * len(numbers[0]))}
-    for key, value in ({name: numbers} | usual | means).items():
+    for key, value in ({name: numbers} | dict(more or {}) | usual | means).items():
         expanded = per_channel(value, channels)
         if expanded not in found.values():
             found[key] = expanded
@@ -116,6 +122,7 @@ def settle(
     images: Tensor,
     targets: Tensor,
     first: tuple[str, Normalization],
+    more: Mapping[str, Normalization] | None = None,
     *,
     stated: bool,
     device: str = "cpu",
@@ -130,13 +137,15 @@ def settle(
         uint8 pixels ``[N, C, H, W]`` and labels ``[N]``.
     first
         Name and numbers of what is stated, or of the likeliest.
+    more
+        Further candidates beside the usual ones.
     stated
         Whether the user or the model's makers say it: then it is used in any case. Otherwise the convention
         with the lowest loss is, among those whose answers are better than chance, or `first` where none is.
     device
         Where to try.
     """
-    candidates = conventions(images.shape[1], first, tuple(images.shape[2:]))
+    candidates = conventions(images.shape[1], first, tuple(images.shape[2:]), more)
     results = _evaluate(model, images, targets, list(candidates.values()), device)
     rows = [
         Trial(name, *numbers, loss, float(correct.mean()))

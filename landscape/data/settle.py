@@ -8,10 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from landscape.compute import choose_device
-from landscape.data import LoadedData, check_model_takes, load_data
+from landscape.data import LoadedData, check_model_takes, data_folder, load_data, resolve_spec
 from landscape.data.conventions import TRIAL_EXAMPLES, settle
+from landscape.data.model_config import ModelData, model_data
 from landscape.data.normalization import CHECKPOINTS
 from landscape.errors import UserError
+from landscape.images import STATISTICS
+from landscape.images.prepare import Change, Preparation
 
 if TYPE_CHECKING:
     from landscape.checkpoint import LoadedCheckpoint
@@ -59,6 +62,14 @@ def load_settled(
     given = (data.mean, data.std) if data.mean else None
     if like is not None and like.get("mean") is not None:
         given = (tuple(like["mean"]), tuple(like["std"]))
+    root, own = data_folder(data.data_root), None
+    spec, _ = resolve_spec(data.data, root, told[0], loaded.num_classes, download=data.download)
+    if like is None and not told[0].get("mean"):
+        own = model_data(loaded.model, loaded.architecture, loaded.arguments, loaded.name)
+    folder = spec.startswith("imagefolder:")  # photographs, which the model's makers speak of
+    source = None
+    if own is not None and folder and given is None:
+        given, source = own.normalization, own.source
     load = partial(
         load_data,
         data.data,
@@ -66,6 +77,8 @@ def load_settled(
         num_classes=loaded.num_classes,
         download=data.download,
         normalization=given,
+        preparation=_preparation(like, own if folder else None),
+        change=_change(data) if like is None else None,
     )
     sets = {
         name: load(
@@ -77,18 +90,24 @@ def load_settled(
         )
         for name in parts
     }
+    if source is not None:
+        sets = {name: replace(one, normalized_by=source) for name, one in sets.items()}
     first = next(iter(sets.values()))
     say(first.how if first.stated else first.chosen)
     if like is not None or first.mean is None or first.normalized_by == CHECKPOINTS:
         return sets, {"source": first.normalized_by}
+    likeliest = first.normalized_by, (first.mean, first.std or ())
+    candidates = {} if own is None else {own.source: own.normalization}
+    if own is not None and not first.stated and first.name not in STATISTICS:
+        likeliest, candidates = (own.source, own.normalization), dict([likeliest])
     trial = _trial_images(first, partial(load, stored={"name": told[0].get("name")}))
     check_model_takes(loaded.model, trial)
-    assert first.std is not None
     settled = settle(
         loaded.model,
         trial.inputs,
         trial.targets,
-        (first.normalized_by, (first.mean, first.std)),
+        likeliest,
+        candidates,
         stated=first.stated,
         device=choose_device(device),
     )
@@ -98,6 +117,18 @@ def load_settled(
     return {
         name: replace(one, mean=mean, std=std, normalized_by=settled.source) for name, one in sets.items()
     }, settled.record
+
+
+def _preparation(like: Mapping[str, Any] | None, own: ModelData | None) -> Preparation | None:
+    if like is None:
+        return own.preparation if own is not None else None
+    images = like.get("images")
+    return Preparation.of(images) if isinstance(images, Mapping) else None
+
+
+def _change(data: DataOptions) -> Change | None:
+    change = Change(data.image_size, data.crop, data.interpolation)
+    return None if change == Change() else change
 
 
 def _trial_images(first: LoadedData, load: Callable[..., LoadedData]) -> LoadedData:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from landscape.archives import read_npz
 from landscape.errors import UserError
+from landscape.images.prepare import Change, Preparation, prepared
 
 Split = Literal["train", "test"]
 Channels = tuple[float, float, float]
@@ -45,6 +46,8 @@ class ImageSet:
 
     ``images`` is uint8 of shape (N, height, width, 3), ``labels`` int64 of shape (N,); ``classes`` are
     the class names where known; ``name`` is free of paths (``cifar10``, or the stem of the file or folder).
+    ``preparation`` is what was done to each image, None where they are as in the file; ``remark`` says what a
+    person should know of the classes.
     """
 
     images: NDArray[np.uint8]
@@ -52,13 +55,25 @@ class ImageSet:
     classes: tuple[str, ...] | None
     name: str
     split: str
+    preparation: Preparation | None = None
+    remark: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def only(self, keep: NDArray[np.int64]) -> ImageSet:
         """The images at these places, in their order."""
-        return ImageSet(self.images[keep], self.labels[keep], self.classes, self.name, self.split)
+        return replace(self, images=self.images[keep], labels=self.labels[keep])
+
+    def prepared(self, preparation: Preparation | None, change: Change | None) -> ImageSet:
+        """Images of a file, resized and cropped where that is asked for."""
+        if preparation is None and change is None:
+            return self
+        as_they_are = Preparation(
+            (self.images.shape[1], self.images.shape[2]), (0, 0), source="as in the file"
+        )
+        how = (preparation or as_they_are).changed(change)
+        return replace(self, images=prepared(self.images, how), preparation=how)
 
     @property
     def num_classes(self) -> int:
@@ -73,6 +88,8 @@ def read_images(
     *,
     download: bool = False,
     choose: Choose | None = None,
+    preparation: Preparation | None = None,
+    change: Change | None = None,
 ) -> ImageSet:
     """Read one split of the data set that `spec` names.
 
@@ -89,6 +106,11 @@ def read_images(
         Let torchvision download CIFAR into `root` when it isn't there.
     choose
         Given all labels, the indices to keep, in the order wanted. Image folders decode only these.
+    preparation
+        How images are resized and cropped. By default those of a file stay as they are, and a folder's
+        become what `prepare.usual_preparation` says.
+    change
+        What is different from that.
 
     Raises
     ------
@@ -97,13 +119,16 @@ def read_images(
     """
     kind, _, path = spec.partition(":")
     if kind == "npz" and path:
-        return _chosen(_read_npz(Path(path), split), choose)
+        return _chosen(_read_npz(Path(path), split), choose).prepared(preparation, change)
     if kind == "imagefolder" and path:
-        return _read_folder(Path(path), split, choose)
+        from landscape.images.folder import read_folder
+
+        return _checked(read_folder(Path(path), split, choose, preparation, change), path)
     if spec in ("cifar10", "cifar100"):
-        return _chosen(_read_cifar(spec, split, Path(root or DEFAULT_ROOT), download), choose)
+        found = _read_cifar(spec, split, Path(root or DEFAULT_ROOT), download)
+        return _chosen(found, choose).prepared(preparation, change)
     if spec == "sample":
-        return _chosen(_read_sample(split), choose)
+        return _chosen(_read_sample(split), choose).prepared(preparation, change)
     raise UserError(f"unknown data {spec!r}{_nearest(kind)}; known: {', '.join(KINDS)}")
 
 
@@ -139,7 +164,7 @@ def _checked(data: ImageSet, source: object) -> ImageSet:
             f"{source}: labels run from {labels.min()} to {labels.max()}; "
             f"expected 0 to {data.num_classes - 1}, one for each class"
         )
-    return ImageSet(images, labels.astype(np.int64), data.classes, data.name, data.split)
+    return replace(data, labels=labels.astype(np.int64))
 
 
 def _read_npz(path: Path, split: Split) -> ImageSet:
@@ -164,64 +189,6 @@ def _read_cifar(name: str, split: Split, root: Path, download: bool) -> ImageSet
                 "or allow the download"
             ) from error
     return _checked(ImageSet(data.data, np.asarray(data.targets), tuple(data.classes), name, split), root)
-
-
-def _read_folder(path: Path, split: Split, choose: Choose | None) -> ImageSet:
-    from torchvision.datasets import ImageFolder
-
-    folder = _split_folder(path, split)
-    try:
-        tree = ImageFolder(str(folder))
-    except OSError as error:
-        raise UserError(f"{folder} is no image folder: {error}") from error
-    labels = np.asarray(tree.targets, dtype=np.int64)
-    keep = np.arange(len(labels)) if choose is None else choose(labels)
-    images = _decode_all([Path(tree.samples[index][0]) for index in keep])
-    return _checked(ImageSet(images, labels[keep], tuple(tree.classes), path.resolve().name, split), folder)
-
-
-def _split_folder(path: Path, split: Split) -> Path:
-    if not path.is_dir():
-        raise UserError(f"no folder {path}; expected one folder of images per class")
-    wanted = ("train",) if split == "train" else ("test", "val")
-    there = [name for name in ("train", "test", "val") if (path / name).is_dir()]
-    for name in wanted:
-        if name in there:
-            return path / name
-    if there:
-        raise UserError(
-            f"{path} has {', '.join(there)} but no {' or '.join(wanted)} folder for split {split}"
-        )
-    return path
-
-
-def _decode_all(paths: list[Path], short_side: int = 256, size: int = 224) -> NDArray[np.uint8]:
-    """Decode to one array: as they are if all have one size, else short side resized and centre cropped."""
-    from PIL import Image
-
-    images = []
-    try:
-        sizes = set()
-        for path in paths:
-            with Image.open(path) as image:
-                sizes.add(image.size)
-        for path in paths:
-            with Image.open(path) as image:
-                rgb = image.convert("RGB")
-                images.append(np.asarray(rgb if len(sizes) == 1 else _centre(rgb, short_side, size)))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} can't be decoded: {error}") from error
-    return np.stack(images) if images else np.empty((0, size, size, 3), np.uint8)
-
-
-def _centre(image: Any, short_side: int, size: int) -> Any:
-    from PIL import Image
-
-    scale = short_side / min(image.size)
-    width, height = (max(size, round(length * scale)) for length in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    resized = image.resize((width, height), Image.Resampling.BILINEAR)
-    return resized.crop((left, top, left + size, top + size))
 
 
 def sample_origin(split: Split) -> tuple[NDArray[np.int64], str]:

@@ -97,19 +97,20 @@ def write_tree(root: Path, sizes: list[tuple[int, int]]) -> None:
 
 def test_image_folder(tmp_path: Path) -> None:
     write_tree(tmp_path / "train", [(8, 6), (8, 6)])
-    write_tree(tmp_path / "val", [(300, 400), (400, 300), (256, 256)])
-    train, test = (read_images(f"imagefolder:{tmp_path}", split) for split in ("train", "test"))
+    write_tree(tmp_path / "photos" / "val", [(300, 400), (400, 300), (256, 256)])
+    train = read_images(f"imagefolder:{tmp_path}", "train")
+    test = read_images(f"imagefolder:{tmp_path / 'photos'}", "test")
     assert train.images.shape == (4, 6, 8, 3)  # one size: as they are
     assert train.classes == ("ant", "bee")
     assert train.labels.tolist() == [0, 0, 1, 1]
     assert train.images[3, 0, 0].tolist() == [200, 1, 0]
     assert test.images.shape == (6, 224, 224, 3)  # mixed sizes; test falls back to val
-    one = read_images(f"imagefolder:{tmp_path}", "test", choose=lambda labels: np.array([4]))
+    one = read_images(f"imagefolder:{tmp_path / 'photos'}", "test", choose=lambda labels: np.array([4]))
     assert one.labels.tolist() == [1]
     assert one.images[0, 5, 5].tolist() == [200, 1, 0]
-    (tmp_path / "test").mkdir()
+    (tmp_path / "photos" / "test").mkdir()
     with pytest.raises(UserError, match="is no image folder"):
-        read_images(f"imagefolder:{tmp_path}", "test")
+        read_images(f"imagefolder:{tmp_path / 'photos'}", "test")
 
 
 def test_image_folder_without_splits(tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""Image folders as torchvision reads them: one folder per class, below train, test or val where these are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from landscape.errors import UserError
+from landscape.images.prepare import Change, Preparation, decode, usual_preparation
+
+if TYPE_CHECKING:
+    from landscape.images import Choose, ImageSet, Split
+
+_SPLITS = ("train", "test", "val")
+
+
+def read_folder(
+    path: Path,
+    split: Split,
+    choose: Choose | None,
+    preparation: Preparation | None,
+    change: Change | None = None,
+) -> ImageSet:
+    """One split, of which only the chosen pictures are decoded.
+
+    The classes are those of the train folder where there is one: a class that the split lacks would otherwise
+    shift the labels of all that follow. The usual preparation looks at the train folder, too, so that both
+    splits are treated alike.
+
+    Raises
+    ------
+    UserError
+        When there is no such folder or split, no picture in it, a class that the train folder lacks, or a
+        picture can't be decoded.
+    """
+    from landscape.images import ImageSet
+
+    folder = _split_folder(path, split)
+    tree, reference = _tree(folder), path / "train"
+    training = tree if folder == reference or not reference.is_dir() else _tree(reference)
+    classes = training.classes
+    unknown = [name for name in tree.classes if name not in classes]
+    if unknown:
+        raise UserError(
+            f"{folder} has the class {unknown[0]!r}, {reference} hasn't; both need the same class folders"
+        )
+    place = {number: classes.index(name) for number, name in enumerate(tree.classes)}
+    labels = np.asarray([place[number] for number in tree.targets], dtype=np.int64)
+    keep = np.arange(len(labels)) if choose is None else choose(labels)
+    usual = preparation or usual_preparation([Path(name) for name, _ in training.samples])
+    how = usual.changed(change)
+    images = [decode(Path(tree.samples[index][0]), how) for index in keep]
+    return ImageSet(
+        np.stack(images) if images else np.empty((0, *how.size, 3), np.uint8),
+        labels[keep],
+        tuple(classes),
+        path.resolve().name,
+        split,
+        how,
+        _remark(classes, training),
+    )
+
+
+def _tree(folder: Path) -> Any:
+    """Torchvision's view of a folder; classes without a picture are kept, hidden ones of these left out."""
+    from torchvision.datasets import ImageFolder
+
+    class Tree(ImageFolder):  # type: ignore[misc]
+        def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+            names, _ = super().find_classes(directory)
+            names = [one for one in names if not one.startswith(".")]
+            return names, {name: number for number, name in enumerate(names)}
+
+    try:
+        tree = Tree(str(folder), allow_empty=True)
+    except OSError as error:
+        raise UserError(f"{folder} is no image folder: {error}") from error
+    if not tree.samples:
+        raise UserError(
+            f"{folder} is no image folder: no picture in its {len(tree.classes)} folders; expected one "
+            f"folder of pictures ({', '.join(tree.extensions or ())}) per class"
+        )
+    return tree
+
+
+def _remark(classes: list[str], training: Any) -> str:
+    """What could make labels other than a person thinks."""
+    parts = []
+    counts = np.bincount(training.targets, minlength=len(classes))
+    empty = [name for name, count in zip(classes, counts, strict=True) if not count]
+    if empty:
+        parts.append(f"no picture of class {', '.join(empty[:3])}{' …' if empty[3:] else ''}")
+    if all(name.isdecimal() for name in classes) and classes != sorted(classes, key=int):
+        parts.append(f"classes sorted as text, as torchvision does: {', '.join(classes[:4])} …")
+    return "; ".join(parts)
+
+
+def _split_folder(path: Path, split: Split) -> Path:
+    if not path.is_dir():
+        raise UserError(f"no folder {path}; expected one folder of images per class")
+    wanted = ("train",) if split == "train" else ("test", "val")
+    there = [name for name in _SPLITS if (path / name).is_dir()]
+    for name in wanted:
+        if name in there:
+            return path / name
+    if there:
+        raise UserError(
+            f"{path} has {', '.join(there)} but no {' or '.join(wanted)} folder for split {split}"
+        )
+    return path
