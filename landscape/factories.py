@@ -114,8 +114,7 @@ def place_of(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [one for one in frames if not _is_installed(one.filename)] or frames
     where = f" ({os.path.basename(own[-1].filename)}:{own[-1].lineno})" if own else ""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    return f"{type(error).__name__}: {lines[0][:300]}{where}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
 
 
 def _is_installed(file: str) -> bool:
