@@ -67,6 +67,7 @@ def _fill(
     if name == "accuracy":
         values = np.clip(values, 0.0, 1.0)
     stderr = np.maximum(interpolate_grid(alpha, beta, computed, metric.stderr, transform="none"), 0.0)
+    values, stderr = _rounded(values, computed), _rounded(stderr, computed)
     if computed.all():
         error, log_error = 0.0, 0.0 if name == "loss" else nan
     elif stated is not None:
@@ -74,6 +75,20 @@ def _fill(
     else:
         error, log_error = _left_out(alpha, beta, computed, metric.values, transform)
     return Metric(values, stderr, error, metric.blocks, log_error=log_error if name == "loss" else nan)
+
+
+def _rounded(values: FloatArray, computed: BoolArray) -> FloatArray:
+    """Interpolated values to 16 binary digits, computed ones as they are.
+
+    The interpolation is hundreds of times further off than these 8e-6, and zeros in the other 36 digits
+    compress: files are a third as large.
+    """
+    drop = np.uint64(36)
+    half, mask = np.uint64(1) << (drop - np.uint64(1)), ~((np.uint64(1) << drop) - np.uint64(1))
+    bits = np.ascontiguousarray(values, np.float64).view(np.uint64)
+    short = ((bits + half) & mask).view(np.float64)
+    keep = computed | ~np.isfinite(values) | ~np.isfinite(short)
+    return np.where(keep, values, short)
 
 
 def _left_out(

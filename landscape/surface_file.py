@@ -15,7 +15,7 @@ import numpy as np
 from landscape.errors import UserError
 from landscape.hdf5 import fields
 from landscape.hdf5.tree import MalformedError, Tree
-from landscape.store import FORMAT, FORMAT_VERSION, Metric, Path2D, Plane, Split, Surface
+from landscape.store import FORMAT, FORMAT_VERSION, FloatArray, Metric, Path2D, Plane, Split, Surface
 
 if TYPE_CHECKING:
     import h5py
@@ -115,21 +115,20 @@ def _write_plane(group: h5py.Group, plane: Plane) -> None:
 
 
 def _write_metric(group: h5py.Group, name: str, metric: Metric) -> None:
-    group[name] = np.asarray(metric.values, np.float64)
+    _write_grid(group, name, metric.values)
     group[name].attrs["error"] = float(metric.error)
     group[name].attrs["log_error"] = float(metric.log_error)
-    group[f"{name}_stderr"] = np.asarray(metric.stderr, np.float64)
+    _write_grid(group, f"{name}_stderr", metric.stderr)
     if metric.blocks is not None:
-        # Level 1 with shuffling keeps the NaN of uncomputed points nearly free and costs milliseconds.
-        group.create_dataset(
-            f"{name}_blocks",
-            data=np.asarray(metric.blocks, np.float64),
-            compression="gzip",
-            compression_opts=1,
-            shuffle=True,
-        )
+        _write_grid(group, f"{name}_blocks", metric.blocks)
     if metric.computed is not None:
         group[f"{name}_computed"] = np.asarray(metric.computed, np.bool_)
+
+
+def _write_grid(group: h5py.Group, name: str, values: FloatArray) -> None:
+    """Level 1 with shuffling keeps NaN and short numbers nearly free and costs milliseconds."""
+    data = np.asarray(values, np.float64)
+    group.create_dataset(name, data=data, compression="gzip", compression_opts=1, shuffle=True)
 
 
 def _plane(group: Tree, shape: tuple[int, int]) -> Plane:

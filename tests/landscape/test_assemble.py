@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from landscape.assemble import assemble_plane
+from landscape.assemble import _rounded, assemble_plane
 from landscape.engine.totals import Totals
 from landscape.record import Index, Record
 from landscape.sampling.interpolate import interpolate_grid
@@ -108,7 +108,7 @@ def test_every_metric_is_interpolated() -> None:
         assert np.array_equal(metric.values[computed], raw.values[computed])
         transform = plane.about["interpolation"]["transform"][name]
         expected = interpolate_grid(ALPHA, BETA, computed, raw.values, transform=transform, bounded=True)
-        assert np.array_equal(metric.values, expected)
+        np.testing.assert_allclose(metric.values, expected, rtol=2.0**-17)  # interpolated ones are rounded
         assert (metric.stderr >= 0).all()
         assert np.array_equal(metric.blocks[computed], raw.blocks[computed])
         assert np.isnan(metric.blocks[~computed]).all()
@@ -175,3 +175,15 @@ def test_a_plane_without_points_has_no_splits() -> None:
     plane = assemble_plane(ALPHA, BETA, Record(SHAPE), {}, float("nan"))
     assert not plane.computed.any()
     assert dict(plane.splits) == {}
+
+
+def test_interpolated_values_have_few_digits_and_computed_ones_all() -> None:
+    values = np.random.default_rng(0).lognormal(0, 5, (9, 9))
+    values[0, 0], values[0, 1], values[1, 0] = np.inf, np.nan, np.finfo(float).max
+    computed = np.zeros((9, 9), bool)
+    computed[::2] = True
+    short = _rounded(values, computed)
+    np.testing.assert_array_equal(short[computed], values[computed])
+    np.testing.assert_allclose(short, values, rtol=2.0**-17)
+    finite = ~computed & np.isfinite(values) & (values < 1e300)
+    assert not (short[finite].view(np.uint64) & np.uint64((1 << 36) - 1)).any()
