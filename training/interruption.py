@@ -51,7 +51,7 @@ def stop_at_once(text: str) -> None:
             os.write(2, f"\nstopped by {name_of(error)}: {text}\n".encode())
         os._exit(exit_code(error))  # an exception inside an import comes out as another one, or not at all
 
-    for number in _listened_to():
+    for number in listened_to():
         signal.signal(number, leave)
 
 
@@ -65,7 +65,7 @@ def raised_signals() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise Interrupted(number)
 
-    before = {number: signal.signal(number, interrupt) for number in _listened_to()}
+    before = {number: signal.signal(number, interrupt) for number in listened_to()}
     try:
         yield
     finally:
@@ -73,7 +73,7 @@ def raised_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _listened_to() -> list[int]:
+def listened_to() -> list[int]:
     """Signals that may be handled here, without those that this process was told to ignore."""
     if threading.current_thread() is not threading.main_thread():
         return []

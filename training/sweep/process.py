@@ -6,7 +6,6 @@ sweep that started it still does or was killed: two trainings never write into o
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -17,12 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landscape.errors import UserError
+from training.sweep.locking import INHERITED, lock, start_apart, stop
 from training.sweep.planned import PlannedRun
 
 
 @dataclass
 class RunProcess:
-    """A running training; `first_epoch` were saved when it began at `started` (monotonic seconds)."""
+    """A running training; `first_epoch` were saved when it began at `started` (monotonic seconds).
+
+    `held` is the descriptor of its log where a process can't hold the lock itself.
+    """
 
     run: PlannedRun
     process: subprocess.Popen[bytes]
@@ -30,6 +33,7 @@ class RunProcess:
     started: float
     first_epoch: int
     interrupted: bool = False
+    held: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -37,13 +41,18 @@ class RunProcess:
         return time.monotonic() - self.started
 
     def ended(self) -> bool:
-        """Whether it is over."""
-        return self.process.poll() is not None
+        """Whether it is over; then its claim is free again."""
+        if self.process.poll() is None:
+            return False
+        if self.held is not None:
+            os.close(self.held)
+            self.held = None
+        return True
 
     def interrupt(self) -> None:
         """Ask it to stop, as Ctrl-C does; it keeps its last epoch."""
         self.interrupted = True
-        self.process.send_signal(signal.SIGINT)
+        stop(self.process)
 
     def kill(self) -> None:
         """End it at once; the files that it keeps are whole all the same."""
@@ -67,30 +76,26 @@ def claim(root: Path, name: str) -> int | None:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     except OSError as error:
         raise UserError(f"cannot write {log}: {error.strerror}; choose another --output") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    if lock(descriptor):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def start(run: PlannedRun, log: Path, descriptor: int, command: Sequence[str], epochs: int) -> RunProcess:
-    """Start a claimed run that has `epochs` saved; its process holds the claim from now on."""
+    """Start a claimed run that has `epochs` saved; its process holds the claim from now on.
+
+    The terminal's Ctrl-C reaches the sweep alone, which passes it on once.
+    """
     try:
         os.ftruncate(descriptor, 0)
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=descriptor,
-            start_new_session=True,  # the terminal's Ctrl-C reaches the sweep alone, which passes it on once
-        )
+        process = start_apart(command, descriptor)
     except OSError as error:
-        raise UserError(f"can't start {command[0]}: {error.strerror or error}") from error
-    finally:
         os.close(descriptor)
-    return RunProcess(run, process, log, time.monotonic(), epochs)
+        raise UserError(f"can't start {command[0]}: {error.strerror or error}") from error
+    if INHERITED:
+        os.close(descriptor)
+    return RunProcess(run, process, log, time.monotonic(), epochs, held=None if INHERITED else descriptor)
 
 
 def log_path(root: Path, name: str) -> Path:

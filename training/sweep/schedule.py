@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from signal import SIGHUP, SIGINT, SIGTERM, signal
+from signal import signal
 from types import FrameType
 
+from training.interruption import listened_to
 from training.sweep.display import Display, Running
 from training.sweep.estimate import Estimator, duration
 from training.sweep.planned import PlannedRun
@@ -195,7 +196,7 @@ class Sweep:
         def count(number: int, frame: FrameType | None) -> None:
             self.signals += 1
 
-        before = {number: signal(number, count) for number in (SIGINT, SIGTERM, SIGHUP)}
+        before = {number: signal(number, count) for number in listened_to()}
         try:
             yield
         finally:
