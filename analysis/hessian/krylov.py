@@ -85,13 +85,16 @@ class Krylov:
     coupling
         b, ``[m]``.
     lost
-        Norms of what was left of products and taken for noise, ``[m]``.
+        What products have outside the basis and beside `next`, ``[groups, m]``: along one unknown unit vector
+        per restart or exhausted space.
     next
         v, or None where the basis spans the whole space.
     fresh
         Index from which the basis was built after the space was last exhausted or compressed.
-    exhausted
-        How many times a product gave nothing new.
+    exhausted, restarts
+        How many times a product gave nothing new, and the basis went on from another random vector.
+    locked
+        So many first vectors are eigenvectors that a restart kept.
     """
 
     def __init__(self, start: Tensor, key: tuple[int, ...] = (0,), deflated: Tensor | None = None) -> None:
@@ -99,10 +102,10 @@ class Krylov:
         self.size = 0
         self.projected: FloatArray = np.zeros((0, 0))
         self.coupling: FloatArray = np.zeros(0)
-        self.lost: FloatArray = np.zeros(0)
+        self.lost: FloatArray = np.zeros((0, 0))
         self.next: Tensor | None = start
         self.deflated = start.new_empty(0, len(start)) if deflated is None else deflated
-        self.fresh, self.exhausted, self._key = 0, 0, key
+        self.fresh, self.exhausted, self.restarts, self.locked, self._key = 0, 0, 0, 0, key
 
     @property
     def basis(self) -> Tensor:
@@ -125,15 +128,17 @@ class Krylov:
         grown = np.zeros((self.size, self.size))
         grown[:-1, :-1] = self.projected
         grown[-1, :-1], grown[:, -1] = self.coupling, column
+        grown[-1, : self.locked] = column[: self.locked]  # what the residuals of these have along the vector
+        self._find_again(column[: self.locked])
         self.projected, self.coupling = grown, np.zeros(self.size)
-        self.lost = np.append(self.lost, 0.0)
+        self.lost = np.pad(self.lost, ((0, 0), (0, 1)))
         scale = float(np.abs(grown).max(initial=0.0))
         if self.size + len(self.deflated) >= len(vector):
             self.next = None
         elif left <= _LOST * torch.finfo(vector.dtype).eps * scale:
-            self.lost[-1] = left
+            self.lost = np.vstack([self.lost, left * np.eye(1, self.size, self.size - 1)])
             self.fresh, self.exhausted = self.size, self.exhausted + 1
-            self.next = self._orthogonal(random_unit(operator, *self._key, self.exhausted))
+            self.next = self._random(operator)
         else:
             self.coupling[-1] = left
             self.next = self._orthogonal(rest / left)
@@ -143,7 +148,7 @@ class Krylov:
         """Rayleigh–Ritz on the basis, with residuals from what was computed."""
         values, vectors = np.linalg.eigh((self.projected + self.projected.T) / 2)
         inside = np.linalg.norm(self.projected @ vectors - vectors * values, axis=0)
-        outside = np.hypot(self.coupling @ vectors, self.lost @ np.abs(vectors))
+        outside = np.hypot(self.coupling @ vectors, np.abs(self.lost @ vectors).sum(0))
         return Ritz(values, vectors, np.hypot(inside, outside))
 
     def combine(self, coefficients: FloatArray) -> Tensor:
@@ -157,8 +162,21 @@ class Krylov:
         self._rows, self.size = rows, len(rows)
         self.projected = coefficients.T @ self.projected @ coefficients
         self.coupling = self.coupling @ coefficients
-        self.lost = self.lost @ np.abs(coefficients)
-        self.fresh = self.size
+        self.lost = self.lost @ coefficients
+        self.fresh, self.locked = self.size, 0
+
+    def restart(self, operator: SymmetricOperator, coefficients: FloatArray) -> None:
+        """Keep eigenvectors ``[m, k]`` and go on from a random vector orthogonal to them.
+
+        Their residuals are noted as lost. The new part shows what the old one couldn't: from one start vector
+        an eigenvalue is found once, however often it occurs.
+        """
+        self.compress(coefficients)
+        self.lost = np.vstack([self.lost, self.coupling])
+        self.coupling = np.zeros(self.size)
+        self.locked, self.restarts = self.size, self.restarts + 1
+        whole = self.size + len(self.deflated) >= self._rows.shape[1]
+        self.next = None if whole else self._random(operator)
 
     def apply(self, coefficients: FloatArray) -> Tensor:
         """``H`` times the vector with these coefficients ``[m]``, without a product."""
@@ -174,19 +192,33 @@ class Krylov:
             "coupling": self.coupling,
             "lost": self.lost,
             "next": following.cpu().numpy(),
-            "counts": np.array([self.fresh, self.exhausted]),
+            "counts": np.array([self.fresh, self.exhausted, self.restarts, self.locked]),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave."""
         like = self._rows
-        self._rows = torch.as_tensor(np.array(state["basis"])).to(like)
+        # Copies in torch's own memory: its alignment decides which kernels are taken, and so the last bits.
+        self._rows = torch.tensor(state["basis"]).to(like)
         self.size = len(self._rows)
-        self.projected, self.coupling, self.lost = (
+        self.projected, self.coupling, lost = (
             np.array(state[name]) for name in ("projected", "coupling", "lost")
         )
-        self.next = torch.as_tensor(np.array(state["next"])).to(like) if len(state["next"]) else None
-        self.fresh, self.exhausted = (int(one) for one in state["counts"])
+        self.lost = np.diag(lost) if lost.ndim == 1 else lost  # of version 1
+        self.next = torch.tensor(state["next"]).to(like) if len(state["next"]) else None
+        counts = [int(one) for one in state["counts"]]
+        self.fresh, self.exhausted, self.restarts, self.locked = (*counts, 0, 0)[:4]
+
+    def _random(self, operator: SymmetricOperator) -> Tensor:
+        return self._orthogonal(random_unit(operator, *self._key, self.exhausted + self.restarts))
+
+    def _find_again(self, column: FloatArray) -> None:
+        """Of the locked vectors' lost residuals, what a new vector of the basis has is lost no more."""
+        rows = self.lost[:, : self.locked]
+        if not rows.any():
+            return
+        along = np.linalg.lstsq(rows.T, column, rcond=None)[0]
+        self.lost *= np.sqrt(np.maximum(0.0, 1.0 - np.square(along)))[:, None]
 
     def _append(self, vector: Tensor) -> None:
         if self.size == len(self._rows):

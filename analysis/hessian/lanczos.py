@@ -3,10 +3,14 @@
 Lanczos with full reorthogonalization; when the basis has grown to its limit it restarts with the best Ritz
 vectors (thick restart: Wu and Simon, "Thick-restart Lanczos method for large symmetric eigenvalue problems",
 2000). Without a restart no method takes fewer products from one start vector.
+
+From one start vector an eigenvalue is found once, however often it occurs. So what was found is set aside,
+and the search begins anew beside it, until a beginning shows nothing more that is wanted.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +22,8 @@ from landscape.errors import UserError
 
 BASIS_BYTES = 4 << 30
 _EXTRA = 20  # basis vectors beyond the wanted ones without which a restart would hardly advance
+_SETTLED = 1 / 3  # of the tolerance, at which pairs are set aside: mixtures of equal ones then meet it, too
+_RISK = 0.01  # of leaving a repeated eigenvalue unseen, over the start vectors
 _FOLLOWS = 0.5  # a Ritz vector belongs to the part of the basis that holds more than this of its weight
 
 
@@ -106,11 +112,16 @@ class Lanczos:
         return (
             self.krylov.next is None
             or self.products >= self.wanted.max_products
-            or (self.krylov.size > 0 and self._found(self.krylov.ritz()))
+            or (self.krylov.size > 0 and self._complete(self.krylov.ritz()))
         )
 
     def advance(self) -> None:
-        """One product; the basis is compressed first where it is full."""
+        """One product; the basis is compressed first where it is full, or where what it shows is settled."""
+        settled = self.krylov.size > 0 and self.worst() <= _SETTLED * self.wanted.tolerance
+        if settled and not self.krylov.exhausted and self.krylov.next is not None:
+            ritz = self.krylov.ritz()
+            if not self.krylov.restarts or self._shown(ritz):
+                self.krylov.restart(self.operator, ritz.vectors[:, self._places(ritz)])
         if self.krylov.size >= self.capacity:
             self.krylov.compress(self._best(self.krylov.ritz()))
         self.krylov.extend(self.operator)
@@ -158,25 +169,51 @@ class Lanczos:
             np.concatenate([places[: self.wanted.bottom], places[max(0, count - self.wanted.top) :]])
         )
 
-    def _found(self, ritz: Ritz) -> bool:
-        return self.worst() <= self.wanted.tolerance and (
-            not self.krylov.exhausted or self._nothing_hidden(ritz)
-        )
+    def _complete(self, ritz: Ritz) -> bool:
+        """Whether the wanted pairs are accurate, and none is hidden by one that is equal to it."""
+        if self.worst() > self.wanted.tolerance:
+            return False
+        if self.krylov.exhausted:
+            return self._ends_are_settled(ritz)
+        return self.krylov.restarts > 0 and not self._shown(ritz) and self._ends_are_settled(ritz)
 
-    def _nothing_hidden(self, ritz: Ritz) -> bool:
+    def _latest(self, ritz: Ritz) -> npt.NDArray[np.int64]:
+        """Places of the Ritz pairs that belong to the latest part of the basis, ascending."""
+        weight = np.square(ritz.vectors[self.krylov.fresh :]).sum(0)
+        return np.flatnonzero(weight > _FOLLOWS)
+
+    def _shown(self, ritz: Ritz) -> bool:
+        """Whether the latest part of the basis holds one of the wanted pairs."""
+        return bool(np.isin(self._latest(ritz), self._places(ritz)).any())
+
+    def _ends_are_settled(self, ritz: Ritz) -> bool:
         """Whether the latest part of the basis has shown its ends, and they aren't among the wanted.
 
-        From one start vector an eigenvalue shows once, however often it occurs. Where the space was
-        exhausted, the search goes on from another vector, until that finds nothing that is wanted.
+        An end is settled when its residual is within the tolerance, or when so many products from a random
+        vector would have shown anything beyond the wanted ones: the chance of staying ε of the spread below
+        the largest of n eigenvalues in k products is at most ``1.648 √n exp(−√ε (2k − 1))`` (Kuczyński and
+        Woźniakowski, "Estimating the largest eigenvalue by the power and Lanczos algorithms with a random
+        start", 1992).
         """
-        weight = np.square(ritz.vectors[self.krylov.fresh :]).sum(0)
-        latest = np.flatnonzero(weight > _FOLLOWS)
+        latest, wanted = self._latest(ritz), self._places(ritz)
         if not len(latest):
             return False
         limit = self.wanted.tolerance * float(np.abs(ritz.values).max())
-        wanted = self._places(ritz)
-        ends = [latest[-1]] * bool(self.wanted.top) + [latest[0]] * bool(self.wanted.bottom)
-        return all(end not in wanted and ritz.residuals[end] <= limit for end in ends)
+        ends = [(latest[-1], 1, self.wanted.top), (latest[0], -1, self.wanted.bottom)]
+        return all(
+            end not in wanted and (ritz.residuals[end] <= limit or self._unlikely(ritz, end, sign, count))
+            for end, sign, count in ends
+            if count
+        )
+
+    def _unlikely(self, ritz: Ritz, end: int, sign: int, count: int) -> bool:
+        """Whether an eigenvalue beyond the last wanted one at this side would have shown by now."""
+        steps = self.krylov.size - self.krylov.fresh
+        last = ritz.values[-count] if sign > 0 else ritz.values[count - 1]
+        spread = float(last - ritz.values[0]) if sign > 0 else float(ritz.values[-1] - last)
+        share = max(0.0, sign * float(last - ritz.values[end])) / spread if spread > 0 else 0.0
+        bound = 1.648 * math.sqrt(self.operator.size) * math.exp(-math.sqrt(share) * (2 * steps - 1))
+        return bound <= _RISK
 
     def _best(self, ritz: Ritz) -> FloatArray:
         """The Ritz vectors to keep: the wanted ones, and half as many as there is room for beside them."""

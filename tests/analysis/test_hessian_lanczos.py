@@ -10,10 +10,13 @@ import torch
 from hessian_cases import Dense, network_like, with_spectrum
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from analysis.hessian.krylov import Krylov, random_unit
 from analysis.hessian.lanczos import Lanczos, Wanted, eigenpairs
+from analysis.hessian.operator import HessianOperator
 from landscape.errors import UserError
+from landscape.losses import regression
 
 
 def check(values: Any, top: int, bottom: int, **options: Any) -> Dense:
@@ -165,3 +168,31 @@ def test_a_krylov_decomposition_holds_after_anything() -> None:
 def test_bad_numbers_say_so(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         eigenpairs(Dense(np.eye(3)), **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("copies", [2, 5])
+def test_repeated_eigenvalues_are_found_as_often_as_they_occur(dtype: torch.dtype, copies: int) -> None:
+    outliers = np.repeat([9.0, 7.0, 4.0], copies)
+    values = np.concatenate([network_like(), outliers, np.full(copies, -3.0)])
+    operator = Dense(with_spectrum(values), dtype)
+    for top, bottom in ((copies + 2, copies), (3, 1), (1, 0), (0, 2)):
+        above, below = eigenpairs(operator, top, bottom, tolerance=1e-3, max_products=500)
+        order = np.sort(values)
+        np.testing.assert_allclose(above.values, order[::-1][:top], atol=2e-3)
+        np.testing.assert_allclose(below.values, order[:bottom], atol=2e-3)
+        assert above.converged.all()
+        assert below.converged.all()
+        products = (above.vectors @ above.vectors.T).double().numpy()
+        np.testing.assert_allclose(products, np.eye(top), atol=1e-4)
+
+
+def test_regression_with_ten_outputs_has_every_eigenvalue_tenfold() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(40, 6, generator=generator, dtype=torch.float64)
+    model = nn.Linear(6, 10, bias=False)
+    operator = HessianOperator(model, (inputs, torch.zeros(40, 10)), loss=regression, dtype="float64")
+    found, _ = eigenpairs(operator, 12, 0, tolerance=1e-6)
+    single = np.linalg.eigvalsh(2 * (inputs.T @ inputs).numpy() / 40 / 10)[::-1]
+    np.testing.assert_allclose(found.values, [*[single[0]] * 10, *[single[1]] * 2], rtol=1e-6)
+    assert found.converged.all()
