@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,10 @@ def table(spectra: Sequence[Spectrum]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    caption = "eigenvalue (residual); ± error that covers in at least 95 of 100 cases"
+    caption = (
+        "± the larger of what the computation leaves open and what other examples would change: residual of an "
+        "eigenvalue, or interval of the trace over probes (in brackets); and the 95 % interval over examples"
+    )
     result = Table(show_edge=False, pad_edge=False, caption=caption)
     result.add_column("")
     cells = [_cells(one) for one in spectra]
@@ -57,7 +60,7 @@ def _cells(spectrum: Spectrum) -> dict[str, str]:
     return {
         **top,
         **bottom,
-        "trace": _estimate(spectrum.trace),
+        "trace": _trace(spectrum),
         "Frobenius norm": _estimate(spectrum.frobenius),
         "stable rank": _estimate(spectrum.stable_rank),
         "effective rank": "–" if spectrum.effective_rank is None else _estimate(spectrum.effective_rank),
@@ -71,6 +74,14 @@ def _cells(spectrum: Spectrum) -> dict[str, str]:
     }
 
 
+def _trace(spectrum: Spectrum) -> str:
+    probes, examples = spectrum.trace.error, spectrum.trace_over_examples
+    if not isfinite(examples):
+        return _estimate(spectrum.trace)
+    larger = max(probes, examples) if isfinite(probes) else examples
+    return f"{spectrum.trace.value:.4g} ± {larger:.2g} ({probes:.1g})"
+
+
 def _derivatives(spectrum: Spectrum) -> dict[str, str]:
     """Where products weren't automatic differentiation's."""
     engine = spectrum.about.get("engine", {})
@@ -81,7 +92,8 @@ def _derivatives(spectrum: Spectrum) -> dict[str, str]:
 
 def _pair(pairs: Pairs, place: int) -> str:
     missed = "" if pairs.converged[place] else f", {NOT_CONVERGED}"
-    return f"{pairs.values[place]:.5g} ({pairs.residuals[place]:.1g}{missed})"
+    value, residual = pairs.values[place], pairs.residuals[place]
+    return f"{value:.5g} ± {pairs.errors()[place]:.2g} ({residual:.1g}{missed})"
 
 
 def _estimate(estimate: Estimate) -> str:
@@ -98,7 +110,7 @@ def _row(spectrum: Spectrum, path: Path) -> dict[str, Any]:
         "top": _pairs(spectrum.top),
         "bottom": _pairs(spectrum.bottom),
         "converged": spectrum.converged,
-        "trace": _numbers(spectrum.trace),
+        "trace": _numbers(spectrum.trace) | {"over_examples": spectrum.trace_over_examples},
         "frobenius": _numbers(spectrum.frobenius),
         "stable_rank": _numbers(spectrum.stable_rank),
         "effective_rank": None if effective is None else _numbers(effective),
@@ -115,9 +127,16 @@ def _row(spectrum: Spectrum, path: Path) -> dict[str, Any]:
 
 
 def _pairs(pairs: Pairs) -> list[dict[str, Any]]:
+    known = pairs.over_examples if len(pairs.over_examples) else [nan] * len(pairs.values)
+    rows = zip(pairs.values, pairs.residuals, known, pairs.converged, strict=True)
     return [
-        {"value": float(value), "residual": float(residual), "converged": bool(converged)}
-        for value, residual, converged in zip(pairs.values, pairs.residuals, pairs.converged, strict=True)
+        {
+            "value": float(value),
+            "residual": float(residual),
+            "over_examples": float(spread),
+            "converged": bool(converged),
+        }
+        for value, residual, spread, converged in rows
     ]
 
 

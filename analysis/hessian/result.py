@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,12 +29,21 @@ class Pairs:
     directions
         The unit eigenvectors as tensors by parameter name, exactly zero where pruned; none where a file was
         read that doesn't keep them.
+    over_examples
+        Half-width of a 95 % interval over the examples, ``[k]``: how far another draw of as many examples may
+        lead; see `analysis.hessian.sampled`. NaN where unknown, empty in older files.
     """
 
     values: FloatArray
     residuals: FloatArray
     converged: npt.NDArray[np.bool_]
     directions: tuple[Mapping[str, Tensor], ...] = ()
+    over_examples: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+    def errors(self) -> FloatArray:
+        """The larger of residual and interval over the examples, ``[k]``."""
+        known = self.over_examples if len(self.over_examples) else np.full(len(self.values), np.nan)
+        return np.fmax(self.residuals, known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +55,9 @@ class Spectrum:
     top, bottom
         The largest and the smallest eigenvalues, algebraically.
     trace, frobenius
-        With their errors.
+        With their errors, of the probes.
+    trace_over_examples
+        Half-width of a 95 % interval of the trace over the examples; NaN where unknown.
     effective_rank
         See `SpectralDensity.effective_rank`; None without a density.
     density
@@ -81,6 +93,7 @@ class Spectrum:
     seconds: float
     settings: Json = field(default_factory=dict)
     about: Json = field(default_factory=dict)
+    trace_over_examples: float = math.nan
 
     @property
     def label(self) -> str:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from analysis.hessian.keeper import Keeper
+from analysis.hessian.krylov import random_unit
 from analysis.hessian.lanczos import Eigenpairs, Wanted
 from analysis.hessian.operator import MEMORY, HessianOperator
 from analysis.hessian.result import Pairs, Spectrum
 from analysis.hessian.run import Plan, SpectrumRun
+from analysis.hessian.sampled import spread_over_examples
 from landscape.compute import Data, as_examples, choose_mask
 from landscape.losses import Loss, classification
 from landscape.masks import density
@@ -25,6 +28,7 @@ from landscape.progress import Listener, Progress
 from landscape.provenance import describe_run, digest
 
 Json = dict[str, Any]
+_SPREAD_PROBES = 4
 
 
 def hessian_spectrum(
@@ -175,9 +179,10 @@ def _result(
     top, bottom = run.search.pairs()
     loss, gradient = operator.gradient()
     found = run.density()
+    *spread, trace = _over_examples(operator, run, torch.cat([top.vectors, bottom.vectors]))
     return Spectrum(
-        top=_named(operator, top),
-        bottom=_named(operator, bottom),
+        top=_named(operator, top, spread[: len(top.values)]),
+        bottom=_named(operator, bottom, spread[len(top.values) :]),
         trace=run.probing.trace(),
         frobenius=run.probing.frobenius(),
         effective_rank=None if found is None else found.effective_rank(),
@@ -191,9 +196,33 @@ def _result(
         seconds=seconds,
         settings=settings,
         about=about,
+        trace_over_examples=trace,
     )
 
 
-def _named(operator: HessianOperator, pairs: Eigenpairs) -> Pairs:
+def _over_examples(operator: HessianOperator, run: SpectrumRun, vectors: Tensor) -> list[float]:
+    """Half-widths of 95 % intervals over the examples: of each eigenvalue, last of the trace.
+
+    The trace of a block of examples is estimated by the forms of the known eigenvectors, which make most of
+    it, and of a few random vectors beside them.
+    """
+    basis = torch.linalg.qr(vectors.double().T)[0].to(vectors)  # of equal eigenvalues, too
+    probes = []
+    for number in range(_SPREAD_PROBES if operator.size > len(vectors) else 0):
+        probe = random_unit(operator, run.plan.seed, 4, number)
+        for _ in range(2):
+            probe = probe - basis @ (basis.T @ probe)
+        probes.append(probe / probe.norm())
+    forms, counts = operator.forms(torch.stack([*vectors, *basis.T, *probes], 1))
+    known = len(vectors)
+    rest = forms[:, 2 * known :].mean(1) * (operator.size - known) if probes else 0.0
+    trace = forms[:, known : 2 * known].sum(1) + rest
+    found = spread_over_examples(np.column_stack([forms[:, :known], trace]), counts)
+    return [one.error for one in found]
+
+
+def _named(operator: HessianOperator, pairs: Eigenpairs, spread: Sequence[float]) -> Pairs:
     directions = tuple(operator.to_directions(vector) for vector in pairs.vectors)
-    return Pairs(pairs.values, pairs.residuals, pairs.converged, directions)
+    return Pairs(
+        pairs.values, pairs.residuals, pairs.converged, directions, np.array(spread, dtype=np.float64)
+    )

@@ -6,6 +6,7 @@ The schema is specified in ``docs/hessian-format.md``; `FORMAT_VERSION` names th
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ def save_spectrum(spectrum: Spectrum, path: str | os.PathLike[str], *, vectors: 
                 group = file.create_group(name)
                 for part in ("value", "stderr", "error"):
                     group.attrs[part] = float(getattr(estimate, part))
+        file["trace"].attrs["over_examples"] = float(spectrum.trace_over_examples)
         for name, pairs in (("top", spectrum.top), ("bottom", spectrum.bottom)):
             _write_pairs(file.create_group(name), pairs, vectors)
         if spectrum.density is not None:
@@ -102,14 +104,21 @@ def spectrum_of(tree: Tree, sealed: bool) -> Spectrum:
         seconds=fields.number(tree.attrs, "seconds", 0),
         settings=settings,
         about=about,
+        trace_over_examples=_trace_spread(fields.group(tree, "trace")),
         **counts,
     )
+
+
+def _trace_spread(group: Tree) -> float:
+    return fields.number(group.attrs, "over_examples", 0) if "over_examples" in group.attrs else math.nan
 
 
 def _write_pairs(group: h5py.Group, pairs: Pairs, vectors: bool) -> None:
     group["values"] = np.asarray(pairs.values, np.float64)
     group["residuals"] = np.asarray(pairs.residuals, np.float64)
     group["converged"] = np.asarray(pairs.converged, np.bool_)
+    if len(pairs.over_examples):
+        group["over_examples"] = np.asarray(pairs.over_examples, np.float64)
     for number, direction in enumerate(pairs.directions if vectors else ()):
         for name, tensor in direction.items():
             packed = {"compression": "gzip", "shuffle": True} if tensor.dim() else {}
@@ -154,7 +163,11 @@ def _pairs(group: Tree, name: str, n: int) -> Pairs:
         raise MalformedError(f"{name}/values aren't at most {n} finite eigenvalues, the outermost first")
     fields.not_negative(residuals, f"{name}/residuals")
     numbered = fields.numbered(group.groups.get("directions", Tree()), f"{name}/directions", len(values))
-    return Pairs(values, residuals, converged, tuple(map(_tensors, numbered)))
+    spread = np.zeros(0)
+    if "over_examples" in group.arrays:
+        spread = fields.array(group, "over_examples", "float64", values.shape)
+        fields.not_negative(spread, f"{name}/over_examples")
+    return Pairs(values, residuals, converged, tuple(map(_tensors, numbered)), spread)
 
 
 def _tensors(group: Tree) -> dict[str, torch.Tensor]:
