@@ -29,8 +29,8 @@ def table(spectra: Sequence[Spectrum]) -> Table:
     from rich.text import Text
 
     caption = (
-        "± the larger of what the computation leaves open and what other examples would change: residual of an "
-        "eigenvalue, or interval of the trace over probes (in brackets); and the 95 % interval over examples"
+        "± the larger of what the computation leaves open and what other examples would change: residual of "
+        "an eigenvalue, interval of the trace over probes (in brackets); and the 95 % interval over examples"
     )
     result = Table(show_edge=False, pad_edge=False, caption=caption)
     result.add_column("")
