@@ -60,13 +60,13 @@ FIELDS: dict[str, list[str]] = {
     "plain": [*_COMMON, "values", *stream("out"), "bias", "relu", "added", *stream("add")],
     "statistics": [
         *(*_COMMON, "values", *stream("out")),
-        *("sums_space", "sums_at", "pivots"),
+        *("sums_space", "sums_at", "pivots_space", "pivots_at"),
     ],
     "gradient": [
         *(*_COMMON, "values", *stream("out"), "added", *stream("add")),
         *("masked", *stream("act"), "norms"),
-        *(*stream("z1"), "sums1_space", "sums1_at", "pivots1"),
-        *(*stream("z2"), "sums2_space", "sums2_at", "pivots2"),
+        *(*stream("z1"), "sums1_space", "sums1_at", "pivots1_space", "pivots1_at"),
+        *(*stream("z2"), "sums2_space", "sums2_at", "pivots2_space", "pivots2_at"),
     ],
     "weights": [*_COMMON, *stream("out"), "sums_space", "sums_at"],
 }
@@ -259,7 +259,7 @@ class _Statistics(_End):
 
     def finish(self, channel: str, places: dict[str, str], totals: list[str]) -> None:
         code = self.code
-        pivot = code.spread_from(code.item_at(code.pointer(code.field("pivots")), channel))
+        pivot = code.spread_from(code.item_at(code.tensor("pivots"), channel))
         one = two = ""
         for total, place in zip(totals, self.places("out", channel, places), strict=True):
             code.store(total, place)
@@ -288,7 +288,7 @@ class _Gradient(_End):
 
     def _products(self, number: int, channel: str, places: dict[str, str], gradients: list[str]) -> None:
         code = self.code
-        pivot = code.spread_from(code.item_at(code.pointer(code.field(f"pivots{number}")), channel))
+        pivot = code.spread_from(code.item_at(code.tensor(f"pivots{number}"), channel))
         one = two = ""
         for value, place in zip(gradients, self.places(f"z{number}", channel, places), strict=True):
             apart = code.fsub(code.load(place), pivot)

@@ -284,7 +284,7 @@ def pack_gradient(machine: Machine, element: Element) -> Code:
     """The opposite of `unpack`; lanes without an image get zero."""
     kernel = _Kernel("pack_gradient", "pack_gradient", machine, element)
     code = kernel.code
-    source = code.pointer(code.context(OUTPUT))
+    source = code.pointer(code.context(INPUT))
     rows, columns = code.field("rows"), code.field("columns")
     area = code.mul(rows, columns)
     size = code.mul(area, code.field("channels"))

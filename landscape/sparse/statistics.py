@@ -14,9 +14,9 @@ FIRST_ARENA, ARENA_STEP, BLOCKS, LAST_VALID, IMAGES = 11, 12, 13, 14, 15
 
 FIELDS: dict[str, list[str]] = {
     "moments": [
-        *("channels", "area", "sums_at", "epsilon", "gamma", "beta"),
+        *("channels", "area", "sums_at", "epsilon", "gamma", "beta", "more"),
         *(*vector("pivots"), *vector("mean"), *vector("variance"), *vector("inverse")),
-        *(*vector("scale"), *vector("shift")),
+        *(*vector("scale"), *vector("shift"), *vector("added")),
     ],
     "coefficients": [
         *("channels", "area", "sums_at", "normalizes", "gamma"),
@@ -96,7 +96,10 @@ def _totals(code: Code, channel: str) -> tuple[str, str]:
 
 
 def moments(machine: Machine, element: Element) -> Code:
-    """Mean, variance, 1/σ and the factors of ``scale · z + shift`` from ``Σ (z − p)`` and ``Σ (z − p)²``."""
+    """Mean, variance, 1/σ and the factors of ``scale · z + shift`` from ``Σ (z − p)`` and ``Σ (z − p)²``.
+
+    Where there is `more`, another vector is added to the shift: that of the other term of a sum.
+    """
     code = Code("moments", machine, element, FIELDS["moments"])
     f = _Numbers(code)
     count = f.from_integer(code.mul(code.context(IMAGES), code.field("area")))
@@ -115,6 +118,10 @@ def moments(machine: Machine, element: Element) -> Code:
         inverse = f.do("fdiv", "1.0", root)
         scale = f.do("fmul", f.or_default("gamma", channel, "1.0"), inverse)
         shift = f.do("fsub", f.or_default("beta", channel, "0.0"), f.do("fmul", mean, scale))
+        total = code.cell("double", shift)
+        with code.when(code.do(f"icmp ne i64 {code.field('more')}, 0")):
+            code.set(total, "double", f.do("fadd", shift, f.read(code.tensor("added"), channel)))
+        shift = code.get(total, "double")
         results = {"mean": mean, "variance": variance, "inverse": inverse, "scale": scale, "shift": shift}
         for name, value in results.items():
             f.write(value, name, channel)

@@ -1,0 +1,403 @@
+"""Training on sparse kernels: a function of images and parameters that autograd can differentiate once."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from landscape.sparse import driver, llvm
+from landscape.sparse.backward_plan import BackwardPlan
+from landscape.sparse.batch_plan import BatchPlan, Counted, Layer
+from landscape.sparse.elementwise import INPUT, OUTPUT, STRIDES, VALID
+from landscape.sparse.inference import ELEMENTS
+from landscape.sparse.kernels import Kernels, Record, aligned, as_table
+from landscape.sparse.layout import ARENA, SCRATCH, THREAD
+from landscape.sparse.machine import Machine
+from landscape.sparse.slots import Emit, Phases
+from landscape.sparse.statistics import ARENA_STEP, BLOCKS, FIRST_ARENA, IMAGES, LAST_VALID
+from landscape.sparse.trace import CannotRun, Traced, trace
+
+Ints = npt.NDArray[np.int64]
+
+
+class SparseTraining:
+    """A network in training mode that computes with kept weights only.
+
+    ``net(x)`` gives what ``network(x)`` gives, and its backward pass the gradients by kept weights and all
+    other parameters; those by pruned weights are 0. Running statistics move as PyTorch moves them.
+
+    Parameters
+    ----------
+    network
+        In training mode; its pruned weights must be 0. It stays the owner of all parameters.
+    kept
+        Masks by parameter name, True = kept; weights that aren't named are kept.
+    example
+        Input ``[N, C, H, W]`` that gives shapes and element type.
+    machine
+        What to compile for.
+    input_gradient
+        Whether gradients by the input are wanted, too.
+    traced
+        What `trace` found, where that was done already.
+
+    Raises
+    ------
+    CannotRun
+        Where the kernels can't run it; the text says why.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        kept: Mapping[str, Tensor],
+        example: Tensor,
+        machine: Machine,
+        *,
+        input_gradient: bool = False,
+        traced: Traced | None = None,
+    ) -> None:
+        if example.dtype not in ELEMENTS:
+            raise CannotRun(f"the kernels compute in float32 and float64, not {example.dtype}")
+        self.network, self.dtype = network, example.dtype
+        self.input_gradient = input_gradient
+        traced = traced or trace(network, example)
+        first = traced.operations[0].form
+        self.input_shape = (first.channels, first.height, first.width)
+        self.result = traced.output_shape[1:]
+        kernels = Kernels(machine, ELEMENTS[self.dtype])
+        self.lanes = kernels.lanes
+        self._plan = BatchPlan(network, traced, kept, kernels)
+        self._back = BackwardPlan(self._plan, input_gradient)
+        self._check_size()
+        self._forward_program = _Program(self._plan.forward)
+        self._backward_program = _Program(self._back.phases)
+        self._call = llvm.prototype(8)(kernels.run_phases())
+        self._parameters = dict(network.named_parameters())
+        self._names = list(self._parameters)
+        self._norms = [one for one in self._plan.counted.values() if one.norm is not None]
+        self._free: list[_Workspace] = []
+        self._lock = threading.Lock()
+
+    def _check_size(self) -> None:
+        scratch = self._plan.scratch.memory.size
+        if max(scratch, self._plan.arena.size, self._plan.thread.size) >= 1 << 31:
+            raise CannotRun("a block of images takes 2 GiB of activations or more")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The network's output; differentiable by its parameters (and by `x` with `input_gradient`).
+
+        Raises
+        ------
+        ValueError
+            For another kind of input, or where batch norm has a single value per channel.
+        """
+        if x.dtype != self.dtype or x.dim() != 4 or tuple(x.shape[1:]) != self.input_shape or not len(x):
+            expected = f"[N, {', '.join(map(str, self.input_shape))}] {self.dtype}"
+            raise ValueError(f"input {list(x.shape)} {x.dtype}: expected {expected}")
+        if x.requires_grad and not self.input_gradient:
+            raise ValueError("the input requires a gradient, which this was not built for")
+        for one in self._norms:
+            if one.area * len(x) == 1:  # as PyTorch has it
+                raise ValueError("Expected more than 1 value per channel when training, got one")
+        parameters = [self._parameters[name] for name in self._names]
+        result: Tensor = _Step.apply(self, x, *parameters)
+        return result
+
+    # -- a pass -------------------------------------------------------------------------------------------
+
+    def run_forward(self, x: Tensor) -> tuple[Tensor, _Workspace]:
+        """Output, and the memory that the backward pass reads."""
+        self._read_parameters()
+        work = self._workspace(len(x))
+        size = x.element_size()
+        out = torch.empty((len(x), *self.result), dtype=self.dtype)
+        work.aim(x.data_ptr(), size * x.stride(0), out.data_ptr(), size * out.stride(0))
+        work.contexts[:, STRIDES : STRIDES + 4] = [size * one for one in x.stride()]
+        self._run(self._forward_program, work)
+        self._move_statistics(work, len(x))
+        return out, work
+
+    def run_backward(self, gradient: Tensor, work: _Workspace) -> tuple[Tensor | None, list[Tensor | None]]:
+        """Gradients by the input and by each parameter, in order; gives the memory back."""
+        gradient = gradient.contiguous()
+        by_input = None
+        out = out_step = 0
+        if self.input_gradient:
+            by_input = torch.empty((len(gradient), *self.input_shape), dtype=self.dtype)
+            out, out_step = by_input.data_ptr(), by_input.element_size() * by_input.stride(0)
+        step = gradient.element_size() * gradient.stride(0)
+        work.aim(gradient.data_ptr(), step, out, out_step)
+        self._run(self._backward_program, work)
+        return by_input, self._gradients(work)
+
+    def _run(self, program: _Program, work: _Workspace) -> None:
+        """All phases, in as many threads as there are threads and blocks."""
+        table, contexts = program.table, work.contexts
+        work.barrier[:] = 0
+        arguments = [
+            (
+                table.ctypes.data,
+                len(table),
+                contexts.ctypes.data,
+                thread,
+                len(contexts),
+                work.threads,
+                work.barrier.ctypes.data,
+                _give_way(),
+            )
+            for thread in range(work.threads)
+        ]
+        futures = [_pool().submit(self._call, *one) for one in arguments[1:]]
+        self._call(*arguments[0])
+        for future in futures:
+            future.result()
+
+    # -- memory -------------------------------------------------------------------------------------------
+
+    def _workspace(self, images: int) -> _Workspace:
+        threads = max(1, min(torch.get_num_threads(), -(-images // self.lanes)))
+        with self._lock:
+            found = self._free.pop() if self._free else None
+        if found is None or found.threads != threads or not found.fits(images, self.lanes):
+            found = _Workspace(self._plan, images, self.lanes, threads)
+        found.use(images, self.lanes)
+        found.passes += 1
+        return found
+
+    def give_back(self, work: _Workspace) -> None:
+        """The memory may serve another pass."""
+        with self._lock:
+            if not self._free:
+                self._free.append(work)
+
+    def take_back(self, work: _Workspace, number: int) -> bool:
+        """Whether it still holds what its pass number `number` left there; it is in use again then."""
+        with self._lock:
+            if work.passes != number:
+                return False
+            if work in self._free:
+                self._free.remove(work)
+            return True
+
+    # -- parameters ---------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _read_parameters(self) -> None:
+        for layer in self._plan.layers.values():
+            if layer.module is None:
+                continue
+            weight = layer.module.weight
+            assert isinstance(weight, Tensor)
+            flat = weight.detach().reshape(-1)
+            torch.index_select(flat, 0, layer.order, out=layer.values)
+            for _, _, values, order in layer.back:
+                torch.index_select(flat, 0, order, out=values)
+        for counted in self._plan.counted.values():
+            _read(counted, self._plan)
+
+    @torch.no_grad()
+    def _move_statistics(self, work: _Workspace, images: int) -> None:
+        """Running mean and variance, as `torch.nn.BatchNorm2d` in training mode."""
+        for one in self._norms:
+            norm = one.norm
+            assert norm is not None
+            if not norm.training or not norm.track_running_stats or norm.running_mean is None:
+                continue
+            assert norm.num_batches_tracked is not None
+            assert norm.running_var is not None
+            norm.num_batches_tracked.add_(1)
+            share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+            count = one.area * images
+            mean = work.numbers(one.at["mean"], one.channels, self.dtype)
+            bias = self._bias_before(one)
+            mean = mean if bias is None else mean + bias.detach()
+            variance = work.numbers(one.at["variance"], one.channels, self.dtype) * (count / (count - 1))
+            norm.running_mean.mul_(1 - share).add_(mean, alpha=share)
+            norm.running_var.mul_(1 - share).add_(variance, alpha=share)
+
+    def _bias_before(self, one: Counted) -> Tensor | None:
+        """The bias of the convolution before a norm, which the norm takes away again."""
+        module = self._plan.layers[one.term.source].module
+        bias = None if module is None else module.bias
+        return bias if isinstance(bias, Tensor) else None
+
+    def _gradients(self, work: _Workspace) -> list[Tensor | None]:
+        found: dict[str, Tensor] = {}
+        for layer in self._plan.layers.values():
+            if layer.unit.module and layer.gradient_at >= 0:
+                found[_name(layer.unit.module, "weight")] = self._by_weight(layer, work)
+        for one in self._plan.counted.values():
+            by_beta = work.numbers(one.at["by_beta"], one.channels, self.dtype).clone()
+            if one.norm is None:
+                found[_name(one.term.module, "bias")] = by_beta
+                continue
+            found[_name(one.term.module, "weight")] = work.numbers(
+                one.at["by_gamma"], one.channels, self.dtype
+            ).clone()
+            found[_name(one.term.module, "bias")] = by_beta
+            if self._bias_before(one) is not None:  # the norm takes it away
+                before = self._plan.layers[one.term.source].unit.module
+                found[_name(before, "bias")] = torch.zeros(one.channels, dtype=self.dtype)
+        return [found.get(name) for name in self._names]
+
+    def _by_weight(self, layer: Layer, work: _Workspace) -> Tensor:
+        """The gradient by a weight: what all threads found, in order; 0 where pruned."""
+        assert layer.module is not None
+        weight = layer.module.weight
+        assert isinstance(weight, Tensor)
+        count = len(layer.kept)
+        total = work.numbers(layer.gradient_at, count, self.dtype)
+        for thread in range(1, work.threads):
+            total = total + work.numbers(layer.gradient_at, count, self.dtype, thread)
+        found = torch.zeros(weight.numel(), dtype=self.dtype)
+        found.index_copy_(0, layer.order, total)
+        return found.view(weight.shape)
+
+
+class _Step(torch.autograd.Function):
+    """One forward pass, and its backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, net: SparseTraining, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.net = net
+        out, work = net.run_forward(x)
+        ctx.held = _Held(net, work)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        work = ctx.held.work
+        if not ctx.net.take_back(work, ctx.held.number):
+            raise RuntimeError("Trying to backward through the graph a second time, whose memory is in use")
+        by_input, by_parameters = ctx.net.run_backward(gradient, work)
+        ctx.net.give_back(work)
+        return (None, by_input, *by_parameters)
+
+
+class _Held:
+    """A workspace that goes back with the graph, where no backward pass has given it back already."""
+
+    def __init__(self, net: SparseTraining, work: _Workspace) -> None:
+        self.net, self.work, self.number = net, work, work.passes
+
+    def __del__(self) -> None:
+        if self.net.take_back(self.work, self.number):
+            self.net.give_back(self.work)
+
+
+class _Workspace:
+    """Memory of one pass: each block's arena, each thread's scratch and numbers, and the contexts."""
+
+    def __init__(self, plan: BatchPlan, images: int, lanes: int, threads: int) -> None:
+        self.threads, self.most = threads, -(-images // lanes)
+        self.step = -(-plan.arena.size // 64) * 64
+        self.item = plan.item
+        self.passes = 0
+        self.arena = aligned(self.step * self.most)
+        self.scratch = [aligned(plan.scratch.memory.size) for _ in range(threads)]
+        self.thread = [aligned(plan.thread.size) for _ in range(threads)]
+        self.barrier = aligned(64).view(np.int64)
+        self.contexts: Ints = np.zeros((0, driver.CONTEXT), dtype=np.int64)
+
+    def fits(self, images: int, lanes: int) -> bool:
+        """Whether there is room for so many."""
+        return -(-images // lanes) <= self.most
+
+    def use(self, images: int, lanes: int) -> None:
+        """Contexts for so many images."""
+        blocks = -(-images // lanes)
+        contexts = np.zeros((blocks, driver.CONTEXT), dtype=np.int64)
+        base = self.arena.ctypes.data
+        for block in range(blocks):
+            thread = block % self.threads
+            contexts[block, SCRATCH] = self.scratch[thread].ctypes.data
+            contexts[block, THREAD] = self.thread[thread].ctypes.data
+            contexts[block, ARENA] = base + block * self.step
+            contexts[block, VALID] = min(lanes, images - block * lanes)
+        contexts[:, FIRST_ARENA] = base
+        contexts[:, ARENA_STEP] = self.step
+        contexts[:, BLOCKS] = blocks
+        contexts[:, LAST_VALID] = images - (blocks - 1) * lanes
+        contexts[:, IMAGES] = images
+        self.contexts, self.lanes = contexts, lanes
+
+    def aim(self, source: int, source_step: int, goal: int, goal_step: int) -> None:
+        """Where blocks read and write their images."""
+        first = np.arange(len(self.contexts), dtype=np.int64) * self.lanes
+        self.contexts[:, INPUT] = source + first * source_step
+        self.contexts[:, OUTPUT] = goal + first * goal_step
+
+    def numbers(self, at: int, count: int, dtype: torch.dtype, thread: int = 0) -> Tensor:
+        """Part of a thread's memory."""
+        return torch.from_numpy(self.thread[thread][at : at + count * self.item]).view(dtype)
+
+
+class _Program:
+    """Phases as the driver reads them."""
+
+    def __init__(self, phases: Phases) -> None:
+        self._hold: list[Ints] = []
+        rows = [
+            [word for part in (one.begin, one.block, one.end) for word in self._records(part)]
+            for one in phases.phases
+        ]
+        self.table: Ints = np.array(rows, dtype=np.int64).reshape(len(rows), driver.PHASE)
+
+    def _records(self, emits: list[Emit]) -> tuple[int, int]:
+        records: list[Record] = [record for emit in emits for record in emit()]
+        table = as_table(records)
+        self._hold.append(table)
+        return table.ctypes.data, len(records)
+
+
+def _read(counted: Counted, plan: BatchPlan) -> None:
+    """Copy the parameters of a norm or a bias, and the pivot: a guess of the mean, for sums without loss."""
+    own, norm = counted.own, counted.norm
+    if norm is None:
+        module = plan.layers[counted.term.source].module
+        bias = None if module is None else module.bias
+        if isinstance(bias, Tensor):
+            own["beta"].copy_(bias)
+        return
+    if norm.weight is not None:
+        own["gamma"].copy_(norm.weight)
+        own["beta"].copy_(norm.bias)
+    if norm.running_mean is not None:
+        module = plan.layers[counted.term.source].module
+        bias = None if module is None else module.bias
+        own["pivot"].copy_(norm.running_mean)
+        if isinstance(bias, Tensor):
+            own["pivot"].sub_(bias)
+
+
+def _name(module: str, parameter: str) -> str:
+    return f"{module}.{parameter}" if module else parameter
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """Threads beside the calling one; they only wait for LLVM's code."""
+    return ThreadPoolExecutor(max_workers=256, thread_name_prefix="sparse")
+
+
+@cache
+def _give_way() -> int:
+    """Address of the C library's function that offers the processor to others."""
+    if sys.platform == "win32":
+        function: Callable[..., Any] = ctypes.windll.kernel32.SwitchToThread
+    else:
+        function = ctypes.CDLL(None).sched_yield
+    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
