@@ -75,6 +75,9 @@ class Machine:
         Let torch.compile fuse forward and backward pass (needs a C++ compiler on a CPU); changes last bits.
     record_every
         Keep the weights of every so many steps, sparsely, in the run's folder trajectory/; 0 keeps none.
+    sparse
+        Compute with kept weights only, on a CPU: where that is faster (auto), always, or never. Changes last
+        bits; a run that goes on keeps to what it began with.
     """
 
     output: Path | None = None
@@ -84,6 +87,7 @@ class Machine:
     threads: int | None = None
     compile: bool = False
     record_every: int = 0
+    sparse: Literal["auto", "on", "off"] = "auto"
 
 
 @guarded_command()
@@ -217,7 +221,7 @@ def run(config: RunConfig, machine: Machine) -> None:
         )
         settings = config.to_dict(data.name)
         folder = RunFolder(machine.output or Path("runs") / run_name(settings), settings)
-        extras = Extras(world, machine.compile, machine.record_every)
+        extras = Extras(world, machine.compile, machine.record_every, machine.sparse)
         with TrainingProgress(silent=not world.first) as progress:
             try:
                 checkpoint = train(config, data, folder, device, progress, extras)

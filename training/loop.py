@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from landscape.checkpoint.format import Checkpoint
 from landscape.errors import UserError
+from landscape.sparse.choice import Sparse
 from training import masks
 from training.checkpoint import LEFTOVER_SECONDS, RunFolder
 from training.config import RunConfig
@@ -62,11 +63,14 @@ class Extras:
         Let torch.compile fuse the forward and the backward pass.
     record_every
         Keep the weights after every so many steps; 0 keeps none.
+    sparse
+        Compute with kept weights only: "auto" where that is faster, "on", or "off".
     """
 
     world: World = field(default_factory=World)
     compiled: bool = False
     record_every: int = 0
+    sparse: Sparse = "auto"
 
 
 def train(
@@ -97,7 +101,9 @@ def train(
         world.by_first(lambda: folder.sweep(time.time() - LEFTOVER_SECONDS))
         return finished
     with numerics(config.precision):
-        run = start_run(config, data, folder, device, world, extras.compiled)  # bad settings claim no folder
+        run = start_run(
+            config, data, folder, device, world, extras.compiled, extras.sparse
+        )  # bad settings claim no folder
         world.by_first(folder.claim)
         _go_on(run)
         started = time.time()

@@ -32,8 +32,16 @@ def checkpoint_of(run: Run, metrics: dict[str, Any]) -> Checkpoint:
         },
         config=run.config.to_dict(data.name),
         metrics=metrics,
-        environment=environment(run.device),
+        environment=environment(run.device) | {"kernels": _kernels(run)},
     )
+
+
+def _kernels(run: Run) -> str:
+    """With what the steps were computed."""
+    path = run.path
+    if path is None:
+        return f"dense: {run.dense_because}"
+    return f"kept weights only, {path['lanes']} lanes, version {path['kernels']}"
 
 
 def final_metrics(run: Run) -> dict[str, Any]:

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UserError
+from landscape.sparse.choice import Sparse
 from training import masks
 from training.checkpoint import RunFolder
 from training.config import RunConfig
 from training.data import TrainingData
 from training.distributed import World
+from training.kept import KeptForward, check_same_path, choose, obstacle
 from training.masks import AppliedMask, Mask
 from training.network import first_network
 from training.schedule import Epoch, plan
@@ -44,6 +46,9 @@ class Run:
         Epochs done, over all rounds.
     notes
         Remarks for whoever watches, each made once.
+    sparse, kept, dense_because
+        Whether to compute with kept weights only; the forward pass that does, in place of `forward`, or None
+        and why not.
     """
 
     config: RunConfig
@@ -62,6 +67,9 @@ class Run:
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    sparse: Sparse = "auto"
+    kept: KeptForward | None = None
+    dense_because: str = ""
 
     @property
     def mask(self) -> Mask:
@@ -111,6 +119,8 @@ class Run:
         self.applied = AppliedMask(self.model, mask)
         self.applied.to_weights()
         masks.apply_to_state(self.optimizer, self.model, mask)
+        if self.kept is not None:
+            self.kept.use(mask)
 
     def state(self) -> dict[str, Any]:
         """Everything that going on needs, after a whole epoch."""
@@ -125,10 +135,30 @@ class Run:
             "rewind": self.rewind,
             "optimizer": self.optimizer.state_dict(),
             "data_sha256": self.data.sha256,
+            "sparse": self.path,
         }
         if self.config.method.gradient == "last":
             state["gradients"] = self.gradients()
         return state
+
+    @property
+    def path(self) -> dict[str, int] | None:
+        """What the kernels are, for the state; None for the dense forward pass."""
+        return None if self.kept is None else self.kept.described()
+
+    def choose_path(self) -> None:
+        """Decide whether steps compute with kept weights only.
+
+        Raises
+        ------
+        UserError
+            Where that is asked for and impossible.
+        """
+        compiled = self.world.size == 1 and self.forward is not self.model
+        against = obstacle(self.config, self.device.type, self.world.size, compiled)
+        images = self.data.train.normalized(self.data.train.pixels[:1])
+        found = choose(self.model, self.mask, images, self.sparse, against)
+        self.kept, self.dense_because = (None, found) if isinstance(found, str) else (found, "")
 
     def gradients(self) -> dict[str, Tensor]:
         """The gradients that the masked weights hold at present."""
@@ -150,7 +180,13 @@ class Run:
             )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        begun = state.get("sparse")  # early states don't say: dense
+        if self.sparse == "auto" and begun is None:
+            self.kept, self.dense_because = None, "the run began so"
+        check_same_path(begun, self.path, self.folder.last, self.dense_because)
         self.applied = AppliedMask(self.model, state["mask"])
+        if self.kept is not None:
+            self.kept.use(self.applied.mask)
         self.ever_active, self.memory, self.rewind = state["ever_active"], state["memory"], state["rewind"]
         self.epoch, self.history, self.notes = state["epoch"], state["history"], state["notes"]
         for name, gradient in state.get("gradients", {}).items():
@@ -164,6 +200,7 @@ def start_run(
     device: torch.device,
     world: World,
     compiled: bool,
+    sparse: Sparse = "auto",
 ) -> Run:
     """Fresh weights and the method's first mask.
 
@@ -187,7 +224,9 @@ def start_run(
         config.optimizer.build(model),
         AppliedMask(model, {}),
         ever_active={},
+        sparse=sparse,
     )
     run.use(mask)
+    run.choose_path()
     run.plan  # noqa: B018  # bad settings must be noticed before anything is written
     return run

@@ -40,14 +40,15 @@ class Closure:
 
     def __call__(self, sync: bool = True) -> Tensor:
         """Zero the gradients, fill them, mask them; `sync=False` keeps them to this process's part."""
-        loss = self.gradients(sync)
+        loss = self.gradients(sync, dense=False)
         if self.run.config.optimizer.masks_gradients:
             self.run.applied.to_gradients()
         return loss
 
-    def gradients(self, sync: bool = True) -> Tensor:
-        """The same without masking: gradients of pruned weights too."""
+    def gradients(self, sync: bool = True, dense: bool = True) -> Tensor:
+        """The same without masking; where `dense`, gradients of pruned weights are not left out."""
         run = self.run
+        forward = run.forward if dense or run.kept is None else run.kept
         run.optimizer.zero_grad()
         total = torch.zeros((), device=run.device)  # of the losses of this process's images
         # Averaging over processes divides by their number, where it is the sum of the parts that is wanted.
@@ -57,7 +58,7 @@ class Closure:
             last = number == len(self.pieces) - 1
             with nullcontext() if sync and last else run.world.without_sync(run.forward):
                 with forward_in(run.config.precision, run.device):
-                    logits = run.forward(images)
+                    logits = forward(images)
                 loss = F.cross_entropy(
                     logits.float(), labels, reduction="sum", label_smoothing=run.config.label_smoothing
                 )
