@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from landscape.errors import UserError
 
 Mask = dict[str, Tensor]
-Layer = Literal["none", "first", "last", "shortcut"]
+Layer = Literal["published", "none", "first", "last", "shortcut"]
 
 _PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -26,14 +26,15 @@ def chosen_layers(layers: Collection[Layer]) -> tuple[Layer, ...]:
     Raises
     ------
     UserError
-        When "none" stands beside others.
+        When "none", or "published", which is nobody's layer, stands beside others.
 
     >>> chosen_layers(["shortcut", "first", "first"]), chosen_layers(["none"])
     (('first', 'shortcut'), ())
     """
-    if "none" in layers and set(layers) != {"none"}:
-        raise UserError(f"keep-dense {' '.join(layers)}: none goes with no other layer; leave it out")
-    return tuple(layer for layer in get_args(Layer) if layer in layers and layer != "none")
+    for alone in ("none", "published"):
+        if alone in layers and set(layers) != {alone}:
+            raise UserError(f"keep-dense {' '.join(layers)}: {alone} goes with no other layer; leave it out")
+    return tuple(layer for layer in get_args(Layer) if layer in layers and layer not in ("none", "published"))
 
 
 def prunable(model: nn.Module, but: Collection[Layer] = ()) -> dict[str, nn.Parameter]:

@@ -19,7 +19,8 @@ from torch.func import functional_call, grad
 from landscape.checkpoint.format import encode
 from landscape.errors import UserError
 from training import coverage, masks
-from training.__main__ import _print_result
+from training.__main__ import _print_result, main
+from training.config import RunConfig
 from training.data import load_data
 from training.masks import Layer, prunable
 from training.models import build_model
@@ -87,12 +88,34 @@ def test_one_spelling_for_the_same_layers() -> None:
     assert MestEm(keep_dense=("shortcut", "first", "first")) == MestEm(keep_dense=("first", "shortcut"))
     assert MestEm(keep_dense=("none",)) == MestEm(keep_dense=())
     assert MestEm(keep_dense=("last", "shortcut", "first")) == MestEm()
-    with pytest.raises(UserError, match="keep-dense none first: none goes with no other"):
-        GraSP(keep_dense=("none", "first"))
+    assert MestEm(keep_dense=("published",)) == MestEm()
+    for alone in ("none", "published"):
+        with pytest.raises(UserError, match=f"keep-dense {alone} first: {alone} goes with no other"):
+            GraSP(keep_dense=(alone, "first"))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("keep_dense", [None, ("last",)])
-def test_networks_of_dense_layers_alone_are_refused(keep_dense: tuple[Layer, ...] | None) -> None:
+@pytest.mark.parametrize(
+    ("words", "dense"),
+    [
+        ("", ("first", "last", "shortcut")),
+        ("--keep-dense published", ("first", "last", "shortcut")),
+        ("--keep-dense none", ()),
+        ("--keep-dense=none", ()),
+        ("--keep-dense first last", ("first", "last")),
+        ("--keep-dense=last --keep-dense=first", ("first", "last")),
+    ],
+)
+def test_the_command_line_says_the_layers(
+    monkeypatch: pytest.MonkeyPatch, words: str, dense: tuple[str, ...]
+) -> None:
+    trained: list[RunConfig] = []
+    monkeypatch.setattr("training.__main__.run", lambda config, machine: trained.append(config))
+    main(["--method", "mest_em", *words.split()])
+    assert trained[0].method.keep_dense == dense  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("keep_dense", [("published",), ("last",)])
+def test_networks_of_dense_layers_alone_are_refused(keep_dense: tuple[Layer, ...]) -> None:
     with pytest.raises(UserError, match=r"keep-dense .*no other convolution or linear layer to mask"):
         MestEm(keep_dense=keep_dense).init_mask(nn.Sequential(nn.Linear(4, 3)), NoData(), seeded())
 

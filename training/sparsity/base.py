@@ -133,22 +133,25 @@ class MaskedMethod(SparsityMethod):
     sparsity
         Pruned share of the maskable weights (all convolutions and linear layers but `keep_dense`), in [0, 1).
     keep_dense
-        Layers that are neither masked nor counted: first (convolution), last (classifier), shortcut; or none.
-        By default those that the method's authors keep dense.
+        Layers that are neither masked nor counted: first (convolution), last (classifier), shortcut; or none;
+        or published, those that the method's authors keep dense.
     empty_layers
         What to do about a mask that leaves no weight in a layer: warn, or fail.
     """
 
     sparsity: float = 0.9
-    keep_dense: tuple[Layer, ...] | None = field(default=None, kw_only=True)
+    # No None here: the command line would take "none" for it.
+    keep_dense: tuple[Layer, ...] = field(default=("published",), kw_only=True)
     empty_layers: Literal["warn", "fail"] = field(default="warn", kw_only=True)
 
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity < 1:
             raise UserError(f"sparsity {self.sparsity}: expected a pruned share of at least 0 and below 1")
-        given = self.published_dense() if self.keep_dense is None else self.keep_dense
+        layers = chosen_layers(self.keep_dense)
+        if "published" in self.keep_dense:
+            layers = self.published_dense()
         # One spelling for what is the same, so that a run is known again by its settings.
-        object.__setattr__(self, "keep_dense", chosen_layers(given))
+        object.__setattr__(self, "keep_dense", layers)
 
     def published_dense(self) -> tuple[Layer, ...]:
         """Layers that the method's authors neither mask nor count."""
@@ -162,12 +165,11 @@ class MaskedMethod(SparsityMethod):
         UserError
             When `keep_dense` leaves none.
         """
-        dense = self.keep_dense or ()
-        weights = prunable(model, dense)
+        weights = prunable(model, self.keep_dense)
         if not weights:
             raise UserError(
-                f"keep-dense {' '.join(dense) or 'none'}: this network has no other convolution or linear "
-                "layer to mask; choose --keep-dense none, or a larger network"
+                f"keep-dense {' '.join(self.keep_dense) or 'none'}: this network has no other convolution or "
+                "linear layer to mask; choose --keep-dense none, or a larger network"
             )
         return weights
 
