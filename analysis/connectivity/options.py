@@ -20,6 +20,7 @@ from landscape.common_options import (
     TrustCheckpoint,
     Weights,
     check_text_output,
+    whole,  # noqa: F401  as `_default` below
 )
 from landscape.duration import parse_duration
 from landscape.errors import UserError

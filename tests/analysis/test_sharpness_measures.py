@@ -165,7 +165,7 @@ def test_largest_eigenvalue_of_a_network_is_the_explicit_hessians() -> None:
 
 
 def test_largest_eigenvalue_of_a_flat_loss_is_zero() -> None:
-    model = nn.Linear(40, 1).double()
+    model = nn.Linear(40, 2, bias=False).double()
     data = torch.zeros(7, 40, dtype=torch.float64), torch.zeros(7, dtype=torch.int64)
     found = sharpness(model, data, measures=["lambda_max"], dtype="float64")["lambda_max"]
     assert found.value == 0.0
