@@ -13,9 +13,9 @@ import torch
 from landscape.engine import Engine, Totals
 from landscape.errors import UserError
 from landscape.examples import Examples
-from landscape.identity import KEY, ROUNDING, check_same, known_settings, relative_difference
+from landscape.identity import ROUNDING, check_same, relative_difference, result_difference
 from landscape.record import Index
-from landscape.store import Json, Surface, load_surface, settings_difference
+from landscape.store import Json, Surface, load_surface
 
 
 def evaluate_centre(engine: Engine, splits: Mapping[str, Examples]) -> dict[str, Totals]:
@@ -59,9 +59,7 @@ def earlier_surface(path: str | os.PathLike[str] | None, settings: Json, overwri
     if path is None or overwrite or not os.path.exists(path):
         return None
     earlier = load_surface(path)
-    stored = known_settings(earlier.settings, settings)
-    parts = [{key: value for key, value in one.items() if key != KEY} for one in (stored, settings)]
-    difference = settings_difference(*parts) or _other_function(stored, settings)
+    difference = result_difference(earlier.settings, settings)
     if difference is not None:
         raise UserError(
             f"{path} holds a surface made with other settings ({difference}); "
@@ -123,15 +121,6 @@ def _ends(surface: Surface, computed: np.ndarray[tuple[int, ...], np.dtype[np.bo
     distance = surface.alpha[places[:, 0]] ** 2 + surface.beta[places[:, 1]] ** 2
     ends = {int(distance.argmin()), int(distance.argmax())}
     return [(int(places[one][0]), int(places[one][1])) for one in sorted(ends)]
-
-
-def _other_function(stored: Json, wanted: Json) -> str | None:
-    """Which of the functions isn't the file's, in words."""
-    for name, digest in wanted.get(KEY, {}).items():
-        if stored[KEY].get(name) != digest:
-            of = "code, or values that it refers to"
-            return f"the {name}: the file has another function ({of}: {stored[KEY].get(name)}, not {digest})"
-    return None
 
 
 def _not_finite(name: str, losses: np.ndarray[tuple[int], np.dtype[np.float64]], examples: Examples) -> str:

@@ -24,6 +24,7 @@ from torch import nn
 
 from landscape.description import describe, summary
 from landscape.errors import UserError
+from landscape.store import settings_difference
 
 Json = dict[str, Any]
 
@@ -77,6 +78,13 @@ def known_settings(stored: Json, wanted: Json) -> Json:
     return stored | {KEY: asked | dict(known)}
 
 
+def result_difference(stored: Json, wanted: Json) -> str | None:
+    """The first setting in which an earlier result differs, functions last and in words; None for none."""
+    stored = known_settings(stored, wanted)
+    parts = [{key: value for key, value in one.items() if key != KEY} for one in (stored, wanted)]
+    return settings_difference(*parts) or _other_function(stored, wanted)
+
+
 def check_same(
     what: str, stored: npt.ArrayLike, found: npt.ArrayLike, dtype: str, *, advice: str = "overwrite it"
 ) -> None:
@@ -125,6 +133,15 @@ def relative_difference(old: npt.NDArray[np.float64], new: npt.NDArray[np.float6
         return 0.0
     scale = max(float(np.abs(old[finite]).max()), float(np.abs(new[finite]).max()), np.finfo(np.float64).tiny)
     return float(np.abs(old - new)[finite].max()) / scale
+
+
+def _other_function(stored: Json, wanted: Json) -> str | None:
+    """Which of the functions isn't the file's, in words."""
+    for name, digest in wanted.get(KEY, {}).items():
+        if stored[KEY].get(name) != digest:
+            of = "code, or values that it refers to"
+            return f"the {name}: the file has another function ({of}: {stored[KEY].get(name)}, not {digest})"
+    return None
 
 
 def _part(description: Mapping[str, str], name: str) -> dict[str, str]:

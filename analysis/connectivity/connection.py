@@ -17,6 +17,7 @@ from analysis.connectivity.recipe import Curve, Training
 from analysis.connectivity.work import Watcher, Work, about_bend, remove
 from landscape.compute import Data, as_examples, choose_device, choose_mask, named_splits
 from landscape.errors import UserError
+from landscape.identity import Functions
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 from landscape.planes.directions import Params
@@ -134,6 +135,7 @@ def connect(
         choose_device(device),
         dtype,
         batch_size,
+        functions=Functions(first, loss),
     )
     base = Path(path) if path is not None else None
     if overwrite:

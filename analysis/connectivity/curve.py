@@ -13,6 +13,7 @@ from analysis.connectivity.ends import Ends
 from landscape.compute import as_begun, earlier_surface, engine_settings
 from landscape.engine import Engine, Totals
 from landscape.examples import Examples
+from landscape.identity import KEY, Functions, check_same
 from landscape.losses import Loss
 from landscape.planes.directions import Params, direction_between
 from landscape.progress import Listener
@@ -41,6 +42,8 @@ class Evaluation:
         Values of t, evenly spaced from 0 to 1.
     device, dtype, batch_size
         As for `landscape.compute_surface`.
+    functions
+        Of network and loss, for the settings of what is kept.
     """
 
     splits: Mapping[str, Examples]
@@ -50,6 +53,7 @@ class Evaluation:
     device: str = "cpu"
     dtype: str = "float32"
     batch_size: int | None = None
+    functions: Functions | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,11 @@ def curve_surface(
         **used,
         "engine": used["engine"] | {"batch_norm": ends.batch_norm},
     }
+    if evaluation.functions is not None:
+        settings[KEY] = evaluation.functions.about()
     earlier = earlier_surface(path, settings, overwrite=False)
+    if earlier is not None:
+        _check_earlier(path, earlier, _OnCurve(engine, bend is not None))
     if earlier is not None and earlier.complete:
         return earlier
     facts = {
@@ -137,6 +145,21 @@ def curve_surface(
     }
     run.plane(_OnCurve(engine, bend is not None), exact(alpha, beta), described, [])
     return run.finish()
+
+
+def _check_earlier(path: Path | None, earlier: Surface, curve: _OnCurve) -> None:
+    """Evaluate the first computed point of an earlier surface anew; UserError where it is another."""
+    plane = earlier.planes[0] if earlier.planes else None
+    if plane is None or not plane.computed.any():
+        return
+    place = int(np.flatnonzero(plane.computed[:, 0])[0])
+    found = curve.evaluate([float(earlier.alpha[place])])
+    for name, split in plane.splits.items():
+        if name in found and np.isfinite(split.metrics["loss"].values[place, 0]):
+            what = f"{path}: the loss of {name!r} at a point that it holds"
+            stored, now = split.metrics["loss"].values[place, 0], found[name].mean("loss")
+            dtype = curve.engine.about["dtype"]
+            check_same(what, stored, now, dtype, advice="overwrite it with --overwrite")
 
 
 def _engine(ends: Ends, evaluation: Evaluation, bend: Params | None, sparse: Sparse) -> Engine:

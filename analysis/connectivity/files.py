@@ -18,8 +18,8 @@ from landscape.checkpoint.integrity import check_seal, sealed
 from landscape.checkpoint.read import read_file
 from landscape.errors import UserError
 from landscape.files import atomic_path
+from landscape.identity import result_difference
 from landscape.planes.directions import Params
-from landscape.store import settings_difference
 
 STATE_FORMAT = "sharpscape.connectivity.state"
 STATE_SUFFIX = ".partial"
@@ -142,7 +142,7 @@ class BendFile:
     def _check(self, path: Path, settings: Any) -> None:
         if not isinstance(settings, Mapping):
             raise UserError(f"{path} is no bend of analysis.connectivity; choose another --output")
-        difference = settings_difference(dict(settings), self.settings)
+        difference = result_difference(dict(settings), self.settings)
         if difference is not None:
             raise UserError(
                 f"{path} was trained with other settings ({difference}); "

@@ -19,6 +19,7 @@ from analysis.connectivity.recipe import Curve, Training
 from landscape.engine import DTYPES
 from landscape.engine.batch_norm import BATCH_SIZE, Recalibration
 from landscape.examples import Examples
+from landscape.identity import KEY
 from landscape.masks import density
 from landscape.planes.directions import Params
 from landscape.progress import Listener, Progress
@@ -103,6 +104,7 @@ def _settings(ends: Ends, evaluation: Evaluation, examples: Examples, training: 
         "loss": getattr(evaluation.loss, "__qualname__", type(evaluation.loss).__name__),
         "batch_norm": ends.batch_norm,
         "training": asdict(training),
+        **({} if evaluation.functions is None else {KEY: evaluation.functions.about()}),
         "device": evaluation.device,
         "dtype": evaluation.dtype,
     }

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from landscape.compute import Data, as_examples, choose_mask
 from landscape.errors import UserError
 from landscape.examples import Examples
+from landscape.identity import KEY, Functions, result_difference
 from landscape.losses import Loss
 from landscape.parameters import ALL, Moving, moving_params
 from landscape.planes.directions import Params
@@ -37,6 +38,11 @@ def same_network(surface: Surface, model: nn.Module, loss: Loss) -> Moving:
         raise UserError(
             f"the surface is of the loss {surface.settings['loss']!r}, not {name!r}; pass the same loss"
         )
+    wanted = {KEY: Functions(model, loss).about()}
+    known = {key: value for key, value in surface.settings.items() if key == KEY}
+    difference = result_difference(known, wanted)
+    if difference is not None:
+        raise UserError(f"the surface was computed with other functions ({difference}); pass the same")
     return params
 
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from analysis.hessian.result import Spectrum
+import numpy as np
+
+from analysis.hessian.result import FloatArray, Spectrum
 from analysis.hessian.run import SpectrumRun
 from analysis.hessian.store import FORMAT_VERSION, PROGRAM, load_spectrum, save_spectrum
 from landscape.errors import UserError
 from landscape.hdf5 import MalformedError, Tree, fields, read_tree, write_sealed
-from landscape.store import settings_difference
+from landscape.identity import check_same, result_difference
 
 if TYPE_CHECKING:
     import h5py
@@ -53,6 +55,7 @@ class Keeper:
         self.path, self.settings = path, dict(settings)
         self.finished: Spectrum | None = None
         self._state: dict[str, Any] | None = None
+        self._centre: FloatArray = np.zeros(0)
         self._save_at = time.monotonic() + SAVE_EVERY_SECONDS
         if path is None or overwrite:
             return
@@ -61,6 +64,26 @@ class Keeper:
         state = state_path(path)
         if self.finished is None and state.exists():
             self._state = self._accepted(_read_state(state), lambda one: one["settings"], state)
+
+    def check_centre(self, loss: float, gradient_norm: float, dtype: str) -> None:
+        """Compare an earlier result, or state, with what loss and gradient are now.
+
+        Raises
+        ------
+        UserError
+            When they differ beyond rounding: another loss, network or other examples made it.
+        """
+        self._centre = np.array([loss, gradient_norm])
+        if self.path is None:
+            return
+        if self.finished is not None:
+            known, path = np.array([self.finished.loss, self.finished.gradient_norm]), self.path
+        elif self._state is not None and len(self._state["arrays"].get("centre", ())) == 2:
+            known, path = self._state["arrays"]["centre"], state_path(self.path)
+        else:
+            return
+        what = f"{path}: loss and gradient at the weights"
+        check_same(what, known, self._centre, dtype, advice="overwrite it with --overwrite")
 
     def resume(self, run: SpectrumRun) -> float:
         """Put the stored state into the run; gives the seconds that it has taken so far."""
@@ -90,6 +113,7 @@ class Keeper:
             file.attrs["seconds"] = seconds
             for name, value in run.state().items():
                 file[name] = value
+            file["centre"] = self._centre
 
         write_sealed(state_path(self.path), fill)
         now = time.monotonic()
@@ -103,7 +127,7 @@ class Keeper:
         state_path(self.path).unlink(missing_ok=True)
 
     def _accepted(self, found: Found, settings: Callable[[Found], Mapping[str, Any]], path: Path) -> Found:
-        difference = settings_difference(dict(settings(found)), self.settings)
+        difference = result_difference(dict(settings(found)), self.settings)
         if difference is None:
             return found
         raise UserError(

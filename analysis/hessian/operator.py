@@ -32,6 +32,7 @@ from analysis.hessian.shifted import Shifted
 from analysis.hessian.space import WeightSpace
 from landscape.compute import Data, as_examples, choose_device
 from landscape.engine import own_copy
+from landscape.engine.contract import check_contract, first_batches
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import numerics
 from landscape.engine.precision import in_precision
@@ -39,6 +40,7 @@ from landscape.engine.probe import probe
 from landscape.engine.streams import Streams, one_thread
 from landscape.errors import UserError
 from landscape.examples import Examples
+from landscape.fitting import check_labels, fitting_loss
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice
 
@@ -131,15 +133,16 @@ class HessianOperator(LinearOperator):
         _check(dtype, batch_size, memory)
         self.torch_device = torch.device(choose_device(device))
         self.space = WeightSpace(model, mask, params).to(self.torch_device)
-        examples, reason = as_examples(data), None
+        examples, reason, alone = as_examples(data), None, False
+        loss = self._loss = fitting_loss(loss, [examples])
         if derivatives == "checked":
+            alone = self._keeps_contract(model, examples, loss, DTYPES[dtype])
             reason = self._checked(model, examples.head(CHECKED), loss, mask, params)
         differences = reason is not None or derivatives == "differences"
         dtype = "float64" if differences else dtype
         self.torch_dtype = DTYPES[dtype]
         super().__init__(np.dtype(dtype), (self.space.size, self.space.size))  # type: ignore[call-arg]
         self.products = 0
-        self._loss = loss
         module = in_precision(own_copy(model), self.torch_device, self.torch_dtype).eval()
         with self._settings(), one_thread():
             head = examples.head(_PROBED).to(self.torch_device, self.torch_dtype).batches(_PROBED)[0]
@@ -163,7 +166,7 @@ class HessianOperator(LinearOperator):
             ]
         self._shifted = Shifted(module, self.space, loss, self._batches) if differences else None
         self._kept = kept_batches(self._batches, per_example, memory)
-        self._streams = Streams() if self.torch_device.type == "cpu" and pure else None
+        self._streams = Streams() if self.torch_device.type == "cpu" and pure and not alone else None
         self._graphs: list[BatchGraph | None] = [None] * len(self._batches)
         self._count, self._mean_loss = 0, math.nan
         self._chain: ChainRule
@@ -319,6 +322,17 @@ class HessianOperator(LinearOperator):
             self._chain = self._network.at([one / count for one in total])
             self._gradient = self.space.restrict(self._chain.up(self._chain.gradient)).detach()
         self._mean_loss, self._count = loss, count
+
+    def _keeps_contract(self, model: nn.Module, examples: Examples, loss: Loss, dtype: torch.dtype) -> bool:
+        """Refuse a loss that is no function of the weights; whether its calls mustn't overlap."""
+
+        def fresh() -> nn.Module:
+            return in_precision(own_copy(model), self.torch_device, dtype).eval()
+
+        module, few = fresh(), first_batches(examples, self.torch_device, dtype)
+        with self._settings(), one_thread():
+            check_labels(loss, module, few[0], [examples])
+            return check_contract(loss, module, few, probe(module, loss, few[0]), fresh)
 
     def _checked(
         self,

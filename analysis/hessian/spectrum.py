@@ -21,6 +21,7 @@ from analysis.hessian.result import Pairs, Spectrum
 from analysis.hessian.run import Plan, SpectrumRun
 from analysis.hessian.sampled import spread_over_examples
 from landscape.compute import Data, as_examples, choose_mask
+from landscape.identity import KEY, Functions
 from landscape.losses import Loss, classification
 from landscape.masks import density
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
@@ -104,7 +105,7 @@ def hessian_spectrum(
     )
     moving = moving_params(model, params)
     kept, source = choose_mask(mask, mask_source, moving)
-    examples = as_examples(data)
+    examples, functions = as_examples(data), Functions(model, loss)
     operator = HessianOperator(
         model,
         examples,
@@ -128,8 +129,13 @@ def hessian_spectrum(
         "seed": seed,
         "operator": {name: operator.about[name] for name in ("device", "dtype", "batch_size", "folded")},
         "keep_vectors": keep_vectors,
+        KEY: functions.about(),
     }
     keeper = Keeper(None if path is None else Path(path), settings, overwrite)
+    mean_loss, gradient = operator.gradient()
+    keeper.check_centre(
+        mean_loss, float(np.linalg.norm(gradient.astype(np.float64))), operator.about["dtype"]
+    )
     if keeper.finished is not None:
         return keeper.finished
     facts = {

@@ -18,6 +18,8 @@ from landscape.command import distinct_names, load_examples, load_network, run_c
 from landscape.console import terminal
 from landscape.errors import UserError
 from landscape.files import atomic_path
+from landscape.identity import KEY, Functions, check_same, result_difference
+from landscape.losses import classification
 from landscape.progress import Listener, Progress, terminal_bar
 
 if TYPE_CHECKING:
@@ -100,24 +102,36 @@ def measure(
     from landscape.parameters import moving_params
 
     params = moving_params(loaded.model, options.network.params)
+    functions = Functions(loaded.model, classification)
     mask, source = resolve_mask(options.network.mask, loaded.mask, params)
     data, about = load_examples(loaded, options.data, device=options.computation.device)
     facts = about | {"mask": source, "density": density(mask) if mask else 1.0} | params.about()
     done: list[Entry] = []
     for split, examples in data.items():
-        settings = _settings(options, mask, params, examples)
+        settings = _settings(options, mask, params, examples, functions)
         fresh = Entry(name, str(path), loaded.sha256, split, settings, dict(facts))
         key = loaded.sha256, split
         entry = results[key] = _continued(
             None if options.output.overwrite else results.get(key), fresh, options
         )
         left = [one for one in options.chosen.names() if one not in entry.measures]
-        if left:
+        if left or entry.measures:
             objective = _objective(loaded, examples, mask, options)
+            _check_centre(entry, objective, options)
+        if left:
             entry.about |= {"kept_weights": objective.size, "loss": objective.center.mean("loss")}
             _compute(objective, entry, left, options, results)
         done.append(entry)
     return done
+
+
+def _check_centre(entry: Entry, objective: Objective, options: SharpnessOptions) -> None:
+    """Compare earlier measures' loss at the weights with what it is now; UserError for another."""
+    known = entry.about.get("loss")
+    if entry.measures and isinstance(known, int | float):
+        what = f"{options.output.output}: the loss of {entry.name} at the weights"
+        now = objective.center.mean("loss")
+        check_same(what, known, now, options.computation.dtype, advice="overwrite it with --overwrite")
 
 
 def _objective(
@@ -136,7 +150,11 @@ def _objective(
 
 
 def _settings(
-    options: SharpnessOptions, mask: Mapping[str, Tensor] | None, params: Moving, examples: Examples
+    options: SharpnessOptions,
+    mask: Mapping[str, Tensor] | None,
+    params: Moving,
+    examples: Examples,
+    functions: Functions,
 ) -> dict[str, Any]:
     from landscape.provenance import digest
 
@@ -145,6 +163,7 @@ def _settings(
         "examples": examples.digest(),
         "mask": digest(mask) if mask else None,
         **params.settings(),
+        KEY: functions.about(),
         "dtype": options.computation.dtype,
     }
 
@@ -180,6 +199,13 @@ def _continued(found: Entry | None, fresh: Entry, options: SharpnessOptions) -> 
         )
         raise UserError(
             f"{options.output.output} holds {fresh.name} with other settings ({parts}); "
+            "name another --output, or give --overwrite"
+        )
+    keys = (KEY,)
+    functions = result_difference(*({key: one.settings.get(key) for key in keys} for one in (found, fresh)))
+    if functions is not None:
+        raise UserError(
+            f"{options.output.output} holds {fresh.name} with other functions ({functions}); "
             "name another --output, or give --overwrite"
         )
     known = [one for one in options.chosen.names() if one in found.measures]

@@ -15,11 +15,15 @@ from analysis.hessian.shifted import NO_GRADIENT, Shifted
 from analysis.hessian.space import WeightSpace
 from landscape.compute import Data, as_examples, choose_device
 from landscape.engine import own_copy
+from landscape.engine.contract import check_contract, first_batches
 from landscape.engine.cost import choose_batch_size, measure
 from landscape.engine.cuda_graph import numerics
 from landscape.engine.precision import in_precision
+from landscape.engine.probe import probe
+from landscape.engine.streams import one_thread
 from landscape.engine.totals import BatchValues, Totals, batch_values, total
 from landscape.errors import UserError
+from landscape.fitting import check_labels, fitting_loss
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice
 
@@ -87,7 +91,9 @@ class Objective:
             raise UserError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
         if batch_size is not None and batch_size < 1:
             raise UserError(f"batch size must be at least 1, got {batch_size}")
-        self.device, self.dtype, self.loss, self.mask = torch.device(choose_device(device)), dtype, loss, mask
+        self._given = as_examples(data)
+        self.device, self.dtype, self.mask = torch.device(choose_device(device)), dtype, mask
+        self.loss = fitting_loss(loss, [self._given])
         kind = DTYPES[dtype]
         self.space = WeightSpace(model, mask, params).to(self.device)
         self.module = in_precision(own_copy(model), self.device, kind).eval()
@@ -97,9 +103,9 @@ class Objective:
         self._params = [every[name] for name in self.space.names]
         self._start = [one.detach().clone() for one in self._params]
         self.weights = self.space.restrict(self._start).clone()
-        self._given = as_examples(data)
         self.examples = self._given.to(self.device, kind)
         self._gradient_is_right = False
+        self._check_contract(model, kind)
         self._mode = self._needed_mode()
         self.batch_size = batch_size or self._suitable_batch_size()
         self._batches = self.examples.batches(self.batch_size)
@@ -272,6 +278,17 @@ class Objective:
                 one.copy_(start if shift is None else start + move)
         with numerics(self.device, False), sdpa_kernel(SDPBackend.MATH):
             yield
+
+    def _check_contract(self, model: nn.Module, kind: torch.dtype) -> None:
+        """Refuse a loss that is no function of the weights."""
+
+        def fresh() -> nn.Module:
+            return in_precision(own_copy(model), self.device, kind).eval()
+
+        module, few = fresh(), first_batches(self._given, self.device, kind)
+        with numerics(self.device, False), one_thread():
+            check_labels(self.loss, module, few[0], [self._given])
+            check_contract(self.loss, module, few, probe(module, self.loss, few[0]), fresh)
 
     def _needed_mode(self) -> Callable[[], AbstractContextManager[Any]]:
         """The gradient mode of evaluations: enabled for losses that differentiate by their inputs."""
