@@ -17,6 +17,8 @@ from landscape.identity import ROUNDING, check_same, relative_difference, result
 from landscape.record import Index
 from landscape.store import Json, Surface, load_surface
 
+MAPPED = ("lambda_max", "lambda_min", "lambda_ratio")  # what a curvature map adds to a surface's metrics
+
 
 def evaluate_centre(engine: Engine, splits: Mapping[str, Examples]) -> dict[str, Totals]:
     """Sums at the network itself.
@@ -94,9 +96,10 @@ def check_earlier(
         here = [float(earlier.alpha[index[0]]), float(earlier.beta[index[1]])][: engine.axes]
         found = centre if not any(here) else engine.evaluate(here)
         for name, split in plane.splits.items():
-            if name not in found or set(split.metrics) - set(found[name].sums):
+            mine = [key for key in split.metrics if key not in MAPPED]
+            if name not in found or set(mine) - set(found[name].sums):
                 raise UserError(
-                    f"{path} holds {', '.join(split.metrics)} of {name!r}, and this run gives others; "
+                    f"{path} holds {', '.join(mine)} of {name!r}, and this run gives others; "
                     "choose another output path, or overwrite it with --overwrite"
                 )
             loss, totals = split.metrics["loss"], found[name]
