@@ -29,6 +29,7 @@ TRAINING_MAY_USE = {
     "landscape.files",
     "landscape.sparse.batch",
     "landscape.sparse.choice",
+    "landscape.sparse.inference",
     "landscape.sparse.kernels",
     "landscape.sparse.machine",
     "landscape.sparse.trace",

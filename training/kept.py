@@ -6,8 +6,10 @@ Whether a run has it is decided before the first step, and stays so when it goes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from landscape.errors import UserError
@@ -58,9 +60,21 @@ class KeptForward:
     def __call__(self, images: Tensor) -> Tensor:
         """The network's output; moves running statistics as the network does."""
         if self._net is None:
-            dense = reason_against_network(self.traced, self.mask, self.sparse) is not None
-            self._net = self.model if dense else self._built()
+            self._net = self.model if self._is_dense() else self._built()
         return self._net(images)
+
+    def _is_dense(self) -> bool:
+        """Whether the present mask keeps too much."""
+        return reason_against_network(self.traced, self.mask, self.sparse) is not None
+
+    def evaluating(self) -> Callable[[Tensor], Tensor]:
+        """The network as it is now, for evaluation; it must be in evaluation mode."""
+        if self._is_dense():
+            return self.model
+        from landscape.sparse.inference import SparseNet
+
+        net = SparseNet(self.model, self.mask, self.images, self.machine, self.traced)
+        return partial(net.in_threads, torch.get_num_threads())
 
     def _built(self) -> SparseTraining:
         return self.kind(self.model, self.mask, self.images, self.machine, traced=self.traced)

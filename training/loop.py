@@ -164,7 +164,7 @@ def _epoch(run: Run, reporter: Reporter, record_every: int) -> None:
     def close() -> dict[str, Any]:
         started = time.perf_counter()
         if len(run.data.validation):
-            loss, accuracy = evaluate(run.model, run.data.validation)
+            loss, accuracy = evaluate(run.model, run.data.validation, run.kept)
             _check_finite("validation loss", loss, run)
             record.update(validation_loss=loss, validation_accuracy=accuracy)
         else:

@@ -56,6 +56,6 @@ def sparse_network(
 
 def described(net: SparseNet) -> Mapping[str, Any]:
     """What determines the last bits, for the settings."""
-    from landscape.sparse.kernels import VERSION
+    from landscape.sparse.kernels import FOLDED_VERSION
 
-    return {"lanes": net.lanes, "kernels": VERSION}
+    return {"lanes": net.lanes, "kernels": FOLDED_VERSION}

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +22,7 @@ from landscape.sparse.layout import ARENA, SCRATCH, THREAD
 from landscape.sparse.machine import Machine
 from landscape.sparse.slots import Emit, Phases
 from landscape.sparse.statistics import ARENA_STEP, BLOCKS, FIRST_ARENA, IMAGES, LAST_VALID
+from landscape.sparse.threads import give_way, pool
 from landscape.sparse.trace import CannotRun, Traced, trace
 
 Ints = npt.NDArray[np.int64]
@@ -155,11 +152,11 @@ class SparseTraining:
                 len(contexts),
                 work.threads,
                 work.barrier.ctypes.data,
-                _give_way(),
+                give_way(),
             )
             for thread in range(work.threads)
         ]
-        futures = [_pool().submit(self._call, *one) for one in arguments[1:]]
+        futures = [pool().submit(self._call, *one) for one in arguments[1:]]
         self._call(*arguments[0])
         for future in futures:
             future.result()
@@ -385,19 +382,3 @@ def _read(counted: Counted, plan: BatchPlan) -> None:
 
 def _name(module: str, parameter: str) -> str:
     return f"{module}.{parameter}" if module else parameter
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    """Threads beside the calling one; they only wait for LLVM's code."""
-    return ThreadPoolExecutor(max_workers=256, thread_name_prefix="sparse")
-
-
-@cache
-def _give_way() -> int:
-    """Address of the C library's function that offers the processor to others."""
-    if sys.platform == "win32":
-        function: Callable[..., Any] = ctypes.windll.kernel32.SwitchToThread
-    else:
-        function = ctypes.CDLL(None).sched_yield
-    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from torch import Tensor, nn
@@ -10,13 +11,34 @@ from torch import Tensor, nn
 from landscape.errors import UserError
 from landscape.sparse.fusing import mask_shape
 from landscape.sparse.machine import Machine, host, missing
-from landscape.sparse.trace import Traced
+from landscape.sparse.trace import Operation, Traced
 
 Sparse: TypeAlias = Literal["auto", "on", "off"]
 
-BREAK_EVEN = {"znver4": 0.9, "znver5": 0.9}
-"""Kept share of the multiplications below which the kernels are faster than oneDNN, by processor."""
-_OTHERS = 0.6
+NARROW = 16
+"""Output channels up to which oneDNN's convolutions are slow for their number of multiplications."""
+_MOST = 0.95  # above, there is nothing to gain
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """Density up to which the kernels are as fast as oneDNN, as measured (docs/sparse.md).
+
+    Attributes
+    ----------
+    wide
+        In networks of layers with many channels.
+    narrow
+        How much dearer a dense multiplication is in layers of up to `NARROW` output channels.
+    """
+
+    wide: float
+    narrow: float = 1.0
+
+
+_BY_PROCESSOR = {"znver4": BreakEven(0.65, 2.5), "znver5": BreakEven(0.65, 2.5)}
+_BY_VECTOR = {64: BreakEven(0.6), 32: BreakEven(0.73, 1.4)}
+_UNKNOWN = BreakEven(0.5)
 
 
 def check_choice(sparse: str) -> None:
@@ -27,22 +49,30 @@ def check_choice(sparse: str) -> None:
 
 def density(traced: Traced, kept: Mapping[str, Tensor]) -> float:
     """Kept share of a network's multiplications."""
-    some = every = 0
-    for one in traced.operations:
-        if one.kind != "convolution":
-            continue
-        area = one.form.height * one.form.width
-        shape = mask_shape(one, traced.operations[one.inputs[0]])
-        size = shape[0] * shape[1] * shape[2] * shape[3]
+    some = every = 0.0
+    for one, area, size in _layers(traced):
         mask = kept.get(f"{one.module}.weight" if one.module else "weight")
         every += area * size
         some += area * (size if mask is None else int(mask.sum()))
     return some / every if every else 1.0
 
 
-def break_even(machine: Machine) -> float:
-    """Density below which the kernels are used on a machine."""
-    return BREAK_EVEN.get(machine.cpu, _OTHERS)
+def break_even(machine: Machine, traced: Traced) -> float:
+    """Density below which the kernels are used for a network; a function of its shapes alone."""
+    known = _BY_PROCESSOR.get(machine.cpu) or _BY_VECTOR.get(machine.vector_bytes, _UNKNOWN)
+    plain = dear = 0.0
+    for one, area, size in _layers(traced):
+        plain += area * size
+        dear += area * size * (known.narrow if one.form.channels <= NARROW else 1.0)
+    return min(_MOST, known.wide * dear / plain) if plain else 0.0
+
+
+def _layers(traced: Traced) -> Iterator[tuple[Operation, int, int]]:
+    """Convolutions and linear layers, with positions and weights."""
+    for one in traced.operations:
+        if one.kind == "convolution":
+            shape = mask_shape(one, traced.operations[one.inputs[0]])
+            yield one, one.form.height * one.form.width, shape[0] * shape[1] * shape[2] * shape[3]
 
 
 def reason_against(kept: Mapping[str, Tensor]) -> str | None:
@@ -54,7 +84,7 @@ def reason_against(kept: Mapping[str, Tensor]) -> str | None:
 
 def reason_against_network(traced: Traced, kept: Mapping[str, Tensor], sparse: Sparse) -> str | None:
     """Why a network that can run on the kernels shouldn't; never where they are asked for."""
-    share, limit = density(traced, kept), break_even(host())
+    share, limit = density(traced, kept), break_even(host(), traced)
     if sparse == "on" or share < limit:
         return None
     return f"{share:.0%} of the multiplications are left, dense ones are faster from {limit:.0%} on"

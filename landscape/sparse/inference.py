@@ -20,6 +20,7 @@ from landscape.sparse.kernels import Kernels, Record, aligned, as_table
 from landscape.sparse.layout import ABSOLUTE, SCRATCH, Border, Form, Memory, Place, cover
 from landscape.sparse.lists import KeptList, forward_list
 from landscape.sparse.machine import Element, Machine
+from landscape.sparse.threads import pool
 from landscape.sparse.trace import CannotRun, Operation, Traced, trace
 
 ELEMENTS: Mapping[torch.dtype, Element] = {torch.float32: "float", torch.float64: "double"}
@@ -142,6 +143,15 @@ class SparseNet:
             self._call(self._plan.table.ctypes.data, len(self._plan.table), context.ctypes.data)
         return out
 
+    def in_threads(self, threads: int, x: Tensor) -> Tensor:
+        """The same, with several threads."""
+        blocks = -(-len(x) // self.lanes)
+        pieces = torch.split(x, max(1, -(-blocks // threads)) * self.lanes)
+        if len(pieces) == 1:
+            return self(x)
+        others = [pool().submit(self, piece) for piece in pieces[1:]]
+        return torch.cat([self(pieces[0]), *(one.result() for one in others)])
+
     def _context(self) -> npt.NDArray[np.int64]:
         """The calling thread's context, with memory of its own."""
         local = self._local
@@ -241,7 +251,7 @@ class _Plan:
         (source,) = sources
         layer = self.network.get_submodule(operation.module)
         mask = self._mask(operation, self.traced.operations[operation.inputs[0]])
-        kept = forward_list(mask, operation.geometry, source)
+        kept = forward_list(mask, operation.geometry, source, turning=True)
         area = operation.form.height * operation.form.width
         self.kept += area * len(kept)
         self.all += area * mask.size

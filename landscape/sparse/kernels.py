@@ -13,7 +13,9 @@ from landscape.sparse.layout import Part
 from landscape.sparse.machine import Element, Machine, itemsize
 
 VERSION = 1
-"""Of the kernels' arithmetic: another one may give other last bits."""
+"""Of the arithmetic of training: another one may give other last bits."""
+FOLDED_VERSION = 2
+"""The same of folded networks."""
 
 Record = list[int]
 

@@ -65,8 +65,11 @@ class KeptList:
         return len(self.order)
 
 
-def forward_list(mask: Bools, geometry: Geometry, source: Place) -> KeptList:
+def forward_list(mask: Bools, geometry: Geometry, source: Place, turning: bool = False) -> KeptList:
     """For the convolution itself: channels are output channels.
+
+    Where it is `turning`, every second channel's list is walked backwards through memory: what the one before
+    read last is still in the first-level cache.
 
     Parameters
     ----------
@@ -80,7 +83,8 @@ def forward_list(mask: Bools, geometry: Geometry, source: Place) -> KeptList:
     (dy, dx) = geometry.dilation
     offsets = channel * source.channel + y * dy * source.row + x * dx * source.column
     order = np.flatnonzero(mask)
-    return _sorted(mask.shape[0], out, offsets, order)
+    keys = np.where(out % 2 == 1, -offsets, offsets) if turning else offsets
+    return _sorted(mask.shape[0], out, offsets, order, keys)
 
 
 def backward_list(mask: Bools, geometry: Geometry, parity: tuple[int, int], source: Place) -> KeptList:
@@ -96,7 +100,7 @@ def backward_list(mask: Bools, geometry: Geometry, parity: tuple[int, int], sour
     order = np.flatnonzero(mask)[reads]
     rows, columns = rows[reads] // geometry.stride[0], columns[reads] // geometry.stride[1]
     offsets = out[reads] * source.channel + rows * source.row + columns * source.column
-    return _sorted(mask.shape[1] * geometry.groups, channel[reads], offsets, order)
+    return _sorted(mask.shape[1] * geometry.groups, channel[reads], offsets, order, offsets)
 
 
 def backward_border(geometry: Geometry, form: Form, out: Form) -> Border:
@@ -123,8 +127,8 @@ def _input_channel(mask: Bools, geometry: Geometry, out: Ints, within: Ints) -> 
     return channel
 
 
-def _sorted(channels: int, channel: Ints, offsets: Ints, order: Ints) -> KeptList:
-    """By channel, then by place in memory."""
-    by = np.lexsort((offsets, channel))
+def _sorted(channels: int, channel: Ints, offsets: Ints, order: Ints, keys: Ints) -> KeptList:
+    """By channel, then by key."""
+    by = np.lexsort((keys, channel))
     starts = np.searchsorted(channel[by], np.arange(channels + 1))
     return KeptList(starts.astype(np.int32), offsets[by].astype(np.int32), order[by].astype(np.int64))

@@ -18,7 +18,10 @@ from landscape.engine import Engine
 from landscape.errors import UserError
 from landscape.losses import classification
 from landscape.sparse import choice
+from landscape.sparse.machine import Machine
+from landscape.sparse.trace import trace
 from landscape.store import Surface
+from training.models import build_model
 
 COORDINATES = [(0.0, 0.0), (0.3, -0.2), (-1.0, 1.0)]
 
@@ -165,3 +168,23 @@ def test_recalibrated_points_too() -> None:
         for sparse in ("auto", "off")
     ]
     assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("processor", "name", "low", "high"),
+    [
+        (Machine("x86_64", "znver5", "", 64, 32), "resnet20", 0.94, 0.96),
+        (Machine("x86_64", "znver5", "", 64, 32), "resnet32_wide", 0.64, 0.66),
+        (Machine("x86_64", "icelake-server", "", 64, 32), "resnet20", 0.59, 0.61),
+        (Machine("x86_64", "znver3", "", 32, 16), "resnet20", 0.75, 0.9),
+        (Machine("aarch64", "neoverse-n1", "", 16, 32), "resnet20", 0.49, 0.51),
+    ],
+)
+def test_the_choice_is_a_function_of_shapes_and_processor(
+    processor: Machine, name: str, low: float, high: float
+) -> None:
+    traced = trace(build_model(name).eval(), torch.randn(1, 3, 32, 32))
+    assert low < choice.break_even(processor, traced) < high
+    assert choice.density(traced, {}) == 1
+    half = {"linear.weight": torch.zeros(10, 128 if "wide" in name else 64, dtype=torch.bool)}
+    assert 0.999 < choice.density(traced, half) < 1

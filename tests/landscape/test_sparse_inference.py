@@ -114,6 +114,16 @@ def test_several_threads_at_a_time():
             assert torch.equal(got, expected)
 
 
+@pytest.mark.parametrize("count", [1, 16, 17, 70])
+def test_one_call_in_threads(count):
+    net = build_model("resnet20", widths=(4, 8, 8)).eval()
+    kept = prepare(net, 0.3, 3)
+    x = torch.randn(count, 3, 16, 16)
+    sparse = SparseNet(net, kept, x[:1], host())
+    for threads in (1, 2, 3):
+        assert torch.equal(sparse.in_threads(threads, x), sparse(x))
+
+
 class Forked(nn.Module):
     """Asks for something that the kernels can't do."""
 

@@ -21,6 +21,7 @@ from training import kept, step
 from training.checkpoint import RunFolder, load_dict
 from training.data import TrainingData, load_data
 from training.distributed import World
+from training.evaluation import evaluate
 from training.loop import Extras
 from training.optimizers import SGD, OptimizerConfig
 from training.optimizers.s2sam import S2SAMConfig
@@ -180,6 +181,14 @@ def test_other_obstacles() -> None:
     assert kept.obstacle(SMALL, "cpu", 1, False) is None
     with pytest.raises(UserError, match="expected auto, on or off"):
         choice.check_choice("never")
+
+
+def test_validation_is_that_of_the_plain_network(data: TrainingData, tmp_path: Path) -> None:
+    run = run_of(SMALL, data, tmp_path, "on")
+    few_steps(run, 5)
+    found = [evaluate(run.model, data.validation, one) for one in (run.kept, None)]
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    assert run.model.training
 
 
 def test_a_mask_that_keeps_too_much_is_dense(data: TrainingData, tmp_path: Path) -> None:
