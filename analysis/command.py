@@ -12,7 +12,7 @@ from typing import NoReturn
 import sharpscape
 from analysis.conventions import conventions, differences
 from analysis.report import Row, caption, differences_table, table, to_csv, to_json
-from analysis.roughness import Roughness, roughness
+from analysis.roughness import UNSURE, Roughness, roughness
 from landscape.console import guarded_command, note, terminal
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
@@ -119,6 +119,14 @@ def _warn(rows: Sequence[Row]) -> None:
     unfinished = list(dict.fromkeys(row.name for row in rows if not row.complete))
     if unfinished:
         note(f"warning: unfinished, interpolated so far: {', '.join(unfinished)}")
+    unsure = list(dict.fromkeys(row.name for row in rows if row.loss.unsure))
+    if unsure:
+        print(
+            f"warning: Ra may be off by more than {UNSURE:.0%} where points are interpolated: "
+            f"{', '.join(unsure)}; "
+            "compute that square itself, with more points",
+            file=sys.stderr,
+        )
     found: dict[str, list[str]] = {}
     for split in dict.fromkeys(row.loss.split for row in rows):
         found |= differences([row.made for row in rows if row.loss.split == split])

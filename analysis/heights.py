@@ -81,7 +81,7 @@ class Heights:
 def heights(alpha: FloatArray, beta: FloatArray, values: FloatArray, reference: Reference) -> Heights:
     """Heights of `values[alpha, beta]` above their mean or above their least-squares plane.
 
-    Mean and plane are those of the area (trapezoid weights), not of the points.
+    Mean and plane are those of the area that is integrated, not of the points.
     """
     line = len(beta) == 1
     if line:
@@ -109,11 +109,35 @@ def _reference(alpha: FloatArray, beta: FloatArray, z: FloatArray, reference: Re
     level = np.full_like(z, along @ z @ across)
     if reference == "mean":
         return level
-    # Centred coordinates are orthogonal under product weights: each slope is a separate regression.
+    # Centred coordinates are orthogonal over the rectangle: each slope is a separate regression.
     a, b = alpha - along @ alpha, beta - across @ beta
-    slope_a = (along * a) @ z @ across / (along @ a**2)
-    slope_b = along @ z @ (across * b) / (across @ b**2)
+    slope_a = _moment(alpha, beta, z, a) / _mean_square(a, alpha)
+    slope_b = _moment(beta, alpha, z.T, b) / _mean_square(b, beta)
     return level + slope_a * a[:, None] + slope_b * b
+
+
+def _moment(points: FloatArray, others: FloatArray, z: FloatArray, centred: FloatArray) -> float:
+    """Average over the area of ``centred · z`` for the surface of four triangles a cell.
+
+    On a triangle the average of a product of two linear functions is the sum of the nine products of their
+    corners, each corner's own counted twice, over 12.
+    """
+    corners = np.stack([z[:-1, :-1], z[1:, :-1], z[1:, 1:], z[:-1, 1:]])
+    low, high = np.broadcast_arrays(centred[:-1, None], centred[1:, None])
+    places = np.stack([low, high, high, low]) + np.zeros_like(corners)
+    middle, centre = corners.mean(axis=0), places.mean(axis=0)
+    first, second = (places, np.roll(places, -1, axis=0)), (corners, np.roll(corners, -1, axis=0))
+    own = first[0] * second[0] + first[1] * second[1] + centre * middle
+    sums = (first[0] + first[1] + centre) * (second[0] + second[1] + middle)
+    shares = np.outer(np.diff(points), np.diff(others))
+    return float((((own + sums) / 12).mean(axis=0) * shares).sum() / shares.sum())
+
+
+def _mean_square(centred: FloatArray, points: FloatArray) -> float:
+    """Average of ``centred²``, linear between the points."""
+    low, high = centred[:-1], centred[1:]
+    gaps = np.diff(points)
+    return float(((low**2 + low * high + high**2) / 3 * gaps).sum() / gaps.sum())
 
 
 def _absolute_means(a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:

@@ -26,6 +26,9 @@ from analysis.uncertainty import Estimate, estimate
 from landscape.errors import UserError
 from landscape.store import Surface
 
+FEWEST = 8  # points evaluated within a span that can carry its roughness
+UNSURE = 0.2  # share of Ra from which its interpolation error is worth a warning
+
 
 @dataclass(frozen=True)
 class Roughness:
@@ -77,6 +80,11 @@ class Roughness:
         return self.estimates[name]
 
     @property
+    def unsure(self) -> bool:
+        """Whether what was interpolated can have changed Ra by more than a share of `UNSURE`."""
+        return bool(self.ra.error_interpolation > UNSURE * self.ra.value)
+
+    @property
     def finite_span(self) -> float | None:
         """Half the width of the largest finite centred square; None where nothing diverged or none exists."""
         return (
@@ -111,9 +119,12 @@ def roughness(
     ------
     UserError
         When points are missing, the split doesn't exist, the region has no area or reaches beyond the
-        grid, or a loss isn't positive and its logarithm is asked for.
+        grid, fewer than `FEWEST` of the points within a span were evaluated and the others interpolated, or a
+        loss isn't positive and its logarithm is asked for.
     """
     region = select_region(surface, split, log=log, reference=reference, span=span)
+    if span is not None:
+        _check_evaluated(region, span)
     losses = np.array(region.losses)
     missing = int(np.isnan(losses).sum())
     if missing:
@@ -125,6 +136,18 @@ def roughness(
     if diverged.any():
         return _diverged(region, diverged)
     return _result(region, _estimates(region))
+
+
+def _check_evaluated(region: Region, span: float) -> None:
+    """UserError where the points within a span don't carry its roughness: it would be the interpolant's."""
+    for computed in region.computed:
+        evaluated = int(computed.sum())
+        if evaluated < FEWEST and not computed.all():
+            raise UserError(
+                f"{region.surface.label}: within span {span:g} only {evaluated} of {computed.size} points "
+                f"were evaluated, the others interpolated; expected at least {FEWEST}: compute that square "
+                f"itself (landscape.surface --span {span:g})"
+            )
 
 
 def _estimates(region: Region) -> dict[str, Estimate]:

@@ -29,9 +29,10 @@ class Trend:
     rows
         Number of rows.
     change
-        Mean over the rows of last value minus first.
+        Mean over the rows of the change from the first level to the last along the least-squares line: what
+        the test is of.
     low, high
-        95 % interval of it by Student's t over rows, which assumes normal differences; NaN for one row.
+        95 % interval of it by Student's t over rows, which assumes normal changes; NaN for one row.
     p_value
         Two-sided, of the permutation test of the mean slope over the levels' numbers.
     """
@@ -76,7 +77,7 @@ def trend_test(rows: Sequence[Sequence[float]], *, seed: int = 0) -> Trend:
     slopes = _all_orders(scores) if prod(map(len, scores)) <= MOST_EXACT else _drawn(values, seed)
     scale = float(np.mean([np.abs(row).max() for row in scores]))
     p_value = float((np.abs(slopes) >= abs(observed) - ROUNDING * scale).mean())
-    changes = np.array([row[-1] - row[0] for row in values])
+    changes = np.array([float(_slope(row)) * (len(row) - 1) for row in values])
     half = float("nan")
     if len(changes) > 1:
         half = t_quantile(len(changes) - 1) * float(changes.std(ddof=1)) / sqrt(len(changes))

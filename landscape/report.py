@@ -35,6 +35,8 @@ def report(surfaces: Sequence[Surface], paths: Sequence[Path], output: OutputOpt
         out(f"wrote {more[-1]}")
     if output.plot and not any(np.isfinite(_losses(one)).any() for one in surfaces):
         out("no picture: the loss isn't finite at any point")
+    elif output.plot and any(one.dim == 2 and min(one.shape) < 2 for one in surfaces):
+        print("no picture: one point along α is no area; --dim 1 computes a line")
     elif output.plot:
         from landscape.plot import plot_surfaces, save_figure
 
@@ -55,7 +57,7 @@ def _print_table(surfaces: Sequence[Surface], rows: Sequence[dict[str, Any]]) ->
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_edge=False, pad_edge=False, caption="[…] 95 % interval, ± standard error")
+    table = Table(show_edge=False, pad_edge=False, caption="[…] 95 % interval")
     table.add_column("")
     for surface in surfaces:
         table.add_column(Text(surface.label), justify="right", overflow="fold")
@@ -146,8 +148,10 @@ def _text(name: str, value: Any) -> str:
     scale, unit = (100.0, " %") if percent else (1.0, "")
     if isinstance(value, tuple):
         middle, low, high = (scale * one for one in value)
+        if name.startswith(("loss", "accuracy")) and not np.isfinite([low, high]).all():
+            return f"{_number(middle)}{unit}"
         if name.startswith(("loss", "accuracy")):
-            return f"{_number(middle)} ± {_number((high - low) / 3.92)}{unit}"
+            return f"{_number(middle)} [{_number(low)}, {_number(high)}]{unit}"
         known = np.isfinite([low, high]).all()
         return f"{_number(middle)} [{_number(low)}, {_number(high)}]" if known else _number(middle)
     return f"{_number(scale * value)}{unit}" if isinstance(value, float) else str(value)

@@ -5,12 +5,13 @@ This is the one place where `landscape` asks `analysis` (for Ra), and only when 
 
 from __future__ import annotations
 
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from landscape.siblings import need
-from landscape.store import Surface
+from landscape.store import Metric, Surface
 
 
 def metrics(surface: Surface) -> dict[str, Any]:
@@ -45,22 +46,32 @@ def metrics(surface: Surface) -> dict[str, Any]:
 
 
 def center_values(surface: Surface) -> dict[str, tuple[float, float, float]]:
-    """Loss and accuracy at the checkpoint, per split, with ± 1.96 standard errors over the examples."""
+    """Loss and accuracy at the checkpoint, per split, with 95 % intervals over the examples.
+
+    An accuracy's is Wilson's, a positive loss's lies on the log scale: neither leaves what is possible.
+    """
     if surface.center is None:
         return {}
     several = len(surface.splits) > 1
     return {
-        f"{name} ({split})" if several else name: _with_stderr(metric.values, metric.stderr, surface.center)
+        f"{name} ({split})" if several else name: _with_interval(name, metric, one.examples, surface.center)
         for split, one in surface.planes[0].splits.items()
         for name, metric in one.metrics.items()
     }
 
 
-def _with_stderr(
-    values: np.ndarray[Any, Any], stderr: np.ndarray[Any, Any], at: tuple[int, int]
+def _with_interval(
+    name: str, metric: Metric, examples: int, at: tuple[int, int]
 ) -> tuple[float, float, float]:
-    value, error = float(values[at]), 1.96 * float(stderr[at])
-    return value, value - error, value + error
+    from analysis.uncertainty import CONFIDENCE, positive_interval, wilson
+
+    value, error = float(metric.values[at]), float(metric.stderr[at])
+    if name == "accuracy":
+        return value, *wilson(value, examples)
+    if name == "loss":
+        return value, *positive_interval(value, error)
+    half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
+    return value, value - half, value + half
 
 
 def _interval(estimate: Any) -> tuple[float, float, float]:

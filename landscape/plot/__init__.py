@@ -157,6 +157,12 @@ def _kind(surfaces: Sequence[Surface], kind: Kind | None) -> Kind:
         raise UserError(
             "lines and planes can't share a figure; draw the one- and two-dimensional surfaces apart"
         )
+    thin = next((one for one in surfaces if one.dim == 2 and min(one.shape) < 2), None)
+    if thin is not None:
+        raise UserError(
+            f"{thin.label}: {thin.shape[0]}×{thin.shape[1]} points are no area; "
+            "compute two or more along each axis, or a line (--dim 1)"
+        )
     if kind not in (None, "surface", "contour", "both", "line"):
         raise UserError(f"unknown kind {kind!r}; expected surface, contour, both or line")
     if kind is not None and (kind == "line") != (dims == {1}):

@@ -117,19 +117,22 @@ def test_jackknife_equals_recomputation_without_each_block(counts: Any, log: boo
     values, blocks = noisy_surface(np.random.default_rng(1), BOWL, counts)
     found = roughness(surface_of(values, blocks=blocks, counts=counts), log=log)
     n, g = counts.sum(), len(counts)
-    whole = ra_of(values, log=log)
+    ra = ra_of(values, log=log)
+    whole = np.log(ra)  # a positive number: everything on the log scale
     left_out = []
     for block in range(g):
         others = [other for other in range(g) if other != block]
         remaining = sum(counts[other] * blocks[..., other] for other in others) / (n - counts[block])
-        left_out.append(ra_of(remaining, log=log))
+        left_out.append(np.log(ra_of(remaining, log=log)))
     # Busing, Meijer and van der Leeden (1999), equations 6 to 8, written out.
     h = n / counts
     theta_j = g * whole - sum((1 - counts[j] / n) * left_out[j] for j in range(g))
     pseudo = [h[j] * whole - (h[j] - 1) * left_out[j] for j in range(g)]
     variance = sum((pseudo[j] - theta_j) ** 2 / (h[j] - 1) for j in range(g)) / g
-    assert found.ra.stderr_examples == pytest.approx(sqrt(variance), rel=1e-9)
-    assert found.ra.high - found.ra.value == pytest.approx(stdtrit(g - 1, 0.975) * sqrt(variance), rel=1e-6)
+    assert found.ra.stderr_examples == pytest.approx(ra * sqrt(variance), rel=1e-9)
+    factor = np.exp(stdtrit(g - 1, 0.975) * sqrt(variance))
+    assert found.ra.high / found.ra.value == pytest.approx(factor, rel=1e-6)
+    assert found.ra.value / found.ra.low == pytest.approx(factor, rel=1e-6)
 
 
 def test_jackknife_of_a_mean_is_the_textbook_standard_error() -> None:
@@ -148,9 +151,11 @@ def test_planes_give_a_t_interval_around_their_mean() -> None:
     scales = np.array([1.0, 1.2, 0.9, 1.1])
     found = roughness(surface_of(scales[:, None, None] * BOWL))
     expected = scales * ra_of(BOWL)
-    assert found.ra.value == pytest.approx(expected.mean())
-    assert found.ra.stderr_planes == pytest.approx(expected.std(ddof=1) / 2)
-    assert found.ra.high - found.ra.value == pytest.approx(stdtrit(3, 0.975) * found.ra.stderr_planes)
+    logs = np.log(expected)
+    assert found.ra.value == pytest.approx(np.exp(logs.mean()))
+    assert found.ra.stderr_planes == pytest.approx(found.ra.value * logs.std(ddof=1) / 2)
+    assert np.log(found.ra.high / found.ra.value) == pytest.approx(stdtrit(3, 0.975) * logs.std(ddof=1) / 2)
+    assert found.ra.low > 0
     assert np.isnan(found.ra.stderr_examples)
 
 
@@ -159,7 +164,7 @@ def test_both_sources_add_in_quadrature() -> None:
     values, blocks = (np.stack(part) for part in zip(*grids, strict=True))
     found = roughness(surface_of(values, blocks=blocks, counts=EQUAL)).ra
     combined = sqrt(found.stderr_examples**2 + found.stderr_planes**2)
-    quantile = (found.high - found.value) / combined
+    quantile = np.log(found.high / found.value) * found.value / combined
     assert stdtrit(21, 0.975) < quantile < stdtrit(2, 0.975)
 
 

@@ -315,3 +315,10 @@ def test_wrapping_measures_the_text() -> None:
     assert len(lines) > 2
     assert " ".join(lines).split() == ("several words that don't fit " * 3).split()
     assert "".join(wrap("x" * 100, 1.0, 8)) == "x" * 100
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (1, 2)])
+def test_one_point_along_alpha_is_no_area(shape: tuple[int, int]) -> None:
+    thin = replace(surface_of(np.ones(shape), beta=np.linspace(-1, 1, shape[1])), alpha=np.zeros(1))
+    with pytest.raises(UserError, match=f"{shape[0]}×{shape[1]} points are no area"):
+        plot_surfaces([thin], metrics=[{}])
