@@ -291,7 +291,7 @@ class Greedy:
         self.error = max(
             float(newest[:, 0].max()),
             float(np.quantile(left_out, LEFT_OUT_QUANTILE)),
-            LARGEST_TO_RMS * float(np.sqrt(np.mean(left_out**2))),
+            LARGEST_TO_RMS * view.width * float(np.sqrt(np.mean((left_out / view.width) ** 2))),
             float(view.held[unknown].max(initial=0.0)),
         )
         self.relative_error = self.error / view.width if np.ptp(view.values) > 0 else 0.0

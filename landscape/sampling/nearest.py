@@ -50,4 +50,6 @@ class Nearest:
     def nearby(self, values: FloatArray) -> FloatArray:
         """Root mean square, weighted by inverse distance, of values ``[p]`` at the nearest nodes."""
         weight = 1.0 / (self.distance + 1e-9)
-        return np.asarray(np.sqrt((values[self.index] ** 2 * weight).sum(axis=0) / weight.sum(axis=0)))
+        largest = float(np.abs(values).max()) or 1.0  # squares of huge losses would overflow
+        squares = (values[self.index] / largest) ** 2
+        return np.asarray(largest * np.sqrt((squares * weight).sum(axis=0) / weight.sum(axis=0)))

@@ -26,6 +26,7 @@ SURFACES: dict[str, Field] = {
     "partly diverged": lambda x, y: np.where(x**2 + y**2 > 1.2, np.inf, np.exp(x + y**2)),
     "a corner left": lambda x, y: np.where(x + y < 1.5, np.inf, 1 + x * y),
     "diverged": lambda x, y: np.full_like(x, np.inf),
+    "huge": lambda x, y: 1e300 * (0.1 + x**2 + y**2),
     "huge range": lambda x, y: 10.0 ** (40 * (x**2 + y**2) - 3),
 }
 
