@@ -57,7 +57,7 @@ def _print_table(surfaces: Sequence[Surface], rows: Sequence[dict[str, Any]]) ->
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(show_edge=False, pad_edge=False, caption="[…] 95 % interval")
+    table = Table(show_edge=False, pad_edge=False, caption="[…] 95 % interval, ± standard error")
     table.add_column("")
     for surface in surfaces:
         table.add_column(Text(surface.label), justify="right", overflow="fold")
@@ -150,7 +150,10 @@ def _text(name: str, value: Any) -> str:
         middle, low, high = (scale * one for one in value)
         if name.startswith(("loss", "accuracy")) and not np.isfinite([low, high]).all():
             return f"{_number(middle)}{unit}"
-        if name.startswith(("loss", "accuracy")):
+        if name.startswith("loss"):
+            ratio = np.log(high / low) * middle if low > 0 else high - low  # see positive_interval
+            return f"{_number(middle)} ± {_number(ratio / 3.92)}{unit}"
+        if name.startswith("accuracy"):
             return f"{_number(middle)} [{_number(low)}, {_number(high)}]{unit}"
         known = np.isfinite([low, high]).all()
         return f"{_number(middle)} [{_number(low)}, {_number(high)}]" if known else _number(middle)

@@ -291,7 +291,7 @@ class Greedy:
         self.error = max(
             float(newest[:, 0].max()),
             float(np.quantile(left_out, LEFT_OUT_QUANTILE)),
-            LARGEST_TO_RMS * view.width * float(np.sqrt(np.mean((left_out / view.width) ** 2))),
+            LARGEST_TO_RMS * _root_mean_square(left_out),
             float(view.held[unknown].max(initial=0.0)),
         )
         self.relative_error = self.error / view.width if np.ptp(view.values) > 0 else 0.0
@@ -361,6 +361,12 @@ def _cosine(count: int, lines: int) -> IntArray:
     angle = np.pi * np.arange(lines) / (lines - 1)
     spread = np.round((1 - np.cos(angle)) / 2 * (count - 1)).astype(np.int64)
     return np.unique(np.append(spread, (count - 1) // 2))
+
+
+def _root_mean_square(values: FloatArray) -> float:
+    """Scaled, for squares of huge losses would overflow."""
+    largest = float(values.max()) or 1.0
+    return largest * float(np.sqrt(np.mean((values / largest) ** 2)))
 
 
 def _origin(axis: FloatArray) -> int:
