@@ -196,7 +196,7 @@ BASE: dict[str, Any] = {"points": 3, "plane": RandomPlane(0)}
         ({"plane": RandomPlane(0, "layer")}, "planes"),
         ({"plane": [RandomPlane(0), RandomPlane(1)]}, "planes"),
         ({"mask": "none"}, "mask"),
-        ({"exact_grid": True}, "sampling"),
+        ({"exact_grid": True}, "log_tolerance"),
         ({"tolerance": 0.1}, "sampling"),
         ({"max_points": 7}, "sampling"),
         ({"dtype": "float64"}, "engine"),
