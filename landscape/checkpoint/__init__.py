@@ -156,7 +156,10 @@ def _own(
     architecture, arguments = find_architecture(spec, architectures)
     if architecture.name == checkpoint.architecture:
         arguments = checkpoint.arguments | arguments
-    module, _ = built(architecture, arguments, checkpoint.state_dict, source=file)
+    try:
+        module, _ = built(architecture, arguments, checkpoint.state_dict, source=file)
+    except UserError as error:  # the arguments are the file's
+        raise UserError(str(error) if str(file) in str(error) else f"{file}: {error}") from error
     classes = checkpoint.data.get("num_classes", arguments.get("num_classes"))
     return LoadedCheckpoint(
         model=module,

@@ -162,6 +162,7 @@ def _decode(content: Mapping[str, Any]) -> Checkpoint:
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise ValueError("the architecture has no name, or no arguments")
     _check_plain(arguments, "architecture")
+    _check_data(content["data"])
     return Checkpoint(
         architecture=name,
         arguments=dict(arguments),
@@ -187,6 +188,25 @@ def _check_plain(value: object, where: str) -> None:
             _check_plain(one, where)
     elif value is not None and not isinstance(value, (bool, int, float, str)):
         raise ValueError(f"{where} has a {type(value).__name__}")
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+    """What is known of the data set, where it is known; ValueError for what can't be."""
+    for key in ("mean", "std"):
+        values = data.get(key)
+        if values is not None and not (
+            isinstance(values, (list, tuple))
+            and all(type(one) in (int, float) and math.isfinite(one) for one in values)
+            and (key == "mean" or all(one > 0 for one in values))
+        ):
+            raise ValueError(f"the data's {key} is {printable(values, 40)}")
+    classes, name = data.get("num_classes"), data.get("name")
+    if classes is not None and (type(classes) is not int or classes < 1):
+        raise ValueError(f"the data's num_classes is {printable(classes, 40)}")
+    if name is not None and not isinstance(name, str):
+        raise ValueError(f"the data's name is a {type(name).__name__}")
+    if not isinstance(data.get("selection", {}), dict):
+        raise ValueError("the data's selection is no dict")
 
 
 def _unpack(packed: Mapping[str, Any], room: Allowance) -> tuple[torch.Tensor, torch.Tensor]:

@@ -111,12 +111,12 @@ def _problems_named(path: Path) -> Iterator[None]:
 
 
 def _head(path: Path) -> bytes:
-    if not path.exists():
-        raise UserError(f"no file {path}; expected a checkpoint (.pt, .pth, .safetensors)")
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no regular file"
-        raise UserError(f"{path} is {kind}; expected a checkpoint file (.pt, .pth, .safetensors)")
     try:
+        if not path.exists():
+            raise UserError(f"no file {path}; expected a checkpoint (.pt, .pth, .safetensors)")
+        if not path.is_file():
+            kind = "a folder" if path.is_dir() else "no regular file"
+            raise UserError(f"{path} is {kind}; expected a checkpoint file (.pt, .pth, .safetensors)")
         with path.open("rb") as file:
             head = file.read(32)
     except OSError as error:

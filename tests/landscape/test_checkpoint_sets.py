@@ -228,6 +228,8 @@ def test_our_own_form_that_contradicts_itself(tmp_path: Path) -> None:
     assert "bits beyond its last weight" in changed(
         packed={"shape": [1], "bits": torch.tensor([255], dtype=torch.uint8)}
     )
+    for data in ({"mean": "a"}, {"std": [0.1, 0.0]}, {"num_classes": "ten"}, {"name": 3}, {"selection": 3}):
+        assert f"the data's {next(iter(data))} is" in changed(data=data)
     assert "metrics has a Tensor" in changed(metrics={"loss": torch.ones(1)})
     assert "its values aren't those that were written" in message(
         tmp_path / "b.pt", good | {"config": {"lr": 0.2}}
