@@ -36,6 +36,7 @@ STATISTICS: dict[str, tuple[Channels, Channels]] = {
 """Mean and standard deviation per channel (R, G, B) of the training split, for pixels in 0..1."""
 
 SAMPLE_FOLDER = Path(__file__).with_name("sample")
+_MOST_CLASSES = 1_000_000  # a larger label is no class number
 DEFAULT_ROOT = Path("data")
 KINDS = ("cifar10", "cifar100", "sample", "npz:PATH", "imagefolder:PATH")
 
@@ -159,12 +160,17 @@ def _checked(data: ImageSet, source: object) -> ImageSet:
         )
     if not len(labels):
         raise UserError(f"{source}: the {data.split} split is empty; at least one image is needed")
+    if 0 in images.shape:
+        raise UserError(f"{source}: the {data.split} images have no pixels: shape {images.shape}")
+    if labels.max() >= _MOST_CLASSES:
+        raise UserError(f"{source}: the largest label is {labels.max()}; expected class numbers from 0")
     if labels.min() < 0 or labels.max() >= data.num_classes:
         raise UserError(
             f"{source}: labels run from {labels.min()} to {labels.max()}; "
             f"expected 0 to {data.num_classes - 1}, one for each class"
         )
-    return replace(data, labels=labels.astype(np.int64))
+    no_zero = "" if data.classes or labels.min() == 0 else "no image has label 0; labels count from 0"
+    return replace(data, labels=labels.astype(np.int64), remark=data.remark or no_zero)
 
 
 def _read_npz(path: Path, split: Split) -> ImageSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,11 @@ def _tree(folder: Path) -> Any:
         tree = Tree(str(folder), allow_empty=True)
     except OSError as error:
         raise UserError(f"{folder} is no image folder: {error}") from error
+    places = {(os.path.dirname(name), label) for name, label in tree.samples}
+    real = [(os.path.realpath(name), label) for name, label in places]
+    if len(set(real)) < len(real):
+        again = next(name for name, _ in sorted(places) if os.path.realpath(name) != os.path.abspath(name))
+        raise UserError(f"{again} leads by a link to pictures that are there already; remove the link")
     if not tree.samples:
         raise UserError(
             f"{folder} is no image folder: no picture in its {len(tree.classes)} folders; expected one "

@@ -220,6 +220,36 @@ def test_empty_classes_hidden_folders_and_numbers_are_said(tmp_path: Path) -> No
     assert "sorted" not in load_data(f"imagefolder:{write(tmp_path / 'few', [(8, 8)], ('0', '1'))}").how
 
 
+def test_a_link_that_leads_in_a_circle_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "loop", [(8, 8)])
+    (tmp_path / "loop" / "a" / "up").symlink_to("..")
+    with pytest.raises(UserError, match=r"a.up.* leads by a link to pictures that are there already"):
+        read_images(f"imagefolder:{tmp_path / 'loop'}", "test")
+    write(tmp_path / "elsewhere", [(8, 8)], ("c",))
+    write(tmp_path / "linked", [(8, 8)])
+    (tmp_path / "linked" / "c").symlink_to(tmp_path / "elsewhere" / "c")
+    assert len(read_images(f"imagefolder:{tmp_path / 'linked'}", "test")) == 3
+
+
+@pytest.mark.parametrize(
+    ("size", "labels", "message"),
+    [
+        (8, np.array([0, 10**12]), "largest label is 1000000000000"),
+        (8, np.array([0, 2**63 + 1], dtype=np.uint64), "expected class numbers from 0"),
+        (0, np.array([0, 1]), "no pixels"),
+    ],
+)
+def test_arrays_that_are_no_images_or_labels(tmp_path: Path, size: int, labels: Any, message: str) -> None:
+    np.savez(tmp_path / "a.npz", test_x=np.zeros((2, size, 8, 3), np.uint8), test_y=labels)
+    with pytest.raises(UserError, match=message):
+        load_data(f"npz:{tmp_path / 'a.npz'}")
+
+
+def test_labels_from_one_are_said(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", test_x=np.zeros((2, 8, 8, 3), np.uint8), test_y=np.array([1, 2]))
+    assert "no image has label 0; labels count from 0" in load_data(f"npz:{tmp_path / 'a.npz'}").how
+
+
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(UserError, match="no picture in its 1 folders"):
