@@ -50,8 +50,12 @@ def check_steady(engine: Engine, before: Mapping[str, Totals]) -> None:
             )
 
 
-def earlier_surface(path: str | os.PathLike[str] | None, settings: Json, overwrite: bool) -> Surface | None:
+def earlier_surface(
+    path: str | os.PathLike[str] | None, settings: Json, overwrite: bool, drawn: bool = False
+) -> Surface | None:
     """What there is to resume from, as far as settings tell; with `overwrite` nothing is.
+
+    `drawn` says that the examples came in batches of the user's, which may be others each time.
 
     Raises
     ------
@@ -62,6 +66,10 @@ def earlier_surface(path: str | os.PathLike[str] | None, settings: Json, overwri
         return None
     earlier = load_surface(path)
     difference = result_difference(earlier.settings, settings)
+    if difference is not None and difference.startswith("examples:") and drawn:
+        difference += (
+            ": a loader that shuffles or augments draws anew, so list its batches once and keep them"
+        )
     if difference is not None:
         raise UserError(
             f"{path} holds a surface made with other settings ({difference}); "

@@ -172,7 +172,7 @@ def compute_surface(
         "keep_directions": keep_directions,
         KEY: functions.about(),
     }
-    earlier = earlier_surface(path, settings, overwrite)
+    earlier = earlier_surface(path, settings, overwrite, any(one.given for one in splits.values()))
     if earlier is not None:
         check_earlier(path, earlier, engine, centre)
         if earlier.complete:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from landscape.engine.batch_norm import BATCH_SIZE as RECALIBRATION_BATCH_SIZE
 from landscape.engine.batch_norm import Recalibration
-from landscape.engine.contract import check_contract, first_batches
+from landscape.engine.contract import check_apart, check_contract, check_data, first_batches
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import CapturedRun, numerics
 from landscape.engine.hooks import take_off_watching
@@ -25,6 +25,7 @@ from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.fitting import check_labels, fitting_loss
 from landscape.losses import Loss
+from landscape.structure import tensors_in
 
 if TYPE_CHECKING:
     from landscape.sparse.choice import Sparse
@@ -126,6 +127,9 @@ class Engine:
                 return in_precision(own_copy(model), self._device, run_in).eval()
 
             alone = check_contract(loss, module, few, seen, fresh) or bool(hooks)
+            check_data(loss, module, data, seen)
+            if first.rebatchable and batch_size is None:
+                check_apart(loss, module, few[0], seen)
             size = batch_size or choose_batch_size(seen.cost, self._device)
             case = Case(master, module, self._weights, loss, few[0], seen, size, self._tf32, sparse)
             self._network = choose_network(case)
@@ -246,9 +250,17 @@ def own_copy(model: nn.Module) -> nn.Module:
     """A copy that may be moved; UserError when the model can't be copied."""
     try:
         with torch.no_grad():  # TorchScript copies by computing
-            return copy.deepcopy(model)
+            return copy.deepcopy(model, _computed(model))
     except Exception as error:
         raise UserError(f"the model can't be copied ({error}); pass one that copy.deepcopy takes") from error
+
+
+def _computed(model: nn.Module) -> dict[int, Any]:
+    """Copies of tensors that modules computed and kept (pruned weights, the last output), by identity."""
+    if isinstance(model, torch.jit.ScriptModule):
+        return {}
+    held = [value for module in model.modules() for value in vars(module).values()]
+    return {id(one): one.detach().clone() for one in tensors_in(held) if not one.is_leaf}
 
 
 def _recalibration(

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from landscape.determinism import check_determined
-from landscape.engine.probe import Probe
+from landscape.engine.probe import Probe, fails_again
 from landscape.engine.totals import batch_values
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import Loss
-from landscape.structure import cut
+from landscape.structure import cut, tensors_in
 
 _PROBED = 32  # examples, of which the first half decides
+_DEPENDS, _DEPENDS_LOW = 1e-3, 1e-1  # relative; rounding in float32, and in bfloat16, is far below
 _SAME = 1e-4  # relative; a sum of few numbers in low precision
 
 
@@ -59,15 +60,96 @@ def check_contract(
     other = batches[1] if len(batches) > 1 else halves[0] if halves else None
 
     def call(model: Any, batch: Any) -> Mapping[str, Tensor]:
-        with seen.mode():
-            return batch_values(loss(model, batch)).values
+        try:
+            with seen.mode():
+                return batch_values(loss(model, batch)).values
+        except UserError:
+            raise
+        except Exception as error:
+            raise fails_again(error) from error
 
-    if other is not None and other is not batches[-1] and not _works(call, module, other):
+    if other is not None and len(batches) == 1 and not _works(call, module, other):
         other = None
     alone = check_determined(call, module, batches[0], other, loss=loss, fresh=fresh)
     if halves is not None and any(not value.dim() for value in seen.values.values.values()):
         _check_sums(loss, module, halves, seen)
     return alone
+
+
+def check_data(loss: Loss, module: nn.Module, data: Mapping[str, Examples], seen: Probe) -> None:
+    """Refuse examples with NaN or infinity in them that make the loss of the plain network no number.
+
+    Fused kernels take the larger of 0 and NaN to be 0, so that the network itself may not show it.
+    """
+    weights = next(one for one in module.parameters() if one.is_floating_point())
+    for name, examples in data.items():
+        number, odd = _odd(examples)
+        if odd is None:
+            continue
+        (batch,) = odd.to(weights.device, weights.dtype).batches(1)
+        try:
+            with seen.mode():
+                there = batch_values(loss(module, batch)).values["loss"]
+        except Exception:
+            continue  # the point itself says what is wrong
+        if not bool(there.isfinite().all()):
+            unit = "example" if examples.rebatchable else "batch"
+            raise UserError(
+                f"{unit} {number} (from 0) of {name!r} holds NaN or infinity, and its loss is "
+                f"{float(there.sum())}; leave it out or repair it"
+            )
+
+
+def _odd(examples: Examples) -> tuple[int, Examples | None]:
+    """The first example of tensors that isn't finite, or the first such batch, and its number."""
+    for number, batch in enumerate(examples.given):
+        if not all(map(_finite, tensors_in(batch))):
+            return number, replace(examples, given=(batch,))
+    rows = [one.reshape(len(one), -1).isfinite().all(1) for one in examples.tensors if not _finite(one)]
+    if not rows:
+        return 0, None
+    first = int((~torch.stack(rows).all(0)).nonzero()[0])
+    return first, replace(examples, tensors=tuple(one[first : first + 1] for one in examples.tensors))
+
+
+def _finite(value: Tensor) -> bool:
+    if value.layout != torch.strided or not (value.is_floating_point() or value.is_complex()):
+        return True
+    return bool(value.isfinite().all())
+
+
+def check_apart(loss: Loss, module: nn.Module, batch: Any, seen: Probe) -> None:
+    """Refuse values of examples that depend on the others in the batch, where the engine cuts the batches.
+
+    Batch norm without running statistics does so, and a network or loss that calls ``train()``.
+    """
+    halves, whole = cut(batch, seen.values.count), seen.values.values["loss"]
+    if halves is None or not whole.dim():
+        return
+    try:
+        with seen.mode():
+            half = batch_values(loss(module, halves[0]))
+    except Exception:
+        return  # half a batch is none here
+    if half.count >= seen.values.count or half.values["loss"].shape != (half.count,):
+        return
+    one, two = whole[: half.count].double(), half.values["loss"].double()
+    low = any(value.dtype == torch.bfloat16 for value in module.parameters())
+    difference = _apart(one, two)
+    if half.count == seen.values.count // 2 and difference > (_DEPENDS_LOW if low else _DEPENDS):
+        raise UserError(
+            f"an example's loss depends on the others in its batch (by {difference:.1g} of its size: batch "
+            "norm in training mode, or without running statistics?), so it matters how batches are cut; "
+            "give batches of your own, or batch_size"
+        )
+
+
+def _apart(one: Tensor, two: Tensor) -> float:
+    finite = one.isfinite() & two.isfinite()
+    if not bool(finite.any()):
+        return 0.0
+    scale = torch.maximum(one[finite].abs().max(), two[finite].abs().max()).clamp_min(1e-300)
+    return float((one - two)[finite].abs().max() / scale)
 
 
 def _works(call: Callable[[Any, Any], object], module: nn.Module, batch: Any) -> bool:

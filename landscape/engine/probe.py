@@ -67,9 +67,22 @@ def probe(module: nn.Module, loss: Loss, batch: Any) -> Probe:
         raise
     except Exception:
         values, mode, obstacle = _unrestricted(module, loss, batch)
-    with mode():
-        cost = measure(lambda: loss(module, batch), module, max(values.count, 1))
+    try:
+        with mode():
+            cost = measure(lambda: loss(module, batch), module, max(values.count, 1))
+    except UserError:
+        raise
+    except Exception as error:
+        raise fails_again(error) from error
     return Probe(values, recorder.inputs, obstacle, mode, cost, unused)
+
+
+def fails_again(error: Exception) -> UserError:
+    """One line for a loss that worked once."""
+    return UserError(
+        f"the loss worked on the first examples and fails when it is called again: {place_of(error)}; "
+        "let it leave its batch, and what it refers to, as they were"
+    )
 
 
 def _unrestricted(module: nn.Module, loss: Loss, batch: Any) -> tuple[BatchValues, Mode, str]:

@@ -1,0 +1,241 @@
+"""Losses that don't keep to their contract are refused at once; whatever keeps to it gives the right value."""
+
+from __future__ import annotations
+
+import functools
+from collections import UserDict
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from small_network import EXAMPLES, examples, small_network
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from landscape.compute import compute_surface
+from landscape.errors import UserError
+from landscape.store import Surface
+
+
+def surface(model: Any, data: Any, loss: Any = None, **options: Any) -> Surface:
+    given = {} if loss is None else {"loss": loss}
+    return compute_surface(model, data, points=3, device="cpu", **given, **options)
+
+
+def plain(model: nn.Module) -> float:
+    inputs, labels = examples()
+    with torch.no_grad():
+        return float(F.cross_entropy(model.eval()(inputs), labels))
+
+
+def batches() -> list[tuple[Tensor, Tensor]]:
+    inputs, labels = examples()
+    return list(zip(torch.split(inputs, 6), torch.split(labels, 6), strict=True))
+
+
+def reduced(reduction: str, model: Any, batch: Any) -> Any:
+    return F.cross_entropy(model(batch[0]), batch[1], reduction=reduction), len(batch[1])
+
+
+def times_count(model: Any, batch: Any) -> Any:
+    mean, count = reduced("mean", model, batch)
+    return mean * count, count
+
+
+def mean_metric(model: Any, batch: Any) -> Any:
+    scores = model(batch[0])
+    right = (scores.argmax(1) == batch[1]).float().mean()
+    return F.cross_entropy(scores, batch[1], reduction="none"), len(scores), {"right": right}
+
+
+class Object:
+    """Keeps what it computed, and how often; neither makes a difference."""
+
+    def __init__(self) -> None:
+        self.scores, self.calls = torch.zeros(0), list[int]()
+
+    def __call__(self, model: Any, batch: Any) -> Any:
+        self.calls.append(1)
+        self.scores = model(batch[0])
+        return F.cross_entropy(self.scores, batch[1], reduction="none"), len(batch[1])
+
+    def method(self, model: Any, batch: Any) -> Any:
+        return self(model, batch)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        functools.partial(reduced, "none"),
+        functools.partial(reduced, "sum"),
+        times_count,
+        Object(),
+        Object().method,
+        lambda model, batch: (
+            F.cross_entropy(model(batch[0]), batch[1], reduction="none"),
+            np.int64(len(batch[1])),
+        ),
+    ],
+)
+@pytest.mark.parametrize("data", [examples(), batches()], ids=["tensors", "batches"])
+def test_losses_of_every_form(loss: Any, data: Any) -> None:
+    model = small_network()
+    assert surface(model, data, loss).loss[1, 1] == pytest.approx(plain(model), rel=1e-5)
+
+
+@pytest.mark.parametrize("data", [examples(), batches()], ids=["tensors", "batches"])
+def test_a_mean_is_not_taken_for_a_sum(data: Any) -> None:
+    for loss, name in ((functools.partial(reduced, "mean"), "loss"), (mean_metric, "right")):
+        with pytest.raises(UserError, match=f"a mean as '{name}'.*mean \\* count, or one value per example"):
+            surface(small_network(), data, loss)
+
+
+class LanguageModel(nn.Module):
+    """As Hugging Face's: an object with a mean over the tokens that count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.predict = nn.Embedding(20, 8), nn.Linear(8, 20)
+
+    def forward(self, input_ids: Tensor, labels: Tensor) -> Any:
+        logits = self.predict(self.embed(input_ids))
+        return UserDict(loss=F.cross_entropy(logits.flatten(0, 1), labels.flatten()), logits=logits)
+
+
+def test_a_models_own_mean_over_tokens() -> None:
+    """Also where padding gives examples different weights: the mean lies between those of the halves."""
+    torch.manual_seed(0)
+    ids = torch.randint(20, (8, 6))
+    for padding in (0, 3):
+        labels = ids.clone()
+        labels[:3, 6 - padding :] = -100
+        data = [UserDict(input_ids=ids, labels=labels)]
+        model = LanguageModel()
+
+        def mean(model: Any, batch: Any) -> Any:
+            return model(**batch)["loss"], len(batch["labels"])
+
+        def summed(model: Any, batch: Any) -> Any:
+            return model(**batch)["loss"] * len(batch["labels"]), len(batch["labels"])
+
+        with pytest.raises(UserError, match=r"for 8 examples and .* for 4 of them"):
+            surface(model, data, mean)
+        with torch.no_grad():
+            expected = float(model(**data[0])["loss"])
+        assert surface(model, data, summed).loss[1, 1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_sums_that_are_no_means_pass() -> None:
+    def contrastive(model: Any, batch: Any) -> Any:
+        """Depends on the whole batch, and is a sum."""
+        scores = model(batch[0])
+        return F.cross_entropy(scores @ scores.T, torch.arange(len(scores)), reduction="sum"), len(scores)
+
+    def negative(model: Any, batch: Any) -> Any:
+        return -model(batch[0]).square().sum(), len(batch[1])
+
+    def nothing(model: Any, batch: Any) -> Any:
+        return model(batch[0]).sum() * 0, len(batch[1])
+
+    for loss in (contrastive, negative, nothing):
+        assert np.isfinite(surface(small_network(), batches(), loss).loss).all()
+
+
+def result(then: Any) -> Any:
+    def loss(model: Any, batch: Any) -> Any:
+        return then(F.cross_entropy(model(batch[0]), batch[1], reduction="none"), len(batch[1]))
+
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [
+        (lambda values, count: (values, count, {"loss": values}), "a metric 'loss', a name that is taken"),
+        (lambda values, count: (values, count, {"loss_stderr": values}), "'loss_stderr', a name that is"),
+        (lambda values, count: (values, count, {"x_blocks": values}), "'x_blocks', a name that is taken"),
+        (lambda values, count: (values, count, {"block_counts": values}), "'block_counts', a name that is"),
+        (lambda values, count: (values, count, {"a/b": values}), "'a/b'; expected a name without slashes"),
+        (lambda values, count: (values, count, {"": values}), "''; expected a name without slashes"),
+        (lambda values, count: (values, count, {3: values}), "3; expected a name without slashes"),
+        (lambda values, count: (values, count, [values]), "a list as third value"),
+        (
+            lambda values, count: (values, torch.tensor(count)),
+            "as the number of examples; expected an integer",
+        ),
+        (lambda values, count: (values.sum(), -1), "-1 as the number of examples"),
+        (lambda values, count: (values.sum().item(), count), "float as 'loss'"),
+        (lambda values, count: (values.numpy(), count), "ndarray as 'loss'"),
+        (lambda values, count: values, "returned Tensor; expected"),
+    ],
+)
+def test_results_that_break_the_contract(then: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words) as error:
+        surface(small_network(), examples(), result(then))
+    assert "\n" not in str(error.value)
+
+
+def test_losses_that_cannot_be_meant() -> None:
+    other = small_network(1)
+
+    def closing(model: Any, batch: Any) -> Any:
+        return F.cross_entropy(other(batch[0]), batch[1], reduction="none"), len(batch[1])
+
+    def emptying(model: Any, batch: Any) -> Any:
+        return reduced("none", model, (batch.pop("x"), batch["y"]))
+
+    def training(model: Any, batch: Any) -> Any:
+        model.train()
+        return reduced("none", model, batch)
+
+    dicts = [{"x": x, "y": y} for x, y in batches()]
+    for loss, data, words in (
+        (closing, examples(), "doesn't use the model that it is given"),
+        (emptying, dicts, "fails when it is called again: KeyError: 'x'"),
+        (training, examples(), "depends on the others in its batch"),
+        (nn.CrossEntropyLoss(), examples(), r"the loss is CrossEntropyLoss; expected a function of \(model"),
+        (F.cross_entropy, examples(), "the loss is cross_entropy; expected a function"),
+        ("mse", examples(), "the loss is str; expected a function"),
+    ):
+        with pytest.raises(UserError, match=words) as error:
+            surface(small_network(), data, loss)
+        assert "\n" not in str(error.value)
+
+
+def test_dropout_that_stays_on_and_state_are_refused() -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small_network()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout(self.inner(x), 0.5)
+
+    with pytest.raises(UserError, match="dropout stays on in evaluation mode"):
+        surface(Noisy(), examples())
+
+
+def test_batch_norm_without_statistics_needs_batches_of_ones_own() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3), nn.BatchNorm1d(3, track_running_stats=False))
+    with pytest.raises(UserError, match=r"depends on the others in its batch .*batches of your own"):
+        surface(model, examples())
+    expected = plain(model)
+    assert surface(model, [examples()]).loss[1, 1] == pytest.approx(expected, rel=1e-5)
+    assert surface(model, examples(), batch_size=EXAMPLES).loss[1, 1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_wrapped_networks() -> None:
+    """Compiled, and pruned live, whose weights a hook computes."""
+    model = small_network()
+    compiled = torch.compile(model, backend="eager")
+    found = surface(compiled, examples(), params="*.weight")
+    assert found.loss[1, 1] == pytest.approx(plain(model), rel=1e-5)
+    assert found.about["engine"]["folded"]
+    pruned = small_network()
+    prune.l1_unstructured(pruned[5], "weight", 0.5)  # type: ignore[index, no-untyped-call]
+    found = surface(pruned, examples())
+    assert found.loss[1, 1] == pytest.approx(plain(pruned), rel=1e-5)
+    assert np.unique(found.loss).size == 9
