@@ -14,6 +14,7 @@ from analysis.metrics import METRICS
 from analysis.roughness import Roughness
 from analysis.uncertainty import CONFIDENCE, Estimate
 from landscape.escaping import SafeWriter
+from landscape.json_files import sealed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -150,10 +151,8 @@ def _sources(rows: Sequence[Row]) -> list[str]:
 
 def to_json(rows: Sequence[Row]) -> str:
     """A JSON list with one object per surface, split and quantity; null where a number isn't finite."""
-    return (
-        json.dumps([_object(row, one) for row in rows for one in _both(row)], indent=2, allow_nan=False)
-        + "\n"
-    )
+    found = [sealed(_object(row, one)) for row in rows for one in _both(row)]
+    return json.dumps(found, indent=2, allow_nan=False) + "\n"
 
 
 def _object(row: Row, measured: Roughness) -> dict[str, Any]:

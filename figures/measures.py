@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import csv
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
+from landscape.json_files import number_or_none, read_json
 
 # What the report shows; analysis.sharpness, which needs torch, has more.
 NAMES = {
@@ -49,37 +50,47 @@ def measures_of(root: Path, run: str) -> dict[str, Measured]:
 
 def _hessian(path: Path) -> dict[str, Measured]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if not path.is_file():
+            return {}
+        content = read_json(path, "JSON of analysis.hessian")
         one = content[0] if isinstance(content, list) else content
         first, trace = one["top"][0], one.get("trace")
-        value, residual = float(first["value"]), float(first["residual"])
+        value, residual = _known(first["value"], "value"), _known(first["residual"], "residual", 0)
         note = "" if first["converged"] else f"not converged, residual {residual:.2g}"
         found = {"lambda_max": Measured(value, value - residual, value + residual, note)}
         return found | ({} if trace is None or trace["value"] is None else {"trace": _around(trace)})
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise _unreadable(path, error, "analysis.hessian CHECKPOINT --json") from error
 
 
 def _around(estimate: Any) -> Measured:
-    value, error = float(estimate["value"]), estimate["error"]
+    value = _known(estimate["value"], "value")
+    error = number_or_none(estimate["error"], "error", 0)
     return Measured(value) if error is None else Measured(value, value - float(error), value + float(error))
+
+
+def _known(value: Any, name: str, least: float | None = None) -> float:
+    found = number_or_none(value, name, least)
+    if found is None:
+        raise ValueError(f"{name} is unknown")
+    return found
 
 
 def _sharpness(path: Path) -> dict[str, Measured]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return {
-                row["measure"]: Measured(
-                    float(row["value"]), _number(row["low"]), _number(row["high"]), row["settings"]
-                )
-                for row in csv.DictReader(file)
-            }
+            return {row["measure"]: _measured(row) for row in csv.DictReader(file, strict=True)}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise _unreadable(path, error, "analysis.sharpness CHECKPOINT --csv") from error
+
+
+def _measured(row: Mapping[str, str]) -> Measured:
+    value, low, high = _number(row["value"]), _number(row["low"]), _number(row["high"])
+    if None in row or row["settings"] is None or low > high:
+        raise ValueError(f"{row['measure']}: {value} with the interval [{low}, {high}]")
+    return Measured(value, low, high, row["settings"])
 
 
 def _number(text: str) -> float:

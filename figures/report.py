@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -22,6 +21,7 @@ from figures.studies import studies_of
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
 from landscape.errors import UserError
 from landscape.files import atomic_path
+from landscape.json_files import read_json
 
 TITLE = "Ra, sparsity and S2-SAM: report"
 RECIPE = ("model", "data", "examples", "epochs", "batch_size", "precision", "validation", "augment")
@@ -135,8 +135,11 @@ def _recipe(results: Results, runs: Sequence[Run]) -> str:
         path = results.root / "runs" / run.name / "run.json"
         if not path.is_file():
             continue
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        one = {name: settings.get(name) for name in RECIPE} | {"lr": settings.get("optimizer", {}).get("lr")}
+        settings = read_json(path, "the settings of a run")
+        optimizer = settings.get("optimizer") if isinstance(settings, Mapping) else None
+        if not isinstance(optimizer, Mapping):
+            raise UserError(f"{path}: not the settings of a run; train it anew")
+        one = {name: settings.get(name) for name in RECIPE} | {"lr": optimizer.get("lr")}
         shared = (
             one if shared is None else {key: shared[key] for key in shared if shared[key] == one.get(key)}
         )

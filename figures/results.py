@@ -18,7 +18,6 @@ called the network here. A figure is of one network.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,7 @@ from figures.measures import Measured, measures_of
 from figures.reproduce.scale import load_scale
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
 from landscape.errors import UserError
+from landscape.runs_table import read_runs
 from landscape.store import Surface, load_surface
 
 SUFFIX = ".surface.h5"
@@ -150,7 +150,7 @@ class Results:
         if not root.is_dir():
             raise UserError(f"{root}: no such folder; expected one with surfaces/ and runs/results.csv")
         self.root = root
-        self._table = _read_table(root / "runs" / "results.csv")
+        self._table = read_runs(root / "runs" / "results.csv", "repeat the sweep to write it anew")
         self._files = {
             path.name.removesuffix(SUFFIX): path for path in sorted((root / "surfaces").glob(f"*{SUFFIX}"))
         }
@@ -272,20 +272,6 @@ class Results:
         if surface.dim != 2:
             raise UserError(f"{self._files[name]}: a line; the figure needs a plane, computed with --dim 2")
         return Run(name, seed, surface, roughness(surface, log=self.log), row)
-
-
-def _read_table(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of ``results.csv`` by run; empty without one."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if not {"run", "state"} <= set(reader.fieldnames or ()):
-                raise UserError(f"{path}: not a sweep's table; expected columns run and state, and more")
-            return {row["run"]: row for row in reader}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} can't be read: {error}; repeat the sweep to write it anew") from error
 
 
 def _parts(names: Iterable[str], part: str) -> set[str]:

@@ -21,6 +21,7 @@ from figures.steps import FORMAT, VERSION
 from landscape.console import guarded_command, out
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
+from landscape.json_files import sealed
 
 if TYPE_CHECKING:
     import torch
@@ -201,7 +202,7 @@ def compute(loaded: LoadedCheckpoint, data: LoadedData, rate: float, rho: float,
     target = folder / "step.json"
     with atomic_path(target) as temporary:
         temporary.write_text(
-            json.dumps(content, indent=1, ensure_ascii=False) + "\n",
+            json.dumps(sealed(content), indent=1, ensure_ascii=False) + "\n",
             encoding="utf-8",
             errors="backslashreplace",
         )

@@ -36,7 +36,6 @@ required.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -44,6 +43,7 @@ from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
+from landscape.json_files import read_json
 from landscape.store import Surface, load_surface
 
 FORMAT, VERSION = "sharpscape.step", 1
@@ -99,7 +99,7 @@ def read_steps(path: Path) -> Steps:
     if not path.is_file():
         raise UserError(f"{path}: no such file; figures.steps says what Figure 2 needs there")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "the steps of Figure 2, see figures.steps")
         if content["format"] != FORMAT or content["version"] != VERSION:
             raise UserError(f"{path}: {content['format']} {content['version']}; expected {FORMAT} {VERSION}")
         rate = _number(content["learning_rate"])
@@ -111,11 +111,13 @@ def read_steps(path: Path) -> Steps:
         )
     except KeyError as error:
         raise UserError(f"{path}: the key {error} is missing; figures.steps lists them all") from error
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: can't be read ({error}); figures.steps says what it must hold") from error
 
 
 def _step(name: str, content: Mapping[str, Any], path: Path, rate: float) -> Step:
+    if Path(content["surface"]).name != content["surface"]:
+        raise ValueError(f"the surface {content['surface']!r} isn't the name of a file beside this one")
     surface = load_surface(path.parent / content["surface"])
     if surface.dim != 2 or not surface.complete:
         raise UserError(f"{path.parent / content['surface']}: expected a finished surface of two dimensions")

@@ -24,6 +24,7 @@ MAY_IMPORT = {
 TRAINING_MAY_USE = {
     "landscape.console",
     "landscape.escaping",
+    "landscape.runs_table",
     "landscape.duration",
     "landscape.errors",
     "landscape.files",

@@ -11,6 +11,7 @@ from typing import Any
 from analysis.compare.rows import Cell, Row, share
 from analysis.uncertainty import Estimate
 from landscape.errors import UserError
+from landscape.json_files import number_or_none, read_json
 
 HDF5 = (".h5", ".hdf5")
 PLAIN_STEMS = ("final", "last", "best", "model", "checkpoint")  # say nothing: the folder's name does
@@ -41,14 +42,10 @@ def read_results(path: Path) -> list[Row]:
 
 
 def _hdf5(path: Path) -> Iterator[Row]:
-    import h5py
+    from landscape.hdf5 import read_tree
 
-    try:
-        with h5py.File(path, "r") as file:
-            form = file.attrs.get("format")
-    except OSError as error:
-        raise UserError(f"{path}: not a readable HDF5 file ({error})") from error
-    if form == "sharpscape.hessian":
+    tree, _ = read_tree(path, "HDF5 file", "landscape.surface or analysis.hessian")
+    if tree.attrs.get("format") == "sharpscape.hessian":
         from analysis.hessian import load_spectrum
         from analysis.hessian.report import to_json
 
@@ -82,16 +79,15 @@ def _surface(path: Path) -> Row:
 
 
 def _json(path: Path) -> Iterator[Row]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from error
+    content = read_json(path, "results in JSON")
     results = content.get("results") if isinstance(content, dict) else content
     if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
         raise UserError(f"{path}: {_EXPECTED}")
     for one in results:
         try:
-            yield _reader(one, path)(one)
+            row = _reader(one, path)(one)
+            _check(row)
+            yield row
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise UserError(f"{path} is damaged ({error!r}); compute it anew") from error
 
@@ -171,8 +167,22 @@ def _estimate(found: Estimate) -> Cell:
     return Cell(found.value) if isinf(found.value) else Cell(found.value, found.low, found.high)
 
 
-def _number(value: float | None) -> float:
-    return nan if value is None else float(value)
+def _number(value: Any) -> float:
+    found = number_or_none(value, "a result")
+    return nan if found is None else found
+
+
+def _check(row: Row) -> None:
+    """A row out of JSON has texts where it is shown and numbers that can be."""
+    texts = [row.name, row.sha256, *row.files, *row.made, *row.made.values()]
+    if not all(isinstance(one, str) for one in texts):
+        raise TypeError("a name, file or setting isn't a text")
+    for name, cell in row.cells.items():
+        if cell.low > cell.high or not isinstance(name, str):
+            raise ValueError(f"{name}: the interval [{cell.low}, {cell.high}] is none")
+    share = row.cells.get("sparsity")
+    if share is not None and not 0 <= share.value <= 1:
+        raise ValueError(f"a sparsity of {share.value}")
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

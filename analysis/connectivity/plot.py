@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from analysis.connectivity.barriers import Barrier, barrier, chord
 from landscape.plot import STYLE
 from landscape.plot.layout import LINE_COLORS
-from landscape.plot.text import unit_of
+from landscape.plot.text import literal, unit_of
 from landscape.store import FloatArray, Surface
 
 NAMES = {"linear": "straight line", "bezier": "Bézier curve"}
@@ -55,6 +55,7 @@ def plot_connection(surfaces: Mapping[str, Surface], names: tuple[str, str]) -> 
         for one in axes[-1]:
             one.set_xlabel("t")
         figure.suptitle(f"t = 0: {names[0]}\nt = 1: {names[1]}\n{_note(first)}", fontsize=7.5)
+        literal(figure)
     return figure
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.connectivity.barriers import Barrier, barrier, mean_along
+from landscape.json_files import sealed
 from landscape.store import Split, Surface
 
 FORMAT = "sharpscape.connectivity"
@@ -69,7 +70,7 @@ def to_json(surfaces: Mapping[str, Surface], names: tuple[str, str], about: Mapp
         **about,
         "curves": {curve: _curve(surface) for curve, surface in surfaces.items()},
     }
-    return json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(sealed(_plain(content)), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _curve(surface: Surface) -> dict[str, Any]:

@@ -39,6 +39,9 @@ def plot_densities(spectra: Sequence[Spectrum]) -> Figure:
 
 def save_plot(figure: Figure, path: Path) -> None:
     """Write PNG, PDF or SVG, by the name's ending, in one step."""
+    from landscape.plot.text import literal
+
+    literal(figure)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix.lstrip(".").lower(), dpi=200)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.hessian.result import Pairs, Spectrum
 from analysis.hessian.trace import Estimate
 from landscape.console import terminal
+from landscape.json_files import sealed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +46,7 @@ def table(spectra: Sequence[Spectrum]) -> Table:
 def to_json(spectra: Sequence[Spectrum], paths: Sequence[Path]) -> str:
     """A list with an object per spectrum; what isn't known is null."""
     rows = [_row(spectrum, path) for spectrum, path in zip(spectra, paths, strict=True)]
-    return json.dumps(_finite(rows), indent=2, allow_nan=False) + "\n"
+    return json.dumps([sealed(_finite(one)) for one in rows], indent=2, allow_nan=False) + "\n"
 
 
 def _cells(spectrum: Spectrum) -> dict[str, str]:

@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from math import inf, isfinite, isinf, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from analysis.sharpness.measure import Sharpness
+from analysis.sharpness.measure import Kind, Sharpness
 from landscape.errors import UserError
 from landscape.files import atomic_path
+from landscape.json_files import has_seal, number_or_none, read_json, sealed
 
 FORMAT = "sharpscape.sharpness"
-VERSION = 1
+VERSION = 2  # since then with a digest
+_READ = (1, 2)
 _NUMBERS = ("value", "low", "high", "stderr_examples", "stderr_draws")
 
 
@@ -47,7 +49,7 @@ class Entry:
 
 def to_json(entries: Sequence[Entry]) -> str:
     """JSON with null for what is undefined, and null with ``"diverged": true`` for what is infinite."""
-    content = {"format": FORMAT, "version": VERSION, "results": [_entry(one) for one in entries]}
+    content = sealed({"format": FORMAT, "version": VERSION, "results": [_entry(one) for one in entries]})
     return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -65,12 +67,7 @@ def load(path: Path) -> list[Entry]:
     UserError
         When the file is missing, isn't readable, or is something else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not JSON"
-        raise UserError(f"{path}: {reason}; expected a file written by analysis.sharpness") from error
-    return parse(content, path)
+    return parse(read_json(path, "a file written by analysis.sharpness"), path)
 
 
 def parse(content: Any, path: Path) -> list[Entry]:
@@ -83,11 +80,14 @@ def parse(content: Any, path: Path) -> list[Entry]:
     """
     if not isinstance(content, Mapping) or content.get("format") != FORMAT:
         raise UserError(f"{path} holds no sharpness; expected a file written by analysis.sharpness")
-    if content.get("version") != VERSION:
-        raise UserError(f"{path} has version {content.get('version')}, but {VERSION} is read here; update")
+    version = content.get("version")
+    if version not in _READ or isinstance(version, bool):
+        raise UserError(f"{path} has version {version}, but {_READ[0]} to {VERSION} is read here; update")
+    if version == VERSION and not has_seal(content):
+        raise UserError(f"{path} is damaged: its digest is missing; compute it anew with --overwrite")
     try:
         return [_read(one) for one in content["results"]]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged: {error!r}; compute it anew with --overwrite") from error
 
 
@@ -105,15 +105,28 @@ def _measure(found: Sharpness) -> dict[str, Any]:
 
 def _read(content: Mapping[str, Any]) -> Entry:
     plain = {one.name: content[one.name] for one in fields(Entry) if one.name != "measures"}
+    for name, value in plain.items():
+        if not isinstance(value, dict if name in ("settings", "about") else str):
+            raise TypeError(f"{name} is {str(value)[:40]!r}")
+    density = number_or_none(plain["about"].get("density"), "density", 0)
+    if density is not None and density > 1:
+        raise ValueError(f"density is {density}")
     measures = {name: _sharpness(one) for name, one in content["measures"].items()}
     return Entry(**plain, measures=measures)
 
 
 def _sharpness(content: Mapping[str, Any]) -> Sharpness:
-    numbers = {name: nan if content[name] is None else float(content[name]) for name in _NUMBERS}
+    least = {name: 0.0 if name.startswith("stderr") else None for name in _NUMBERS}
+    found = {name: number_or_none(content[name], name, least[name]) for name in _NUMBERS}
+    numbers = {name: nan if value is None else value for name, value in found.items()}
+    if numbers["low"] > numbers["high"]:
+        raise ValueError(f"low {numbers['low']} is above high {numbers['high']}")
     if content.get("diverged"):
         numbers["value"] = inf
-    return Sharpness(**numbers, kind=content["kind"], details=content["details"])
+    kind, details = content["kind"], content["details"]
+    if kind not in get_args(Kind) or not isinstance(details, dict):
+        raise TypeError(f"the kind {kind!r} or details of a measure")
+    return Sharpness(**numbers, kind=kind, details=details)
 
 
 def _plain(value: Any) -> Any:

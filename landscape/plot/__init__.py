@@ -16,7 +16,7 @@ from landscape.files import atomic_path
 from landscape.plot.layout import COLUMN, Heading, Layout, draw_line_chart, draw_planes
 from landscape.plot.panels import Panel
 from landscape.plot.scale import Scale, scale_of
-from landscape.plot.text import JOIN, conventions_text, roughness_text
+from landscape.plot.text import JOIN, conventions_text, literal, roughness_text
 from landscape.store import Surface
 
 Kind = Literal["surface", "contour", "both", "line"]
@@ -121,6 +121,7 @@ def plot_surfaces(
                 kind != "contour", kind != "surface", share, min(columns, len(panels)), column_width
             )
             figure = draw_planes(panels, headings, layout, footer)
+        literal(figure)
     if path is not None:
         save_figure(figure, path)
     return figure

@@ -8,9 +8,12 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 
+from landscape.escaping import plain
 from landscape.store import Plane, Surface
 
 JOIN = "\u00a0· "  # no line begins with the dot
@@ -18,6 +21,23 @@ LONGEST_NAME = 17  # letters of a network's name beside an axis
 SLACK = 0.92  # at screen resolution letters stand a little wider than on paper
 NAMES = {"lambda_max": "λmax", "lambda_min": "λmin", "lambda_ratio": "|λmin/λmax|"}
 MASKS = {"none": "no mask", "zeros": "mask from zero weights", "checkpoint": "mask from checkpoint"}
+
+
+def literal(figure: Figure) -> None:
+    """Let every text of a figure stand as it is: dollars are no mathematics, controls are shown as escapes.
+
+    Tick labels stay: matplotlib writes powers of ten as mathematics.
+    """
+    ticks = {
+        id(one)
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis, getattr(axes, "zaxis", axes.xaxis))
+        for one in (*axis.get_majorticklabels(), *axis.get_minorticklabels())
+    }
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and id(text) not in ticks:
+            text.set_parse_math(False)
+            text.set_text("\n".join(map(plain, text.get_text().split("\n"))))
 
 
 def unit_of(surface: Surface, metric: str, split: str) -> str:
@@ -132,7 +152,7 @@ def wrap(
         return bool(width <= 72 * SLACK * inches)
 
     lines = [""]
-    for word in text.split(" "):
+    for word in plain(text).split(" "):
         joined = f"{lines[-1]} {word}".strip()
         if fits(joined):
             lines[-1] = joined

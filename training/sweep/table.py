@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.table import Table
 from landscape.errors import UserError
 from landscape.escaping import SafeWriter
 from landscape.files import atomic_path
+from landscape.runs_table import Row, read_runs
 from training.sweep.planned import PlannedRun
 from training.sweep.status import Runs, Status
 
@@ -62,8 +62,6 @@ _FROM_METRICS = (
     "epochs_trained",
     "examples_trained",
 )
-
-Row = dict[str, str]
 
 
 def table_path(root: Path) -> Path:
@@ -118,17 +116,7 @@ def read_table(root: Path) -> dict[str, Row]:
     UserError
         When the file is something else, which a sweep mustn't replace.
     """
-    path = table_path(root)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if not {"run", "state"} <= set(reader.fieldnames or ()):
-                raise UserError(f"{path} is no table of a sweep; move it away or choose another --output")
-            return {row["run"]: row for row in reader}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} can't be read: {error}; move it away") from error
+    return read_runs(table_path(root), "move it away or choose another --output")
 
 
 def _settings(runs: Runs, name: str) -> Mapping[str, Any]:
