@@ -31,7 +31,7 @@ def read_json(path: str | os.PathLike[str], expected: str) -> Any:
     UserError
         When it is missing, too large, not JSON, or other than its digest says.
     """
-    file = Path(path)
+    file, wanted = Path(path), f"expected {expected}"
     try:
         if file.stat().st_size > LARGEST:
             raise UserError(f"{path}: larger than {LARGEST >> 20} MiB; expected {expected}")
@@ -39,9 +39,7 @@ def read_json(path: str | os.PathLike[str], expected: str) -> Any:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; expected {expected}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path}: can't be read, not readable as JSON ({error}); expected {expected}"
-        ) from error
+        raise UserError(f"{path}: can't be read, not readable as JSON ({error}); {wanted}") from error
     for one in content if isinstance(content, list) else [content]:
         if isinstance(one, Mapping) and KEY in one and one[KEY] != _digest(one):
             raise UserError(

@@ -76,6 +76,8 @@ def write_surface(file: h5py.File, surface: Surface) -> None:
         _check_about(surface.about)
         for plane in surface.planes:
             _check_plane_about(plane.about)
+            for name, split in plane.splits.items():
+                _check_names(name, *split.metrics)
     except MalformedError as error:
         raise UserError(f"this surface can't be written: {error}") from error
     file.attrs["format"] = FORMAT
@@ -140,14 +142,23 @@ def _plane(group: Tree, shape: tuple[int, int]) -> Plane:
     if not names:
         raise MalformedError("a plane has no split")
     splits = {name: _split(parts[name], shape) for name in names}
-    axes = group.groups.get("directions", Tree())
+    path = fields.optional(group, "path")
+    axes = fields.optional(group, "directions") or Tree()
     return Plane(
         about=about,
         computed=computed,
         splits=splits,
         directions=tuple(dict(one.flat()) for one in fields.numbered(axes, "directions", MOST_AXES)),
-        path=_path(group.groups["path"]) if "path" in group.groups else None,
+        path=None if path is None else _path(path),
     )
+
+
+def _check_names(*names: str) -> None:
+    """HDF5 takes these names for groups and data sets."""
+    for name in names:
+        parts = name.split("/")
+        if "\0" in name or name.encode("utf-8", "replace").decode() != name or {"", ".", ".."} & set(parts):
+            raise MalformedError(f"{name!r} is no name for a split or metric")
 
 
 def _nested(group: Tree, names: tuple[str, ...]) -> dict[str, Tree]:
@@ -209,7 +220,7 @@ def _metric(group: Tree, name: str, shape: tuple[int, int], blocks: int) -> Metr
         raise MalformedError(f"{name} is outside 0 to 1 somewhere")
     stderr = fields.array(home, f"{last}_stderr", "float64", shape)
     fields.not_negative(stderr, f"{name}_stderr")
-    has_blocks, own = f"{last}_blocks" in home.arrays, f"{last}_computed" in home.arrays
+    has_blocks, own = (fields.has_array(home, f"{last}_{part}") for part in ("blocks", "computed"))
     stated = home.array_attrs.get(last, {})
     return Metric(
         values=values,

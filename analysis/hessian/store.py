@@ -85,11 +85,11 @@ def spectrum_of(tree: Tree, sealed: bool) -> Spectrum:
     if counts["full_size"] < counts["n"]:
         raise MalformedError(f"full_size {counts['full_size']} is below n {counts['n']}")
     trace, frobenius = (_estimate(fields.group(tree, name), name) for name in _ESTIMATES[:2])
-    rank = tree.groups.get(_ESTIMATES[2])
+    rank = fields.optional(tree, _ESTIMATES[2])
     top, bottom = (_pairs(fields.group(tree, name), name, counts["n"]) for name in ("top", "bottom"))
     if not len(top.values) + len(bottom.values):
         raise MalformedError("it holds no eigenvalue")
-    density = tree.groups.get("density")
+    density = fields.optional(tree, "density")
     about, settings = (fields.mapping(tree.attrs, name) for name in ("about", "settings"))
     _check_texts(about, settings)
     return Spectrum(
@@ -162,9 +162,10 @@ def _pairs(group: Tree, name: str, n: int) -> Pairs:
     if len(values) > n or not np.isfinite(values).all() or (steps < 0).any():
         raise MalformedError(f"{name}/values aren't at most {n} finite eigenvalues, the outermost first")
     fields.not_negative(residuals, f"{name}/residuals")
-    numbered = fields.numbered(group.groups.get("directions", Tree()), f"{name}/directions", len(values))
+    listed = fields.optional(group, "directions") or Tree()
+    numbered = fields.numbered(listed, f"{name}/directions", len(values))
     spread = np.zeros(0)
-    if "over_examples" in group.arrays:
+    if fields.has_array(group, "over_examples"):
         spread = fields.array(group, "over_examples", "float64", values.shape)
         fields.not_negative(spread, f"{name}/over_examples")
     return Pairs(values, residuals, converged, tuple(map(_tensors, numbered)), spread)

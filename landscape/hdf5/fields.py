@@ -47,6 +47,20 @@ def group(tree: Tree, name: str) -> Tree:
     return tree.groups[name]
 
 
+def optional(tree: Tree, name: str) -> Tree | None:
+    """A group that may be missing, but is nothing else."""
+    if name in tree.arrays:
+        raise MalformedError(f"{name} is a data set; expected a group")
+    return tree.groups.get(name)
+
+
+def has_array(tree: Tree, name: str) -> bool:
+    """Whether a data set is there that may be missing, but is nothing else."""
+    if name in tree.groups:
+        raise MalformedError(f"{name} is a group; expected a data set")
+    return name in tree.arrays
+
+
 def numbered(tree: Tree, what: str, most: int) -> list[Tree]:
     """Groups called 0, 1, …, and nothing else."""
     names = [str(number) for number in range(len(tree.groups))]

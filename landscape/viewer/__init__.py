@@ -27,7 +27,6 @@ from typing import Annotated, Any
 import sharpscape
 from landscape.console import guarded_command, out
 from landscape.errors import UserError, exit_with
-from landscape.escaping import plain
 from landscape.files import atomic_path
 from landscape.store import Surface, load_surface
 from landscape.viewer.page_data import Json, generator, payload
@@ -132,7 +131,7 @@ def render(title: str, data: Json, *, live: bool = False) -> str:
         "img-src data: blob:; base-uri 'none'; form-action 'none'" + ("; connect-src 'self'" if live else "")
     )
     parts = {
-        "title": html.escape(plain(title)).encode("ascii", "xmlcharrefreplace").decode(),
+        "title": html.escape(title).encode("ascii", "xmlcharrefreplace").decode(),
         "policy": policy,
         "style": _asset("viewer.css") + (_asset("live.css") if live else ""),
         "payload": _script_json(data),
@@ -144,19 +143,8 @@ def render(title: str, data: Json, *, live: bool = False) -> str:
 
 def _script_json(data: Json) -> str:
     """JSON that no HTML parser can leave: ASCII only, with ``<``, ``>`` and ``&`` escaped."""
-    text = json.dumps(visible(data), separators=(",", ":"), allow_nan=False)
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def visible(data: Any) -> Any:
-    """The same with every text in it as it is shown: nothing hidden in a name reorders what stands beside it."""
-    if isinstance(data, str):
-        return plain(data)
-    if isinstance(data, dict):
-        return {key: visible(one) for key, one in data.items()}
-    if isinstance(data, list):
-        return data if data and isinstance(data[0], int | float) else [visible(one) for one in data]
-    return data
 
 
 @cache

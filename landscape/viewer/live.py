@@ -31,7 +31,7 @@ from types import TracebackType
 from landscape.console import note
 from landscape.progress import Listener, Progress
 from landscape.store import Surface, load_surface
-from landscape.viewer import heading, render, source_hash, told_apart, visible
+from landscape.viewer import heading, render, source_hash, told_apart
 from landscape.viewer.page_data import Json, numbered
 from landscape.viewer.serve import PORT, Feed, LocalServer
 from landscape.viewer.watched import Watched, stamp_of
@@ -176,7 +176,7 @@ class LivePage:
             self._labels = labels
             told |= {"columns": self._data()["columns"], "title": self._heading()}
         told["progress"] = self._progress
-        self._feed.put({name: json.dumps(visible(value), allow_nan=False) for name, value in told.items()})
+        self._feed.put({name: json.dumps(value, allow_nan=False) for name, value in told.items()})
 
     def _end(self, state: str, surfaces: Sequence[Surface] = (), page: Path | None = None) -> None:
         """Tell the last there is to tell; the surfaces only if there is anybody to see them."""

@@ -1,6 +1,14 @@
 // The surfaces of this page, read once from the JSON block. Arrays are flat, index = i * beta.length + j.
 
-const page = JSON.parse(document.getElementById("payload").textContent);
+/** For JSON.parse: controls and marks that reorder text stand as their escapes, as on the terminal. */
+function visible(key, value) {
+  if (typeof value !== "string") return value;
+  return value.replace(/(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (letter) =>
+    `\\u${letter.codePointAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
+const page = JSON.parse(document.getElementById("payload").textContent, visible);
 const decoded = new WeakMap();
 
 /** Values of a metric with NaN = not known and Infinity = diverged. */

@@ -174,7 +174,7 @@ function buildBar() {
 // ------------------------------------------------------------------------------------------ news
 
 function take(event) {
-  const news = JSON.parse(event.data);
+  const news = JSON.parse(event.data, visible);
   live.version = event.lastEventId;
   live.retry = 2000;
   const { progress, ...more } = news;
