@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hostile_files import SECRET, edited, hessian_cases
+from hostile_results import SECRET, edited, hessian_cases
 
 from analysis.compare.read import read_results
 from analysis.hessian import load_spectrum

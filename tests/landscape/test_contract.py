@@ -1,4 +1,4 @@
-"""Losses that don't keep to their contract are refused at once; whatever keeps to it gives the right value."""
+"""Losses that break their contract are refused at once; whatever keeps to it gives the right value."""
 
 from __future__ import annotations
 

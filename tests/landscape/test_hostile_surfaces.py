@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from hostile_files import SECRET, edited, surface_cases
+from hostile_results import SECRET, edited, surface_cases
 
 from landscape.errors import UserError
 from landscape.hdf5 import read
