@@ -128,6 +128,11 @@ def _share(difference: float) -> str:
 class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes whether random numbers are drawn, and by what."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: PyTorch would import its compiler for that, which takes seconds."""
+        return False
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.seen: str | None = None

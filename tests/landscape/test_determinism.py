@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -180,3 +182,14 @@ def test_rounding_of_kernels_without_an_order_is_no_alarm() -> None:
         return x * (1 + 2e-7 * (turn[0] % 2))
 
     assert check(Net(unordered)) is False
+
+
+def test_the_check_does_not_import_pytorchs_compiler() -> None:
+    """It would take seconds, more than a small surface."""
+    code = (
+        "import sys, torch; from landscape.compute import compute_surface; "
+        "compute_surface(torch.nn.Linear(2, 2), (torch.ones(3, 2), torch.tensor([0, 1, 0])), points=1); "
+        "print('torch._dynamo' in sys.modules, 'sympy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
