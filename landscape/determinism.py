@@ -28,7 +28,17 @@ Call = Callable[[Any, Any], Mapping[str, Tensor]]
 """``call(model, batch)``: what the loss gives, by name."""
 
 ROUNDING: Mapping[torch.dtype, float] = {torch.float64: 1e-11, torch.float32: 1e-5, torch.bfloat16: 5e-2}
-_MAY_DRAW = ("_scaled_dot_product", "_cudnn_rnn", "_flash", "_efficient", "_miopen", "rrelu")  # mostly don't
+_MAY_DRAW = (
+    "_scaled_dot_product",
+    "_cudnn_rnn",
+    "_flash",
+    "_efficient",
+    "_miopen",
+    "rrelu",
+    "lstm",
+    "gru",
+    "rnn",
+)  # mostly don't
 
 
 def check_determined(

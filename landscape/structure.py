@@ -35,14 +35,21 @@ def map_tensors(value: Any, change: Change) -> Any:
     return _Mapping(change).of(value)
 
 
-def cut(batch: Any, count: int) -> tuple[Any, Any] | None:
-    """A batch as its first half and the rest, or None where no common first axis of `count` is to be seen.
+def length(batch: Any) -> int | None:
+    """Of the first axis that all tensors of a batch have in common, or None where there is none."""
+    lengths = {len(one) for one in tensors_in(batch) if one.dim()}
+    return lengths.pop() if len(lengths) == 1 else None
 
-    Tensors, arrays and lists whose length is `count` are cut; everything else must be no tensor, or a scalar.
+
+def cut(batch: Any) -> tuple[Any, Any] | None:
+    """A batch as its first half and the rest, or None where its tensors have no common first axis.
+
+    Tensors, arrays and lists of that length are cut; everything else must be no tensor, or a scalar.
     """
-    middle = count // 2
-    if count < 2 or any(one.dim() and len(one) != count for one in tensors_in(batch)):
+    count = length(batch)
+    if count is None or count < 2:
         return None
+    middle = count // 2
     parts = [_cut(batch, count, part) for part in (slice(0, middle), slice(middle, count))]
     return parts[0], parts[1]
 

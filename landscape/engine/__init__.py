@@ -126,7 +126,7 @@ class Engine:
             def fresh() -> nn.Module:
                 return in_precision(own_copy(model), self._device, run_in).eval()
 
-            alone = check_contract(loss, module, few, seen, fresh) or bool(hooks)
+            alone = check_contract(loss, module, few, seen, fresh, first.given) or bool(hooks)
             check_data(loss, module, data, seen)
             if first.rebatchable and batch_size is None:
                 check_apart(loss, module, few[0], seen)

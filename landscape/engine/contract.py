@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from landscape.engine.totals import batch_values
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import Loss
-from landscape.structure import cut, tensors_in
+from landscape.structure import cut, length, tensors_in
 
 _PROBED = 32  # examples, of which the first half decides
 _DEPENDS, _DEPENDS_LOW = 1e-3, 1e-1  # relative; rounding in float32, and in bfloat16, is far below
@@ -29,7 +29,12 @@ def first_batches(examples: Examples, device: torch.device, dtype: torch.dtype) 
 
 
 def check_contract(
-    loss: Loss, module: nn.Module, batches: list[Any], seen: Probe, fresh: Callable[[], nn.Module]
+    loss: Loss,
+    module: nn.Module,
+    batches: list[Any],
+    seen: Probe,
+    fresh: Callable[[], nn.Module],
+    given: Sequence[Any] = (),
 ) -> bool:
     """Refuse a loss that isn't a function of the weights, and means that would be taken for sums.
 
@@ -44,6 +49,9 @@ def check_contract(
     fresh
         Gives another copy of the network that was never called.
 
+    given
+        All batches where they are the user's: the number of examples may be written down where all are equal.
+
     Returns
     -------
     bool
@@ -56,7 +64,7 @@ def check_contract(
     """
     if seen.unused:
         _refuse_unused(loss)
-    halves = cut(batches[0], seen.values.count)
+    halves = cut(batches[0])
     other = batches[1] if len(batches) > 1 else halves[0] if halves else None
 
     def call(model: Any, batch: Any) -> Mapping[str, Tensor]:
@@ -71,8 +79,8 @@ def check_contract(
     if other is not None and len(batches) == 1 and not _works(call, module, other):
         other = None
     alone = check_determined(call, module, batches[0], other, loss=loss, fresh=fresh)
-    if halves is not None and any(not value.dim() for value in seen.values.values.values()):
-        _check_sums(loss, module, halves, seen)
+    if halves is not None:
+        _check_sums(loss, module, halves, seen, given)
     return alone
 
 
@@ -123,7 +131,7 @@ def check_apart(loss: Loss, module: nn.Module, batch: Any, seen: Probe) -> None:
 
     Batch norm without running statistics does so, and a network or loss that calls ``train()``.
     """
-    halves, whole = cut(batch, seen.values.count), seen.values.values["loss"]
+    halves, whole = cut(batch), seen.values.values["loss"]
     if halves is None or not whole.dim():
         return
     try:
@@ -161,18 +169,27 @@ def _works(call: Callable[[Any, Any], object], module: nn.Module, batch: Any) ->
     return True
 
 
-def _check_sums(loss: Loss, module: nn.Module, halves: tuple[Any, Any], seen: Probe) -> None:
+def _check_sums(
+    loss: Loss, module: nn.Module, halves: tuple[Any, Any], seen: Probe, given: Sequence[Any]
+) -> None:
     """The sum over a batch is that over its halves; a mean lies between theirs."""
     whole = seen.values
     try:
         with seen.mode():
             one, two = (batch_values(loss(module, half)) for half in halves)
-    except UserError:
-        raise
     except Exception:
-        return  # half a batch is none here
-    if not 0 < one.count < whole.count:
-        return
+        if given:
+            return  # half a batch is none here
+        raise
+    if whole.count < 2:
+        return  # each batch counts as one
+    equal = bool(given) and all(length(batch) == whole.count for batch in given)
+    constant = one.count == two.count == whole.count
+    if constant and not equal:
+        raise UserError(
+            f"the loss returned {whole.count} as the number of examples, and again for half of them; "
+            "expected how many there are in the batch"
+        )
     for name, value in whole.values.items():
         if value.dim() or name not in one.values or name not in two.values:
             continue
@@ -180,8 +197,9 @@ def _check_sums(loss: Loss, module: nn.Module, halves: tuple[Any, Any], seen: Pr
         if _is_mean(*numbers):
             raise UserError(
                 f"the loss returned a mean as {name!r}: {numbers[0]:.6g} for {whole.count} examples and "
-                f"{numbers[1]:.6g} for {one.count} of them, where the sum over the batch is expected; "
-                "return mean * count, or one value per example (reduction='none')"
+                f"{numbers[1]:.6g} for half of them, where the sum over the batch is expected; "
+                f"return mean * count{' with the count of the batch' if constant else ''}, "
+                "or one value per example (reduction='none')"
             )
 
 

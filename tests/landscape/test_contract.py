@@ -121,11 +121,50 @@ def test_a_models_own_mean_over_tokens() -> None:
         def summed(model: Any, batch: Any) -> Any:
             return model(**batch)["loss"] * len(batch["labels"]), len(batch["labels"])
 
-        with pytest.raises(UserError, match=r"for 8 examples and .* for 4 of them"):
+        with pytest.raises(UserError, match=r"for 8 examples and .* for half of them"):
             surface(model, data, mean)
         with torch.no_grad():
             expected = float(model(**data[0])["loss"])
         assert surface(model, data, summed).loss[1, 1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_means_and_numbers_of_other_things_than_examples() -> None:
+    """A mean over tokens with their number, and a number that stays what it is."""
+    torch.manual_seed(0)
+    ids = torch.randint(20, (8, 6))
+    model, data = LanguageModel(), [UserDict(input_ids=ids, labels=ids)] * 2
+
+    def tokens(model: Any, batch: Any) -> Any:
+        return model(**batch)["loss"], batch["labels"].numel()
+
+    def summed(model: Any, batch: Any) -> Any:
+        return model(**batch)["loss"] * batch["labels"].numel(), batch["labels"].numel()
+
+    def constant(model: Any, batch: Any) -> Any:
+        return model(**batch)["loss"] * len(batch["labels"]), 16
+
+    def fixed(model: Any, batch: Any) -> Any:
+        """Right where every batch has 8."""
+        return model(**batch)["loss"] * len(batch["labels"]), 8
+
+    def fixed_mean(model: Any, batch: Any) -> Any:
+        return model(**batch)["loss"], 8
+
+    def means_of_batches(model: Any, batch: Any) -> Any:
+        return model(**batch)["loss"], 1
+
+    with pytest.raises(UserError, match=r"a mean as 'loss': .* for 48 examples and .* for half of them"):
+        surface(model, data, tokens)
+    with pytest.raises(UserError, match="16 as the number of examples, and again for half of them"):
+        surface(model, data, constant)
+    with torch.no_grad():
+        expected = float(model(**data[0])["loss"])
+    with pytest.raises(UserError, match=r"a mean as 'loss'.*with the count of the batch"):
+        surface(model, data, fixed_mean)
+    with pytest.raises(UserError, match="8 as the number of examples, and again for half of them"):
+        surface(model, [*data, UserDict(input_ids=ids[:5], labels=ids[:5])], fixed)
+    for loss in (summed, means_of_batches, fixed):
+        assert surface(model, data, loss).loss[1, 1] == pytest.approx(expected, rel=1e-5)
 
 
 def test_sums_that_are_no_means_pass() -> None:

@@ -100,7 +100,7 @@ def test_digests_of_plain_tensors_are_those_of_older_files() -> None:
 def test_halves() -> None:
     x = torch.arange(5)
     batch = {"x": x, "pair": (x, x + 1), "names": list("abcde"), "k": 3, "array": np.arange(5)}
-    halves = cut(batch, 5)
+    halves = cut(batch)
     assert halves is not None
     first, rest = halves
     assert first["x"].tolist() == [0, 1]
@@ -109,11 +109,11 @@ def test_halves() -> None:
     assert first["pair"][1].tolist() == [1, 2]
     assert rest["array"].tolist() == [2, 3, 4]
     assert first["k"] == 3
-    halves = cut([UserDict(x=x), Frozen(x)], 5)
+    halves = cut([UserDict(x=x), Frozen(x)])
     assert halves is not None
     assert halves[0][0]["x"].tolist() == halves[0][1].x.tolist() == [0, 1]
-    assert cut((x, torch.zeros(2, 7)), 5) is None  # a graph's edges, say
-    assert cut((x[:1],), 1) is None
+    assert cut((x, torch.zeros(2, 7))) is None  # a graph's edges, say
+    assert cut((x[:1],)) is None
 
 
 def test_parts_without_tensors_stay_the_same_objects() -> None:
