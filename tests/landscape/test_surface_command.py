@@ -118,7 +118,8 @@ def test_others_checkpoints(form: str, place: Path, tmp_path: Path) -> None:
 
 
 def test_torchvision_resnet18_on_an_image_folder(tmp_path: Path) -> None:
-    from torchvision.models import resnet18
+    """Prepared as torchvision's weights are, or at the images' own size where the user says so."""
+    from torchvision.models import ResNet18_Weights, resnet18
 
     draw, images = np.random.default_rng(0), []
     for number, name in enumerate(["bee", "ant"]):
@@ -131,11 +132,18 @@ def test_torchvision_resnet18_on_an_image_folder(tmp_path: Path) -> None:
     torch.save(model.state_dict(), tmp_path / "net.pth")
     choice = ["--model", "torchvision:resnet18", "--data", "imagefolder:photos", *LINE[2:]]
     found = computed(tmp_path, tmp_path, "net.pth", *choice)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET_STATISTICS)
-    inputs = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255 - mean) / std
-    loss, _ = center(model, inputs, torch.tensor([1, 0]))  # classes in alphabetical order
+    prepare = ResNet18_Weights.DEFAULT.transforms()
+    large = torch.stack([prepare(Image.fromarray(one)) for one in images])
+    loss, _ = center(model, large, torch.tensor([1, 0]))  # classes in alphabetical order
     assert found.loss[1, 0] == pytest.approx(loss, rel=1e-4)
     assert found.about["architecture"] == "torchvision:resnet18"
+    found = computed(
+        tmp_path, tmp_path, "net.pth", *choice, "--image-size", "40", "--crop", "1", "--overwrite"
+    )
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET_STATISTICS)
+    inputs = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255 - mean) / std
+    loss, _ = center(model, inputs, torch.tensor([1, 0]))
+    assert found.loss[1, 0] == pytest.approx(loss, rel=1e-4)
 
 
 def test_two_checkpoints_are_compared(place: Path, tmp_path: Path) -> None:
