@@ -326,6 +326,11 @@ class Options:
                 )
 
 
+# What a surface file may hold (`landscape.surface_file`), and what no option is meant to count to.
+_MOST = {"--planes": 10_000, "--threads": 4_096, "--points": 4_000, "--example-seed": 2**63 - 1}
+_MOST_OF_ANYTHING = 10**9
+
+
 def check_data(data: DataOptions) -> None:
     """Refuse counts below zero and half a normalization; UserError names the option."""
     _at_least("--examples", data.examples, 0)
@@ -362,3 +367,6 @@ def check_computation(device: str, batch_size: int | None, threads: int | None) 
 def _at_least(name: str, value: int | None, least: int) -> None:
     if value is not None and value < least:
         raise UserError(f"{name} {value}: expected at least {least}")
+    most = _MOST.get(name, _MOST_OF_ANYTHING)
+    if value is not None and value > most:
+        raise UserError(f"{name} {value}: expected at most {most}")

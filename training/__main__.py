@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_MOST_THREADS = 4_096
 _PATIENCE = 60.0  # seconds; processes start and import at different speeds
 
 HELP = """Train a dense or sparse image classifier and write one sharable checkpoint.
@@ -202,6 +203,8 @@ def run(config: RunConfig, machine: Machine) -> None:
     if machine.threads is not None:
         if machine.threads < 1:
             raise UserError(f"threads {machine.threads}: expected 1 or more")
+        if machine.threads > _MOST_THREADS:
+            raise UserError(f"threads {machine.threads}: expected {_MOST_THREADS} or fewer")
         torch.set_num_threads(machine.threads)
     if machine.record_every < 0:
         raise UserError(f"record-every {machine.record_every}: expected a number of steps, or 0 for none")

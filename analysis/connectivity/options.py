@@ -31,6 +31,7 @@ from landscape.options import (
     check_data,
 )
 
+MOST_POINTS = 4_000
 _NETWORK = Group.create_ordered("Network")
 _DATA = Group.create_ordered("Data")
 _CURVE = Group.create_ordered("Curve")
@@ -186,6 +187,8 @@ class ConnectivityOptions:
         check_computation(computation.device, computation.batch_size, computation.threads)
         if self.curve.points < 3:
             raise UserError(f"--points {self.curve.points}: expected at least 3")
+        if self.curve.points > MOST_POINTS:
+            raise UserError(f"--points {self.curve.points}: expected at most {MOST_POINTS}")
         if self.training.train_examples < 0:
             raise UserError(f"--train-examples {self.training.train_examples}: expected at least 0")
         self.training.training.check(_option)

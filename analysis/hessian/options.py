@@ -31,6 +31,7 @@ _SPECTRUM = Group.create_ordered("Spectrum")
 _COMPUTATION = Group.create_ordered("Computation")
 _OUTPUT = Group.create_ordered("Output")
 
+MOST = 10**6  # of anything that is counted: a thousand times what anybody computes
 PICTURES = (".png", ".pdf", ".svg")
 
 
@@ -175,6 +176,8 @@ class HessianOptions:
         for name, number in least.items():
             if getattr(chosen, name) < number:
                 raise UserError(f"{_option(name)} {getattr(chosen, name)}: expected at least {number}")
+            if name != "seed" and getattr(chosen, name) > MOST:
+                raise UserError(f"{_option(name)} {getattr(chosen, name)}: expected at most {MOST}")
         if not chosen.top + chosen.bottom:
             raise UserError("--top 0 --bottom 0: expected at least one eigenvalue")
         for name in ("tolerance", "trace_tolerance"):

@@ -192,6 +192,8 @@ OPTIONS = {
     "net.pt --points 1.5": ["--points", "expected a whole number, got '1.5'"],
     "net.pt --points": ["--points requires an argument"],
     "net.pt --planes 0": ["--planes 0: expected at least 1"],
+    "net.pt --planes 99999999999999999999": ["--planes 99999999999999999999: expected at most"],
+    "net.pt --threads 99999999999999999999": ["--threads 99999999999999999999: expected at most"],
     "net.pt --examples -1": ["--examples -1: expected at least 0"],
     "net.pt --example-seed -1": ["--example-seed -1: expected at least 0"],
     "net.pt --span nan": ["--span nan: expected a positive, finite number"],

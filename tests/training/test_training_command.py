@@ -71,6 +71,7 @@ def test_the_shipped_sample_trains(tmp_path: Path) -> None:
         ("--method random --sparsity 1 --data sample", "sparsity 1.0: expected a pruned share"),
         ("--method random --sparsity 0.99999 --empty-layers fail --data sample", "no weight is kept in"),
         ("--threads 0", "threads 0: expected 1 or more"),
+        ("--threads 99999999999999999999", "expected 4096 or fewer"),
     ],
 )
 def test_bad_input(
