@@ -1,12 +1,18 @@
 """For all tests: the same cases every time, however slow the machine, and only for devices that are here."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell's background job, and nohup, ignore these, and every command that the tests start would, too.
+for one, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if hasattr(signal, one) and signal.getsignal(getattr(signal, one)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, one), usual)
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")

@@ -7,8 +7,7 @@ does. Files are read only while a page is open, in a thread of its own that take
 
 Examples
 --------
->>> from contextlib import suppress
-from pathlib import Path
+>>> from pathlib import Path
 >>> with LivePage([Path("nothing.surface.h5")], port=0) as live:
 ...     live.address.startswith("http://127.0.0.1:")
 True

@@ -210,7 +210,7 @@ def test_every_measure_leaves_the_model_as_it_was_and_repeats() -> None:
         sharpness(model, labelled(), mask=mask, settings=settings, dtype="float64") for _ in range(2)
     )
     assert list(first) == list(MEASURES)
-    assert first == second
+    assert repr(first) == repr(second)  # digits of what they are, and NaN where nothing is known
     assert digest(dict(model.state_dict())) == before
     assert [one.requires_grad for one in model.parameters()] == flags
     assert all(one.grad is None for one in model.parameters())

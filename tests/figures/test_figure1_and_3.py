@@ -192,9 +192,10 @@ def test_several_seeds_give_mean_and_spread(tmp_path: Path) -> None:
     results = Results(write_results(tmp_path, runs))
     cell = results.cell("snip", 0.9, "sgd")
     values = np.array([roughness(run.surface).ra.value for run in cell.runs])
-    half = t_quantile(2) * values.std(ddof=1) / 3**0.5
+    logs = np.log(values)  # Ra is positive: mean and interval are made on the log scale
+    half = t_quantile(2) * logs.std(ddof=1) / 3**0.5
     assert (cell.ra.value, cell.ra.low, cell.ra.high) == pytest.approx(
-        (values.mean(), values.mean() - half, values.mean() + half)
+        tuple(np.exp([logs.mean(), logs.mean() - half, logs.mean() + half]))
     )
     partly = results.cell("grasp", 0.9, "sgd")
     assert (len(partly.runs), list(partly.missing)) == (2, [run_name(*gone)])
@@ -259,7 +260,7 @@ def test_bad_folders(tmp_path: Path) -> None:
         figure1.draw(Results(tmp_path))
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "results.csv").write_text("a,b\n1,2\n", encoding="utf-8")
-    with pytest.raises(UserError, match="not a sweep's table"):
+    with pytest.raises(UserError, match="no table of a sweep"):
         Results(tmp_path)
     root = write_results(tmp_path / "zero", [("grasp", 0.8, "sgd", 0)])
     altered(root, lambda loss: loss - loss.min(), ("grasp", 0.8, "sgd", 0))

@@ -112,7 +112,7 @@ def test_holes_stay_holes(tab: Tab) -> None:
     name, content = save(tab, "GLB", panel=2)
     assert len(name) < 120
     document, (positions, _, _, corners) = read_glb(content)
-    assert document["nodes"][0]["extras"]["surface"] == HOSTILE
+    assert document["nodes"][0]["extras"]["surface"] == HOSTILE.replace("\n", "\\u000a")
     finite = np.isfinite(HOLES.loss)
     assert len(positions) == finite.sum()
     assert corners.max() == len(positions) - 1

@@ -65,7 +65,11 @@ def run(processes: int, settings: str, folder: Path, script: Path) -> list[list[
 
 
 @pytest.mark.parametrize(
-    "method", ["--method rigl --update-interval 3 --optimizer s2sam", "--method mest_em --interval 0.5"]
+    "method",
+    [
+        "--method rigl --update-interval 3 --optimizer s2sam",
+        "--method mest_em --interval 0.5 --keep-dense none",
+    ],
 )
 def test_ranks_agree_and_equal_one_process(tiny_npz: Path, tmp_path: Path, method: str) -> None:
     script = tmp_path / "process.py"
