@@ -8,8 +8,11 @@ network. So before a spectrum, in float64 and on a few examples,
 2. ``H v`` against a difference of gradients, parameter by parameter,
 3. ``⟨∇L, v⟩`` against a difference of losses.
 
-ReLU and maxima have kinks, where differences don't tell the derivative; several steps are tried, the smallest
-of which crosses hardly any. One that agrees is enough.
+ReLU and maxima have kinks, where differences don't tell the derivative; several steps are tried, the
+smallest of which crosses hardly any. One that agrees is enough. A sparse network may lie *on* kinks: a filter
+without kept weights gives exactly its batch norm's bias, which never got a gradient and is still exactly 0,
+where ReLU turns. So coordinates whose gradient is exactly 0 are left out of the vectors and looked at alone
+(`wrong_where_flat`).
 """
 
 from __future__ import annotations
@@ -79,6 +82,54 @@ def wrong_gradient(gradient: Tensor, beside: Differences) -> str | None:
             return None
     found = beside.along(beside.steps[0])[0]
     return f"along a random direction it says {slope:.4g} where differences of the loss give {found:.4g}"
+
+
+def wrong_where_flat(flat: Tensor, shifted: Shifted, vector: Tensor, space: WeightSpace) -> str | None:
+    """What is wrong with a gradient of exactly 0, or None.
+
+    Two one-sided slopes that are equal and not 0 belong to a smooth loss, whose gradient was lost on the
+    way; two different ones to a kink, which has no gradient. Tensors without any gradient are looked at one
+    by one.
+
+    Parameters
+    ----------
+    flat
+        Where the gradient is exactly 0, bool ``[n]``.
+    vector
+        Random, ``[n]``.
+    """
+    along = flat * vector
+    if not bool(flat.any()) or _is_flat(along, shifted):
+        return None
+    parts = space.expand(along)
+    for number, (name, one) in enumerate(zip(space.names, space.expand(flat.to(vector.dtype)), strict=True)):
+        alone = [part * (place == number) for place, part in enumerate(parts)]
+        if bool(one.all()) and _is_smooth(space.restrict(alone), shifted):
+            return f"by {name!r} it is 0 where differences of the loss are not"
+    if _is_smooth(along, shifted):
+        return "it is 0 along a random direction along which differences of the loss are not"
+    return None
+
+
+def _slopes(vector: Tensor, shifted: Shifted) -> tuple[float, float, float]:
+    """The loss's slopes forwards and backwards along a vector, and their noise."""
+    step = STEPS[vector.dtype][0]
+    middle, above, below = (shifted.mean(size * vector)[0] for size in (0.0, step, -step))
+    size = max(abs(middle), abs(above), abs(below))
+    noise = ROUNDINGS * float(torch.finfo(vector.dtype).eps) / step * size
+    return (above - middle) / step, (middle - below) / step, noise
+
+
+def _is_flat(vector: Tensor, shifted: Shifted) -> bool:
+    forwards, backwards, noise = _slopes(vector, shifted)
+    return max(abs(forwards), abs(backwards)) <= noise
+
+
+def _is_smooth(vector: Tensor, shifted: Shifted) -> bool:
+    """Whether the loss has a slope along it, and one only."""
+    forwards, backwards, noise = _slopes(vector, shifted)
+    size = max(abs(forwards), abs(backwards))
+    return size > noise and abs(forwards - backwards) <= AGREED[vector.dtype] * size + noise
 
 
 def wrong_products(
@@ -170,9 +221,11 @@ def checked_gradient(
         gradient = found.mean()[1]
     if not float(gradient.abs().max()) < HUGE:
         return None
-    first, second = probes(space, found.weights)
+    whole, other = probes(space, found.weights)
+    flat = gradient == 0
+    first, second = whole * ~flat, other * ~flat
     beside = Differences(found, first)
-    wrong = wrong_gradient(gradient, beside)
+    wrong = wrong_gradient(gradient, beside) or wrong_where_flat(flat, found, whole, space)
     if wrong is not None:
         raise UserError(
             f"the gradient isn't that of the loss: {wrong}; something in the network is detached, rounded, "

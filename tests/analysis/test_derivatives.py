@@ -306,3 +306,42 @@ def test_networks_with_kinks_and_flat_losses_pass() -> None:
         fitted.weight.zero_(), fitted.bias.zero_()
     exact = HessianOperator(fitted, (random_inputs(8, 4), torch.zeros(8, 1).double()), loss=regression)
     assert exact.about["derivatives"] == "exact"  # loss and gradient are 0
+
+
+class Dead(nn.Module):
+    """Filters without weights behind batch norm: their outputs are exactly 0, where ReLU turns."""
+
+    def __init__(self, detached: bool = False) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6)
+        self.head = nn.Linear(6, 3)
+        self.shift = nn.Parameter(torch.zeros(3)) if detached else None
+        with torch.no_grad():
+            self.conv.weight[2:] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.head(self.norm(self.conv(x)).relu().mean((2, 3)))
+        return scores if self.shift is None else scores + self.shift.detach()
+
+
+def dead(seed: int = 0, detached: bool = False) -> Dead:
+    """With running means of exactly 0, as such filters have after any training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Dead(detached)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_network_that_lies_on_kinks_is_no_wrong_one(seed: int) -> None:
+    model = dead(seed)
+    data = random_inputs(12, 1, 6, 6).float(), torch.arange(12) % 3
+    mask = {"conv.weight": model.conv.weight.detach() != 0}
+    operator = HessianOperator(model, data, mask=mask)
+    assert operator.about["derivatives"] == "exact"
+    assert sharpness(model, data, mask=mask, measures=["sam"])["sam"].value > 0
+
+
+def test_a_gradient_that_was_lost_is_seen_beside_kinks() -> None:
+    data = random_inputs(12, 1, 6, 6).float(), torch.arange(12) % 3
+    with pytest.raises(UserError, match="by 'shift' it is 0 where differences of the loss are not"):
+        HessianOperator(dead(detached=True), data)
