@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from landscape.rounding import rounded
 from landscape.store import BoolArray, FloatArray, Metric, Plane, Split
 
 Index = tuple[int, int]
@@ -85,7 +86,8 @@ class Record:
                 metric.values[index] = _diverged(one.mean(key)) if key == "loss" else one.mean(key)
                 metric.stderr[index] = one.stderr(key)
                 if metric.blocks is not None:
-                    metric.blocks[index] = one.block_means(key)
+                    # Their differences make standard errors: seven digits are plenty, and half the file.
+                    metric.blocks[index] = rounded(one.block_means(key), 23)
         self.computed[index] = True
 
     def losses(self, indices: Sequence[Index]) -> FloatArray:
