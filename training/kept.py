@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from landscape.errors import UserError
 from landscape.sparse.choice import Sparse, check_choice, reason_against_network
@@ -27,7 +28,8 @@ class KeptForward:
     """``model(images)`` in training mode, computed with kept weights only.
 
     Gradients of pruned weights are 0. With "auto" a mask that keeps too much for the kernels is computed with
-    densely, which depends on nothing but the mask. After `use` the next call makes new lists.
+    densely, which depends on nothing but the mask. So is every step, with "on" too, in which a batch norm is in
+    evaluation mode: the kernels know statistics of the batch only. After `use` the next call makes new lists.
 
     Parameters
     ----------
@@ -51,6 +53,7 @@ class KeptForward:
         self.traced, self.machine, self.kind = trace(model, images), host(), SparseTraining
         self.lanes = self.machine.lanes("float")
         self.kind(model, {}, images, self.machine, traced=self.traced)  # what can't run is known now
+        self._norms = [one for one in model.modules() if isinstance(one, _BatchNorm)]
         self._net: Callable[[Tensor], Tensor] | None = None
 
     def use(self, mask: Mask) -> None:
@@ -59,6 +62,8 @@ class KeptForward:
 
     def __call__(self, images: Tensor) -> Tensor:
         """The network's output; moves running statistics as the network does."""
+        if not all(one.training for one in self._norms):
+            return self.model(images)
         if self._net is None:
             self._net = self.model if self._is_dense() else self._built()
         return self._net(images)

@@ -98,7 +98,8 @@ class SparseTraining:
         Raises
         ------
         ValueError
-            For another kind of input, or where batch norm has a single value per channel.
+            For another kind of input, where batch norm has a single value per channel, and where one has gone
+            into evaluation mode.
         """
         if x.dtype != self.dtype or x.dim() != 4 or tuple(x.shape[1:]) != self.input_shape or not len(x):
             expected = f"[N, {', '.join(map(str, self.input_shape))}] {self.dtype}"
@@ -106,6 +107,8 @@ class SparseTraining:
         if x.requires_grad and not self.input_gradient:
             raise ValueError("the input requires a gradient, which this was not built for")
         for one in self._norms:
+            if one.norm is not None and not one.norm.training:
+                raise ValueError(f"{one.term.module} is in evaluation mode: it was built for training mode")
             if one.area * len(x) == 1:  # as PyTorch has it
                 raise ValueError("Expected more than 1 value per channel when training, got one")
         parameters = [self._parameters[name] for name in self._names]
@@ -210,7 +213,7 @@ class SparseTraining:
         for one in self._norms:
             norm = one.norm
             assert norm is not None
-            if not norm.training or not norm.track_running_stats or norm.running_mean is None:
+            if not norm.track_running_stats or norm.running_mean is None:
                 continue
             assert norm.num_batches_tracked is not None
             assert norm.running_var is not None

@@ -247,6 +247,18 @@ def test_a_single_value_per_channel_is_refused() -> None:
         sparse(torch.randn(1, 1, 3, 3))
 
 
+def test_a_norm_that_went_into_evaluation_mode_is_refused() -> None:
+    """Not computed with statistics of the batch, which that mode is meant to avoid."""
+    net, kept, x = small()
+    sparse = SparseTraining(net, kept, x[:1], host())
+    sparse(x)
+    net.bn1.eval()
+    with pytest.raises(ValueError, match="bn1 is in evaluation mode"):
+        sparse(x)
+    net.bn1.train()
+    sparse(x)
+
+
 class Twice(nn.Module):
     """Uses one layer twice."""
 

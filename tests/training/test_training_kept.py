@@ -201,6 +201,42 @@ def test_a_mask_that_keeps_too_much_is_dense(data: TrainingData, tmp_path: Path)
     assert isinstance(run.kept._net, SparseTraining)
 
 
+@pytest.mark.parametrize("sparse", ["on", "auto"])
+@pytest.mark.parametrize("built", [True, False])
+def test_a_batch_norm_in_evaluation_mode_is_computed_with_densely(
+    sparse: str, built: bool, data: TrainingData, tmp_path: Path
+) -> None:
+    """Before and after there were lists; and back again."""
+    run = run_of(SMALL, data, tmp_path, sparse)
+    run.model.train()
+    images = next(iter(data.train.in_order(20)))[0]
+    if built:
+        run.kept(images)
+    norms = [one for one in run.model.modules() if isinstance(one, torch.nn.BatchNorm2d)]
+    norms[2].eval()
+    if not built:
+        run.use(run.mask)
+    before = norms[2].running_mean.clone()
+    assert torch.equal(run.kept(images), run.model(images))
+    assert torch.equal(norms[2].running_mean, before)
+    norms[2].train()
+    run.kept(images)
+    assert isinstance(run.kept._net, SparseTraining)
+    assert not torch.equal(norms[2].running_mean, before)
+
+
+def test_another_machines_lanes_are_refused(data: TrainingData, tmp_path: Path) -> None:
+    """Eight images a vector sum in another order than sixteen."""
+    with pytest.raises(KeyboardInterrupt):
+        fit(SMALL, data, tmp_path / "run", Stop(1), ON)
+    state = load_dict(tmp_path / "run" / "last.pt")
+    run = run_of(SMALL, data, tmp_path / "other", "auto")
+    for word, other in (("lanes", 2 * state["sparse"]["lanes"]), ("kernels", -1)):
+        elsewhere = state | {"sparse": state["sparse"] | {word: other}}
+        with pytest.raises(UserError, match="a run keeps to one: go on as it began, or choose another --out"):
+            run.restore(elsewhere)
+
+
 def test_accumulated_pieces_and_a_short_last_batch(data: TrainingData, tmp_path: Path) -> None:
     config = replace(SMALL, accumulate=3, batch_size=20, epochs=1)
     found = [fit(config, data, tmp_path / name, Silent(), one) for name, one in (("a", ON), ("b", OFF))]

@@ -62,8 +62,7 @@ def test_a_piece_counts_by_its_images(
 
         monkeypatch.setattr(loop, "train_step", watched)
         config = dataclasses.replace(SMALL, epochs=1, accumulate=accumulate)
-        dense = loop.Extras(sparse="off")  # the kernels know batch norm in training mode only
-        found[accumulate] = fit(config, data, tmp_path / str(accumulate), extras=dense).state_dict
+        found[accumulate] = fit(config, data, tmp_path / str(accumulate)).state_dict
         monkeypatch.undo()
     for name, value in found[1].items():
         assert torch.allclose(value.double(), found[3][name].double(), rtol=1e-3, atol=1e-5), name
