@@ -28,8 +28,8 @@ class KeptForward:
     """``model(images)`` in training mode, computed with kept weights only.
 
     Gradients of pruned weights are 0. With "auto" a mask that keeps too much for the kernels is computed with
-    densely, which depends on nothing but the mask. So is every step, with "on" too, in which a batch norm is in
-    evaluation mode: the kernels know statistics of the batch only. After `use` the next call makes new lists.
+    densely, which depends on nothing but the mask. So is, with "on" too, every step in which a batch norm is
+    in evaluation mode: the kernels know the batch's statistics only. After `use` come new lists.
 
     Parameters
     ----------
@@ -63,7 +63,8 @@ class KeptForward:
     def __call__(self, images: Tensor) -> Tensor:
         """The network's output; moves running statistics as the network does."""
         if not all(one.training for one in self._norms):
-            return self.model(images)
+            dense: Tensor = self.model(images)
+            return dense
         if self._net is None:
             self._net = self.model if self._is_dense() else self._built()
         return self._net(images)

@@ -3,7 +3,9 @@
 Networks with random ERK masks, as after initialization; the dense contestant is our own engine (folded and
 fused, as it sets itself up without kernels) for surfaces, and PyTorch channels-last and contiguous, the
 faster in each turn, for training steps. All take turns in one process; printed are medians over the turns,
-and the median of the ratios turn by turn. "left" is the kept share of the multiplications.
+and the median of the ratios turn by turn. "left" is the kept share of the multiplications. On a machine
+that others use, too, threads wait for each other: with ``--threads 1 --processor-time`` seconds are those
+that the process was given.
 
     python tests/benchmarks/bench_sparse.py surface
     python tests/benchmarks/bench_sparse.py step --network resnet20 --batch-size 64 128
@@ -67,14 +69,17 @@ def images(count: int) -> tuple[Tensor, Tensor]:
     return torch.randn(count, 3, 32, 32), torch.randint(0, 10, (count,))
 
 
-def in_turn(contestants: Mapping[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
+def in_turn(
+    contestants: Mapping[str, Callable[[], object]], options: argparse.Namespace
+) -> dict[str, list[float]]:
     """Seconds of each, one after the other; the first turn is for warming up."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(turns + 1):
+    clock = time.process_time if options.processor_time else time.perf_counter
+    for _ in range(options.turns + 1):
         for name, run in contestants.items():
-            began = time.perf_counter()
+            began = clock()
             run()
-            times[name].append(time.perf_counter() - began)
+            times[name].append(clock() - began)
     return {name: values[1:] for name, values in times.items()}
 
 
@@ -100,7 +105,7 @@ def surface(name: str, sparsity: float, options: argparse.Namespace) -> None:
             name: lambda one=one: one.evaluate((0.1, -0.05))
             for name, one in (("dense", dense), ("sparse", sparse))
         },
-        options.turns,
+        options,
     )
     ratios = [slow / fast for slow, fast in zip(times["dense"], times["sparse"], strict=True)]
     left = sparse.about["sparse"]["density"]
@@ -115,10 +120,10 @@ def surface(name: str, sparsity: float, options: argparse.Namespace) -> None:
 
 def step(name: str, sparsity: float, options: argparse.Namespace) -> None:
     for size in options.batch_size:
-        one_step(name, sparsity, size, options.turns)
+        one_step(name, sparsity, size, options)
 
 
-def one_step(name: str, sparsity: float, size: int, turns: int) -> None:
+def one_step(name: str, sparsity: float, size: int, options: argparse.Namespace) -> None:
     model, mask = network(name, sparsity)
     x, y = images(size)
     last = copy.deepcopy(model).to(memory_format=torch.channels_last)
@@ -135,7 +140,7 @@ def one_step(name: str, sparsity: float, size: int, turns: int) -> None:
             "contiguous": lambda: once(plain, plain, x),
             "sparse": lambda: once(model, net, x),
         },
-        turns,
+        options,
     )
     dense = [min(pair) for pair in zip(times["channels last"], times["contiguous"], strict=True)]
     ratios = [slow / fast for slow, fast in zip(dense, times["sparse"], strict=True)]
@@ -223,6 +228,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--processor-time", action="store_true", help="not the time of the clock on the wall")
     parser.add_argument("--kind", default="sparse")
     options = parser.parse_args()
     if options.threads:
