@@ -62,7 +62,7 @@ class KeptForward:
 
     def __call__(self, images: Tensor) -> Tensor:
         """The network's output; moves running statistics as the network does."""
-        if not all(one.training for one in self._norms):
+        if any(not one.training and one.running_mean is not None for one in self._norms):
             dense: Tensor = self.model(images)
             return dense
         if self._net is None:

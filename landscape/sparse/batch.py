@@ -107,7 +107,8 @@ class SparseTraining:
         if x.requires_grad and not self.input_gradient:
             raise ValueError("the input requires a gradient, which this was not built for")
         for one in self._norms:
-            if one.norm is not None and not one.norm.training:
+            norm = one.norm
+            if norm is not None and not norm.training and norm.running_mean is not None:
                 raise ValueError(f"{one.term.module} is in evaluation mode: it was built for training mode")
             if one.area * len(x) == 1:  # as PyTorch has it
                 raise ValueError("Expected more than 1 value per channel when training, got one")

@@ -259,6 +259,15 @@ def test_a_norm_that_went_into_evaluation_mode_is_refused() -> None:
     sparse(x)
 
 
+def test_a_norm_without_running_statistics_has_one_mode() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3, track_running_stats=False), nn.Flatten())
+    x = torch.randn(6, 2, 5, 5, generator=torch.Generator().manual_seed(0))
+    sparse = SparseTraining(net, {}, x[:1], host())
+    net[1].eval()
+    assert torch.allclose(sparse(x), net(x), atol=1e-5)
+    assert torch.allclose(SparseTraining(net, {}, x[:1], host())(x), net(x), atol=1e-5)
+
+
 class Twice(nn.Module):
     """Uses one layer twice."""
 
