@@ -169,8 +169,8 @@ def _claims(found: Sequence[Claim]) -> str:
         "",
         f"“Found” and “the opposite was found” mean p < {LEVEL:g}, two-sided, without correction for "
         f"{len(found)} tests; “not found” means that these runs don't show it, not that it is false. "
-        "Sparsity: permutations of the levels within each method and seed (mean slope of log Ra). Pairs: "
-        "sign flips of the differences, of logarithms for Ra and eigenvalues. “Of: ours” are questions "
+        "Sparsity: sign flips over methods and seeds of the slope of log Ra. Pairs: sign flips of the "
+        "differences, of logarithms for Ra and eigenvalues. “Of: ours” are questions "
         "that the paper doesn't raise.",
     ]
     left_out = [text for claim in found for text in claim.left_out]

@@ -68,7 +68,7 @@ def _fill(
     if name == "accuracy":
         values = np.clip(values, 0.0, 1.0)
     stderr = np.maximum(interpolate_grid(alpha, beta, computed, metric.stderr, transform="none"), 0.0)
-    values, stderr = _rounded(values, computed), _rounded(stderr, computed)
+    values, stderr = _rounded(values, computed, 16), _rounded(stderr, computed, 8)
     if computed.all():
         error, log_error = 0.0, 0.0 if name == "loss" else nan
     elif stated is not None:
@@ -78,12 +78,13 @@ def _fill(
     return Metric(values, stderr, error, metric.blocks, log_error=log_error if name == "loss" else nan)
 
 
-def _rounded(values: FloatArray, computed: BoolArray) -> FloatArray:
-    """Interpolated values to 16 binary digits, computed ones as they are.
+def _rounded(values: FloatArray, computed: BoolArray, digits: int) -> FloatArray:
+    """Interpolated values to so many binary digits, computed ones as they are.
 
-    The interpolation is hundreds of times further off than these 8e-6.
+    The interpolation is hundreds of times further off than the 8e-6 of 16 digits; errors are known to a few
+    per cent.
     """
-    return np.where(computed, values, rounded(values, 16))
+    return np.where(computed, values, rounded(values, digits))
 
 
 def _left_out(

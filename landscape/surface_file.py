@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MOST_POINTS = 16_000_000
 MOST_PLANES = 10_000
 MOST_AXES = 2
+ONE_CHUNK = 8 << 20  # bytes of a grid that is one piece
 SHARES = ("accuracy",)  # metrics that are fractions
 TRANSFORMS = ("auto", "log", "cube root", "none")  # of `landscape.sampling.interpolate`
 CURVATURE = ("lambda_max", "lambda_min")
@@ -128,9 +129,10 @@ def _write_metric(group: h5py.Group, name: str, metric: Metric) -> None:
 
 
 def _write_grid(group: h5py.Group, name: str, values: FloatArray) -> None:
-    """Level 1 with shuffling keeps NaN and short numbers nearly free and costs milliseconds."""
+    """Level 4 with shuffling keeps NaN and short numbers nearly free and costs milliseconds."""
     data = np.asarray(values, np.float64)
-    group.create_dataset(name, data=data, compression="gzip", compression_opts=1, shuffle=True)
+    chunks = data.shape if 0 < data.nbytes <= ONE_CHUNK else True  # small ones would each have an index
+    group.create_dataset(name, data=data, chunks=chunks, compression="gzip", shuffle=True)
 
 
 def _plane(group: Tree, shape: tuple[int, int]) -> Plane:

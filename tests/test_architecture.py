@@ -62,7 +62,6 @@ WITHOUT_TORCH = (
     "analysis.roughness",
     "analysis.paired",
     "analysis.correlation",
-    "analysis.trend",
     "figures.__main__",
     "figures.reproduce.__main__",
 )

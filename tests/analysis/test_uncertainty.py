@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import binomtest
 
 from analysis.heights import heights
-from analysis.trend import trend_test
 from analysis.uncertainty import Estimate, estimate, positive_interval, wilson
 
 NO_BLOCKS = np.zeros(0, np.int64)
@@ -97,14 +96,3 @@ def test_the_reference_plane_is_that_of_the_triangles(uneven: bool) -> None:
     plane = np.linalg.lstsq(design * root[:, None], np.array(values) * root, rcond=None)[0]
     expected = z - (plane[0] + plane[1] * alpha[:, None] + plane[2] * beta)
     np.testing.assert_allclose(shown.z * shown.scale, expected, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "rows", [[[0, 9, 1, 1], [0, 8, 1, 1], [0, 7, 1, 1]], [[1, 2, 3], [1, 3, 4], [2, 2, 5]]]
-)
-def test_a_trends_interval_is_of_what_its_test_is_of(rows: list[list[float]]) -> None:
-    """Last minus first rises in every row of the first case, the line through them falls."""
-    found = trend_test(rows)
-    slopes = [np.polyfit(np.arange(len(row)), row, 1)[0] * (len(row) - 1) for row in rows]
-    assert found.change == pytest.approx(np.mean(slopes))
-    assert found.low <= found.change <= found.high

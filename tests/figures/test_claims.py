@@ -33,7 +33,7 @@ def test_made_results_show_both_claims(full: Results) -> None:
     assert (lower.verdict, lower.n) == ("found", 12)
     assert lower.effect.startswith("−2")  # the made surfaces are 0.75 times as steep
     grows = found["Ra grows with sparsity (SGD)"]
-    assert (grows.verdict, grows.n) == ("found", 3)
+    assert (grows.verdict, grows.n, grows.towards) == ("not found", 3, True)  # three rows can't show it
     assert found["SAM lowers Ra"].verdict == "no data"
     assert isnan(found["SAM lowers Ra"].p_value)
 

@@ -182,7 +182,7 @@ def test_interpolated_values_have_few_digits_and_computed_ones_all() -> None:
     values[0, 0], values[0, 1], values[1, 0] = np.inf, np.nan, np.finfo(float).max
     computed = np.zeros((9, 9), bool)
     computed[::2] = True
-    short = _rounded(values, computed)
+    short = _rounded(values, computed, 16)
     np.testing.assert_array_equal(short[computed], values[computed])
     np.testing.assert_allclose(short, values, rtol=2.0**-17)
     finite = ~computed & np.isfinite(values) & (values < 1e300)
