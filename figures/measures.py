@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
+from landscape.files import check_regular
 from landscape.json_files import number_or_none, read_json
 
 # What the report shows; analysis.sharpness, which needs torch, has more.
@@ -78,6 +79,7 @@ def _known(value: Any, name: str, least: float | None = None) -> float:
 
 def _sharpness(path: Path) -> dict[str, Measured]:
     try:
+        check_regular(path)
         with path.open(newline="", encoding="utf-8") as file:
             return {row["measure"]: _measured(row) for row in csv.DictReader(file, strict=True)}
     except FileNotFoundError:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.errors import UserError
+from landscape.files import check_regular
 
 MIB = 1 << 20
 FREE_BYTES = 64 * MIB  # whatever the file's size
@@ -134,6 +135,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         unpacks to more than its size justifies.
     """
     try:
+        check_regular(path)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             _check_listing(file, size)
@@ -230,6 +232,8 @@ def _array(name: str, content: bytearray) -> NDArray[Any]:
             )
         flat = np.frombuffer(content, kind, count, file.tell())
         return flat.reshape(shape, order="F" if by_columns else "C")
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+    except UnreadableError:
+        raise
+    except Exception as error:  # NumPy parses the header as Python: tokenize.TokenError and more
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise UnreadableError(f"{name!r}: {reason}") from error

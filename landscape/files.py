@@ -2,14 +2,64 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
+import stat
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from landscape.errors import UserError
+
+LARGEST_TEXT = 64 << 20  # bytes of a file of settings
+LARGEST_TOML = 1 << 20  # a hundred times the longest spec that ships
+
+
+def check_regular(path: str | os.PathLike[str]) -> int:
+    """Size in bytes of a regular file, told before it is opened: a pipe would block, a device never ends.
+
+    Raises
+    ------
+    OSError
+        When there is none, or something else stands there.
+    """
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+    return found.st_size
+
+
+def read_text(path: str | os.PathLike[str], largest: int = LARGEST_TEXT) -> str:
+    """What a UTF-8 file of at most `largest` bytes says.
+
+    Raises
+    ------
+    OSError, ValueError
+        When it is missing, larger, no regular file or not UTF-8.
+    """
+    if check_regular(path) > largest:
+        raise OSError(errno.EFBIG, f"Larger than {largest >> 20} MiB", os.fspath(path))
+    return Path(path).read_text(encoding="utf-8")
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises
+    ------
+    OSError, ValueError
+        When it can't be read, or isn't TOML.
+    """
+    try:
+        return tomllib.loads(read_text(path, LARGEST_TOML))
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
 
 
 @contextmanager
@@ -22,12 +72,14 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     UserError
-        When the folder can't be written or the disk is full.
+        When the folder can't be written, the disk is full, or the target is a device, a pipe or a folder,
+        which must not be replaced by a file.
     """
     path = Path(target)
     temporary = path.with_name(f".{_short(path.name)}.{secrets.token_hex(4)}.tmp")
     try:
         _check_name(path)
+        _check_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _sync(temporary)
@@ -55,6 +107,17 @@ def _check_name(path: Path) -> None:
     """Refuse a name that the file system won't take, before anything is written under another."""
     with suppress(FileNotFoundError):
         os.lstat(path)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse to rename a file over something that is none: over ``/dev/null`` it would replace the device.
+
+    A link in ``/dev`` is one, too, wherever it leads: ``/dev/stdout`` may be a file at the moment.
+    """
+    with suppress(FileNotFoundError):
+        check_regular(path)
+    if path.is_symlink() and path.parent.resolve() == Path("/dev"):
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
 
 
 def check_target(path: Path, *others: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
+from landscape.files import check_regular
 
 LARGEST = 256 << 20  # bytes: a thousand times the results of a long run
 KEY = "sha256_of_content"
@@ -33,7 +34,7 @@ def read_json(path: str | os.PathLike[str], expected: str) -> Any:
     """
     file, wanted = Path(path), f"expected {expected}"
     try:
-        if file.stat().st_size > LARGEST:
+        if check_regular(file) > LARGEST:
             raise UserError(f"{path}: larger than {LARGEST >> 20} MiB; expected {expected}")
         content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as error:
@@ -72,7 +73,10 @@ def number_or_none(value: Any, name: str, least: float | None = None) -> float |
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is {str(value)[:40]!r}, not a number")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is a whole number of {len(str(abs(value)))} digits") from None
     if not isfinite(number) or (least is not None and number < least):
         raise ValueError(f"{name} is {number}")
     return number

@@ -9,6 +9,7 @@ from math import isfinite, isnan
 from pathlib import Path
 
 from landscape.errors import UserError
+from landscape.files import check_regular
 
 LARGEST = 64 << 20  # bytes
 STATES = ("finished", "failed", "interrupted", "missing")
@@ -36,7 +37,7 @@ def read_runs(path: Path, remedy: str) -> dict[str, Row]:
         When it is no such table, or a row holds what none can.
     """
     try:
-        if path.stat().st_size > LARGEST:
+        if check_regular(path) > LARGEST:
             raise UserError(f"{path}: larger than {LARGEST >> 20} MiB, no table of a sweep; {remedy}")
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, restval="", strict=True)

@@ -20,7 +20,7 @@ from landscape.checkpoint.format import Checkpoint, decode, encode
 from landscape.checkpoint.integrity import check_seal, sealed
 from landscape.checkpoint.read import read_file
 from landscape.errors import UserError
-from landscape.files import atomic_path
+from landscape.files import atomic_path, read_text
 from training.config import difference
 
 LEFTOVER_SECONDS = 60.0  # an unfinished file that nobody has written to for so long is a killed run's
@@ -55,10 +55,10 @@ class RunFolder:
         file = self.path / "run.json"
         if file.exists():
             try:
-                there = json.loads(file.read_text(encoding="utf-8"))
+                there = json.loads(read_text(file))
                 if not isinstance(there, dict):
                     raise ValueError(f"it holds a {type(there).__name__}, no settings")
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RecursionError) as error:
                 raise UserError(f"{file} can't be read: {error}; choose another --output") from error
             differences = difference(there, self.settings)
             if differences:

@@ -10,7 +10,9 @@ from typing import Any
 
 from analysis.compare.rows import Cell, Row, share
 from analysis.uncertainty import Estimate
+from landscape.console import note
 from landscape.errors import UserError
+from landscape.files import check_regular
 from landscape.json_files import number_or_none, read_json
 
 HDF5 = (".h5", ".hdf5")
@@ -36,8 +38,13 @@ def read_results(path: Path) -> list[Row]:
     UserError
         When the file is missing, unreadable or something else.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    try:
+        check_regular(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: {reason}; {_EXPECTED}") from error
     return list(_hdf5(path) if path.suffix in HDF5 else _json(path))
 
 
@@ -62,7 +69,7 @@ def _surface(path: Path) -> Row:
     surface = load_surface(path)
     checkpoint = _mapping(surface.about.get("checkpoint"))
     row = Row(surface.label, [str(path)], str(checkpoint.get("sha256") or ""))
-    row.cells |= _metrics(_mapping(checkpoint.get("metrics")))
+    row.cells |= _metrics(_mapping(checkpoint.get("metrics")), row.name)
     density = surface.planes[0].about.get("density")
     if density is not None:
         row.cells["sparsity"] = Cell(1 - float(density))
@@ -106,7 +113,7 @@ def sharpness_row(content: Mapping[str, Any]) -> Row:
     row = Row(content["name"], [content["file"]], content["sha256"])
     row.name = row_name(Path(content["file"])) if row.name in PLAIN_STEMS else row.name
     about = content["about"]
-    row.cells |= _metrics(_mapping(_mapping(about.get("checkpoint")).get("metrics")))
+    row.cells |= _metrics(_mapping(_mapping(about.get("checkpoint")).get("metrics")), row.name)
     row.cells["sparsity"] = Cell(1 - about["density"])
     for name, found in content["measures"].items():
         value = inf if found.get("diverged") else _number(found["value"])
@@ -125,7 +132,9 @@ def spectrum_row(content: Mapping[str, Any]) -> Row:
     about = content["about"]
     checkpoint = _mapping(about.get("checkpoint"))
     row = Row(content["label"], [content["file"]], str(checkpoint.get("sha256") or ""))
-    row.cells |= _metrics(_mapping(checkpoint.get("metrics")))
+    row.cells |= _metrics(_mapping(checkpoint.get("metrics")), row.name)
+    if not isinstance(content["top"], list):
+        raise TypeError("the largest eigenvalues aren't a list")
     if content["top"]:
         value, residual = (_number(content["top"][0][key]) for key in ("value", "residual"))
         row.cells["lambda_max"] = Cell(value, value - residual, value + residual)
@@ -151,16 +160,21 @@ def _roughness(content: Mapping[str, Any]) -> Row:
 def checkpoint_row(path: Path, loaded: Any, density: float) -> Row:
     """Accuracy and sparsity of a loaded checkpoint (`landscape.checkpoint.LoadedCheckpoint`)."""
     row = Row(row_name(path), [str(path)], loaded.sha256)
-    row.cells |= _metrics(loaded.metrics)
+    row.cells |= _metrics(loaded.metrics, row.name)
     row.cells["sparsity"] = Cell(1 - density)
     return row
 
 
-def _metrics(metrics: Mapping[str, Any]) -> dict[str, Cell]:
+def _metrics(metrics: Mapping[str, Any], name: str) -> dict[str, Cell]:
+    """The accuracy that a checkpoint states of itself, where it is a fraction; others' may be in percent."""
     accuracy, count = metrics.get("test_accuracy"), metrics.get("test_examples")
-    if not isinstance(accuracy, float):
+    if accuracy is None:
         return {}
-    return {"accuracy": share(accuracy, count if isinstance(count, int) else None)}
+    if isinstance(accuracy, bool) or not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
+        note(f"{name}: test accuracy left out, it is {str(accuracy)[:40]!r}; expected a fraction, 0 to 1")
+        return {}
+    counted = isinstance(count, int) and not isinstance(count, bool) and 0 < count < 1 << 53
+    return {"accuracy": share(float(accuracy), count if counted else None)}
 
 
 def _estimate(found: Estimate) -> Cell:

@@ -20,7 +20,7 @@ from figures.reproduce.scale import Scale, load_scale
 from landscape.console import guarded_command, note
 from landscape.duration import parse_duration
 from landscape.errors import UserError, exit_with
-from landscape.files import atomic_path
+from landscape.files import atomic_path, read_text
 
 ABOUT = """\
 Train, or find trained, the runs of Figures 1 and 3; compute surfaces, eigenvalues and Figure 2's steps; draw
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     root = options.output or Path("results") / scale.name
     told = Options(options.data, options.data_root, options.device, options.jobs)
     with atomic_path(root / "scale.toml") as temporary:  # figures of these files are drawn by it
-        temporary.write_text(scale.path.read_text(encoding="utf-8"), encoding="utf-8")
+        temporary.write_text(read_text(scale.path), encoding="utf-8")
     signal.signal(signal.SIGTERM, _interrupt)  # a batch system's time limit
     code = 0
     try:

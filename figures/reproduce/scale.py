@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, fields
+from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from landscape.errors import UserError
+from landscape.files import read_toml
 
 FOLDER = Path(__file__).parents[1] / "scales"
 T = TypeVar("T")
@@ -123,7 +124,7 @@ def load_scale(name: str) -> Scale:
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     known = ", ".join(sorted(one.stem for one in FOLDER.glob("*.toml")))
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path)
     except FileNotFoundError:
         raise UserError(f"unknown scale {name!r}; expected {known} or a .toml file") from None
     except (OSError, ValueError) as error:
@@ -146,4 +147,17 @@ def _table(kind: type[T], content: Any, where: str) -> T:
     if not isinstance(content, dict) or set(content) != set(names):
         found = ", ".join(content) if isinstance(content, dict) else repr(content)
         raise UserError(f"{where} has {found or 'nothing'}; expected {', '.join(names)}")
+    for name, hint in get_type_hints(kind).items():
+        if not _fits(content[name], hint):
+            wanted = getattr(hint, "__name__", hint) if get_origin(hint) is None else hint
+            raise UserError(f"{where}: {name} = {str(content[name])[:60]!r}; expected {wanted}")
     return kind(**content)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of a TOML file is what a field says; whole numbers are numbers, too."""
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(one, get_args(hint)[0]) for one in value)
+    if hint is float:
+        return type(value) in (int, float) and isfinite(value)
+    return type(value) is hint if hint in (int, str, bool) else isinstance(value, hint)

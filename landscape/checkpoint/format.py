@@ -126,7 +126,7 @@ def decode(content: Mapping[str, Any]) -> Checkpoint:
     version = content.get("format_version")
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise UserError(
-            f"{FORMAT} of version {printable(version, 20)}; this program reads 1 to {FORMAT_VERSION}: "
+            f"{FORMAT} of version {printable(repr(version), 20)}; this program reads 1 to {FORMAT_VERSION}: "
             "update it"
         )
     missing = [key for key in _REQUIRED if not isinstance(content.get(key), dict)]

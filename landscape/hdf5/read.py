@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 
 from landscape.errors import UserError
+from landscape.files import check_regular
 from landscape.hdf5.tree import MalformedError, Tree, unpack
 
 _START = (
@@ -39,9 +40,10 @@ def read_tree(path: str | os.PathLike[str], kind: str, program: str) -> tuple[Tr
     """
     expected = f"expected a {kind} written by {program}"
     try:
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such file; {expected}")
+        check_regular(path)
         target = os.path.realpath(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {expected}") from None
     except (OSError, ValueError) as error:  # a name longer than the system takes, or with a NUL
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path}: {reason}; {expected}") from error

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscape.errors import UserError
+from landscape.files import check_regular
 
 Mode = Literal["center", "squash", "border"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
@@ -24,6 +25,7 @@ INTERPOLATIONS: tuple[Interpolation, ...] = ("nearest", "bilinear", "bicubic", "
 
 LOOKED_AT = 1000  # headers that are read to find the size that most pictures have
 _LARGEST = 1 << 14  # pixels along a side
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # of Pillow's, those that are data
 _PHOTO = 256  # shortest side from which on a picture counts as a photograph
 
 
@@ -180,14 +182,23 @@ def usual_preparation(paths: Sequence[Path]) -> Preparation:
     return Preparation(size, (0, 0), source=f"that of {share} of {looked}")
 
 
-def _size(path: Path) -> tuple[int, int] | None:
-    """Height and width by the header; None where it can't be read, which is said when it is drawn."""
+def _opened(path: Path) -> Any:
+    """A picture in one of the formats that are data, whatever its name ends in.
+
+    Without that list Pillow would hand a file that begins as PostScript to Ghostscript, which runs it.
+    """
     from PIL import Image
 
+    check_regular(path)
+    return Image.open(path, formats=_FORMATS)
+
+
+def _size(path: Path) -> tuple[int, int] | None:
+    """Height and width by the header; None where it can't be read, which is said when it is drawn."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with _opened(path) as image:
                 return image.height, image.width
     except Exception:
         return None
@@ -201,13 +212,11 @@ def decode(path: Path, preparation: Preparation) -> NDArray[np.uint8]:
     UserError
         When it can't be decoded or has pixels that don't say what is white.
     """
-    from PIL import Image
-
     try:
         with warnings.catch_warnings():
             # Large pictures and palettes with transparency are warned of; what is too large is an error.
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
+            with _opened(path) as image:
                 return np.asarray(preparation.apply(to_rgb(image)))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -18,6 +18,7 @@ from landscape.store import Plane, Surface
 
 JOIN = "\u00a0· "  # no line begins with the dot
 LONGEST_NAME = 17  # letters of a network's name beside an axis
+LONGEST_TEXT = 400  # letters of anything that a figure says; fitting more into lines takes minutes
 SLACK = 0.92  # at screen resolution letters stand a little wider than on paper
 NAMES = {"lambda_max": "λmax", "lambda_min": "λmin", "lambda_ratio": "|λmin/λmax|"}
 MASKS = {"none": "no mask", "zeros": "mask from zero weights", "checkpoint": "mask from checkpoint"}
@@ -37,7 +38,13 @@ def literal(figure: Figure) -> None:
     for text in figure.findobj(Text):
         if isinstance(text, Text) and id(text) not in ticks:
             text.set_parse_math(False)
-            text.set_text("\n".join(map(plain, text.get_text().split("\n"))))
+            text.set_text("\n".join(map(plain, _cut(text.get_text()).split("\n"))))
+
+
+def _cut(text: str) -> str:
+    """A text as long as a figure takes: its beginning and its end."""
+    half = LONGEST_TEXT // 2
+    return text if len(text) <= LONGEST_TEXT else f"{text[:half]} … {text[-half:]}"
 
 
 def unit_of(surface: Surface, metric: str, split: str) -> str:
@@ -152,7 +159,7 @@ def wrap(
         return bool(width <= 72 * SLACK * inches)
 
     lines = [""]
-    for word in plain(text).split(" "):
+    for word in plain(_cut(text)).split(" "):
         joined = f"{lines[-1]} {word}".strip()
         if fits(joined):
             lines[-1] = joined

@@ -17,7 +17,7 @@ from roughness_surfaces import axis, noisy_surface, surface_of
 from scipy import stats
 
 from analysis.compare.pairs import compare_pairs, find_pairs
-from analysis.compare.read import read_results, row_name
+from analysis.compare.read import _metrics, read_results, row_name
 from analysis.compare.report import escape, paired_table, table, to_csv, to_json, to_latex
 from analysis.compare.rows import Cell, Row, columns, disagreements, merge, share
 from analysis.paired import permutation_test
@@ -289,3 +289,29 @@ def test_bad_input_is_one_line(arguments: list[str], word: str, tmp_path: Path) 
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert word in err
+
+
+@pytest.mark.parametrize("stated", [80.0, -0.1, float("nan"), "=1+1", True, 10**400])
+def test_an_accuracy_that_is_no_fraction_is_left_out_and_said(
+    stated: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """93.1 of somebody's checkpoint is in percent; 9310 % would be wrong, and silence, too."""
+    assert not _metrics({"test_accuracy": stated, "test_examples": 100}, "net")
+    assert "net: test accuracy left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stated", [0, 1, 0.5])
+def test_an_accuracy_that_is_a_fraction_is_taken(stated: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _metrics({"test_accuracy": stated, "test_examples": 10**400}, "net")["accuracy"].value == stated
+    assert not _metrics({}, "net")
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change", [{"top": None}, {"top": {}}, {"top": [{"value": 10**400, "residual": 0}]}, {"top": 5}]
+)
+def test_spectra_in_json_that_none_writes_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    path = saved_spectrum(tmp_path / "n.json", "n", "0")
+    path.write_text(json.dumps([json.loads(path.read_text())[0] | change]))
+    with pytest.raises(UserError, match="damaged"):
+        read_results(path)

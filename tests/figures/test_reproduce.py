@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import signal
 import sys
 import threading
@@ -214,3 +215,28 @@ def test_bad_input_is_one_line(
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("points = ", 'points = "x" # '),
+        ("span = ", "span = nan # "),
+        ("spans = ", "spans = [true] # "),
+        ("registered = ", "registered = 1 # "),
+        ("sweeps = ", "sweeps = [[]] # "),
+    ],
+)
+def test_scales_of_other_types_are_one_line(old: str, new: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    text = (FOLDER / "mini.toml").read_text(encoding="utf-8")
+    path.write_text(re.sub(f"^{old}", new, text, count=1, flags=re.MULTILINE), encoding="utf-8")
+    with pytest.raises(UserError, match=f"{old[:-3]} = .*; expected"):
+        load_scale(str(path))
+
+
+def test_nested_scales_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text("a = " + "[" * 5000)
+    with pytest.raises(UserError, match="nested too deeply"):
+        load_scale(str(path))

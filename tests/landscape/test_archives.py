@@ -118,3 +118,11 @@ def test_allowances_add_up() -> None:
     allowance.take(20, "the second")
     with pytest.raises(UnreadableError, match="the third would bring it to 121 bytes unpacked"):
         allowance.take(1, "the third")
+
+
+@pytest.mark.parametrize("text", ["{'descr': f(", "{'a': '''", "(" * 5000, "\\", "0x", "{1: 2, 'shape': {"])
+def test_headers_that_are_no_python(text: str, tmp_path: Path) -> None:
+    """NumPy takes a header apart as Python's source, whose tokenizer has an error class of its own."""
+    line = text.encode("latin1") + b"\n"
+    bad = b"\x93NUMPY\x01\x00" + len(line).to_bytes(2, "little") + line
+    assert "can't be read as .npz" in refusal(npz(tmp_path / "x.npz", bad))

@@ -254,3 +254,19 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(UserError, match="no picture in its 1 folders"):
         read_images(f"imagefolder:{tmp_path}", "test")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_a_picture_that_is_a_program_is_not_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow tells formats by the content and gives PostScript to Ghostscript."""
+    from PIL import EpsImagePlugin
+
+    called: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *all, **named: called.append(all))
+    path = tmp_path / name
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    with pytest.raises(UserError, match="can't be decoded"):
+        decode(path, as_it_is(8, 8))
+    assert not called

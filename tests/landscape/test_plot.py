@@ -16,6 +16,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from landscape.errors import UserError
 from landscape.plot import plot_surfaces, save_figure
@@ -322,3 +323,11 @@ def test_one_point_along_alpha_is_no_area(shape: tuple[int, int]) -> None:
     thin = replace(surface_of(np.ones(shape), beta=np.linspace(-1, 1, shape[1])), alpha=np.zeros(1))
     with pytest.raises(UserError, match=f"{shape[0]}×{shape[1]} points are no area"):
         plot_surfaces([thin], metrics=[{}])
+
+
+@pytest.mark.parametrize("label", ["A" * 200_000, "a b " * 50_000])
+def test_a_name_without_end_is_cut(label: str) -> None:
+    """Fitting it into lines would take minutes."""
+    figure = plot_surfaces([surface_of(BOWL, label)])
+    assert "…" in words(figure)
+    assert max(len(text.get_text()) for text in figure.findobj(Text)) < 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from landscape.errors import UserError
 from training.__main__ import main
 from training.config import RunConfig, run_name
 from training.sweep.estimate import Estimator
+from training.sweep.matrix import Block
 from training.sweep.plan import SPECS, Overrides, load_plan, make_plan
 
 SPEC: dict[str, Any] = {
@@ -226,3 +228,26 @@ def test_estimates_come_from_the_most_similar_runs() -> None:
     estimator.learn(settings("snip", "sam"), 20.0, 2, here=True)
     assert estimator.seconds(settings("lt", "sam"), 2) == 20.0
     assert estimator.seconds(settings("snip", "sgd"), 2) == 10.0
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000 + "]" * 5000, "a = " + "{b = " * 3000, "#" * 2_000_000])
+def test_specs_that_are_nested_or_long_are_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "spec.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"can't be read as TOML: .*(nested too deeply|Larger than)"):
+        load_plan(str(path))
+
+
+@pytest.mark.parametrize("lists", [("sparsities", [0.5]), ("methods", ["random"]), ("optimizers", ["sgd"])])
+def test_lists_that_multiply_to_millions_are_refused_before_they_are_made(lists: tuple[str, Any]) -> None:
+    spec = changed(f"matrix/0/{lists[0]}", lists[1] * 20_000)
+    with pytest.raises(UserError, match="runs; expected at most 10,000"):
+        make_plan(spec, "spec.toml")
+
+
+def test_the_number_of_runs_is_counted_before_they_are_made() -> None:
+    for name in SHIPPED:
+        plan = load_plan(name)
+        content = tomllib.loads((SPECS / f"{name}.toml").read_text(encoding="utf-8"))
+        blocks = [Block(content, one, name, None) for one in content["matrix"]]
+        assert sum(one.count for one in blocks) * len(content.get("seeds", [0])) == len(plan.runs)

@@ -59,6 +59,13 @@ class Block:
             )
         return []
 
+    @property
+    def count(self) -> int:
+        """Runs for each seed."""
+        pruning = sum("sparsity" in option_names(METHODS[name]) for name in self.methods)
+        plain = len(self.methods) - pruning
+        return len(self.optimizers) * (pruning * len(self.sparsities) + plain)
+
     def runs(self, seed: int) -> Iterator[PlannedRun]:
         """All combinations; a method that takes no sparsity has one run for each optimizer."""
         for method, optimizer in itertools.product(self.methods, self.optimizers):

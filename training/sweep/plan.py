@@ -18,19 +18,20 @@ those of the next one, so that a sweep that is broken off has whole seeds.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
+from landscape.files import read_toml
 from training.optimizers import OPTIMIZERS
 from training.sparsity import METHODS
 from training.sweep.matrix import Block, check_recipe
 from training.sweep.planned import PlannedRun
 from training.sweep.settings import check_known, list_of, normalized, option_names, table
 
+MOST_RUNS = 10_000  # of a spec; lists of a few kilobytes multiply to millions
 SPECS = Path(__file__).parents[1] / "specs"
 
 _KEYS = {"name", "output", "seeds", "recipe", "matrix", "method", "optimizer"}
@@ -64,7 +65,7 @@ def load_plan(spec: str, overrides: Overrides = Overrides()) -> Plan:
     """
     path = spec_path(spec)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read as TOML: {error}") from error
     return make_plan(content, path.name, overrides)
@@ -102,6 +103,11 @@ def make_plan(content: Mapping[str, Any], source: str, overrides: Overrides = Ov
     check_recipe(table(content, "recipe", source), methods, optimizers, source)
     _check_options(content, "method", METHODS, methods, source)
     _check_options(content, "optimizer", OPTIMIZERS, optimizers, source)
+    count = len(seeds) * sum(block.count for block in blocks)
+    if count > MOST_RUNS:
+        raise UserError(
+            f"{source}: {count:,} runs; expected at most {MOST_RUNS:,}: divide it into several specs"
+        )
     runs = [run for seed in seeds for block in blocks for run in block.runs(seed)]
     _refuse_equal_names(runs, source)
     output = overrides.output or content.get("output")

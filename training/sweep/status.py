@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from landscape.checkpoint.format import is_checkpoint
 from landscape.errors import UserError
+from landscape.files import read_text
 from training.checkpoint import load_dict
 from training.config import difference
 from training.sweep.older import completed
@@ -56,12 +57,12 @@ class Runs:
         """What ``run.json`` says; None when there is none."""
         file = self.root / name / "run.json"
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = json.loads(read_text(file))
             if not isinstance(content, dict):
                 raise ValueError(f"it holds a {type(content).__name__}, expected settings")
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{file} can't be read: {error}; remove the run") from error
         return content
 
