@@ -16,7 +16,8 @@ from typing import Any
 from landscape.errors import UserError
 
 LARGEST_TEXT = 64 << 20  # bytes of a file of settings
-LARGEST_TOML = 1 << 20  # a hundred times the longest spec that ships
+LARGEST_TOML = 256 << 10  # dozens of times the longest spec that ships
+MOST_DOTS = 200  # in a line of TOML: the parser keeps every beginning of a dotted key
 
 
 def check_regular(path: str | os.PathLike[str]) -> int:
@@ -44,7 +45,7 @@ def read_text(path: str | os.PathLike[str], largest: int = LARGEST_TEXT) -> str:
         When it is missing, larger, no regular file or not UTF-8.
     """
     if check_regular(path) > largest:
-        raise OSError(errno.EFBIG, f"Larger than {largest >> 20} MiB", os.fspath(path))
+        raise OSError(errno.EFBIG, f"Larger than {largest >> 10} KiB", os.fspath(path))
     return Path(path).read_text(encoding="utf-8")
 
 
@@ -56,8 +57,11 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     OSError, ValueError
         When it can't be read, or isn't TOML.
     """
+    text = read_text(path, LARGEST_TOML)
+    if max(line.count(".") for line in text.split("\n")) > MOST_DOTS:
+        raise ValueError(f"a line has more than {MOST_DOTS} dots")
     try:
-        return tomllib.loads(read_text(path, LARGEST_TOML))
+        return tomllib.loads(text)
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
 

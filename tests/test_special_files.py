@@ -81,7 +81,7 @@ def test_a_device_without_end_is_not_read(tmp_path: Path) -> None:
 def test_text_has_a_bound(tmp_path: Path) -> None:
     path = tmp_path / "long.json"
     path.write_text("x" * 2_000_000)
-    with pytest.raises(OSError, match="Larger than 1 MiB"):
+    with pytest.raises(OSError, match="Larger than 1024 KiB"):
         read_text(path, 1 << 20)
 
 
