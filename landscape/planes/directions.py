@@ -166,7 +166,7 @@ def checked(directions: Iterable[Mapping[str, Tensor]], params: Mapping[str, Ten
     ------
     UserError
         When one moves another parameter or is complex; when every entry is zero: the surface would be flat,
-        and its Ra exactly 0, whatever the network; when two are the same but for their length: no plane.
+        and its Ra exactly 0, whatever the network.
     """
     found = []
     for axis, direction in enumerate(directions):
@@ -190,23 +190,7 @@ def checked(directions: Iterable[Mapping[str, Tensor]], params: Mapping[str, Ten
             "network that was named is this one"
         )
         raise UserError(f"the direction of {'αβ'[axis] if axis < 2 else axis} is zero everywhere: {reason}")
-    if len(found) == 2 and _parallel(*found):
-        raise UserError(
-            "the directions of α and β are the same but for their length, so they span no plane; give "
-            "another one, or a line with dim=1 (--dim 1)"
-        )
     return found
-
-
-def _parallel(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    """Whether two directions that aren't zero differ by a factor only, up to float32's rounding."""
-
-    def product(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
-        shared = one.keys() & other.keys()
-        return sum(float(one[name].double().flatten() @ other[name].double().flatten()) for name in shared)
-
-    across = product(first, second) ** 2
-    return across >= (1 - 1e-12) * product(first, first) * product(second, second)
 
 
 def filter_norms(tensor: Tensor) -> Tensor:

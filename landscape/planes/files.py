@@ -27,9 +27,15 @@ def read_directions(path: Path, normalize: Normalization) -> GivenPlane:
     Raises
     ------
     UserError
-        When the file is missing, isn't one of these, or holds no directions.
+        When the file is missing, isn't one of these, or holds no directions, or two that are the same but for
+        their length.
     """
     given = _from_surface(path) if path.suffix == ".h5" else _from_torch(path)
+    if len(given) == 2 and _parallel(*given):
+        raise UserError(
+            f"{path}: its directions are the same but for their length, so they span no plane; store another "
+            "one, or one alone for a line (--dim 1)"
+        )
     label = path.name.removesuffix(".pt").removesuffix(".h5").removesuffix(".surface")
     return GivenPlane(given, normalize, label)
 
@@ -60,3 +66,18 @@ def _is_directions(content: object) -> bool:
         and all(isinstance(one, dict) and one for one in content)
         and all(isinstance(value, Tensor) for one in content for value in one.values())
     )
+
+
+def _parallel(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    """Whether two directions differ by a factor only, up to float32's rounding."""
+    if any(value.is_complex() for one in (first, second) for value in one.values()):
+        return False  # refused where they are used
+    if any(first[name].shape != second[name].shape for name in first.keys() & second.keys()):
+        return False  # likewise
+
+    def product(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+        shared = one.keys() & other.keys()
+        return sum(float(one[name].double().flatten() @ other[name].double().flatten()) for name in shared)
+
+    across = product(first, second) ** 2
+    return across > 0 and across >= (1 - 1e-12) * product(first, first) * product(second, second)

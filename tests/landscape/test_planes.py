@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from landscape.planes import (
     symmetric_axis,
 )
 from landscape.planes.directions import Params
+from landscape.planes.files import read_directions
 
 SPANS = st.floats(1e-3, 1e3)
 
@@ -133,3 +135,22 @@ def test_too_few_given_directions_are_refused() -> None:
 def test_unknown_normalization_is_refused() -> None:
     with pytest.raises(UserError, match="unknown normalization"):
         RandomPlane(0, "model").directions(network(), None, 2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("factor", [1.0, -3.0, 1e-3])
+def test_stored_directions_that_span_no_plane_are_refused(factor: float, tmp_path: Path) -> None:
+    """A line would be drawn as a plane."""
+    one = {"w": torch.arange(1.0, 7.0).reshape(2, 3), "b": torch.tensor([0.3, -0.7])}
+    path = tmp_path / "d.pt"
+    torch.save([one, {name: factor * value for name, value in one.items()}], path)
+    with pytest.raises(UserError, match="span no plane"):
+        read_directions(path, "none")
+    others = (
+        [one],
+        [one, {**one, "b": torch.tensor([0.3, -0.6])}],
+        [one, {"b": torch.ones(2)}],
+        [one, {"c": torch.ones(2)}],
+    )
+    for fine in others:
+        torch.save(fine, path)
+        read_directions(path, "none")

@@ -113,7 +113,7 @@ def write_surfaces(folder: Path) -> None:
     with h5py.File(folder / "other.h5", "w") as file:
         file["precious"] = [1, 2, 3]
     (folder / "plain").write_text("a file, not a folder")
-    torch.save([{"conv1.weight": torch.ones(2, 2)}] * 2, folder / "misfit.pt")
+    torch.save([{"conv1.weight": torch.ones(2, 2)}, {"conv1.weight": torch.eye(2)}], folder / "misfit.pt")
 
 
 @pytest.fixture(scope="module")
