@@ -16,6 +16,7 @@ from analysis.roughness import UNSURE, Roughness, roughness
 from landscape.console import guarded_command, note, terminal
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
+from landscape.outputs import check_text_outputs
 from landscape.store import Surface, load_surface
 
 EXAMPLES = """\
@@ -86,11 +87,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """`--json a.surface.h5` reads as a path to write: never overwrite a surface with a report."""
-    for name, path in (("--json", options.json), ("--csv", options.csv)):
+    outputs = {"--json": options.json, "--csv": options.csv}
+    for name, path in outputs.items():
         if path is not None and Path(path).suffix in (".h5", ".hdf5"):
             raise UserError(
                 f"{name} {path} would overwrite a surface file; write {name}=- or put {name} last"
             )
+    check_text_outputs(outputs, options.surfaces)
 
 
 def _rows(options: argparse.Namespace) -> list[Row]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter, Token
@@ -76,14 +75,7 @@ SparseChoice: TypeAlias = Annotated[
     ),
 ]
 
-NOT_TEXT = (".h5", ".hdf5", ".pt", ".pth", ".safetensors")
 GIB = 1 << 30
-
-
-def check_text_output(option: str, path: str | None) -> None:
-    """Refuse to write text where a result or a checkpoint may lie; UserError names the option."""
-    if path is not None and Path(path).suffix in NOT_TEXT:
-        raise UserError(f"{option} {path} would overwrite a result or a checkpoint; name another file")
 
 
 def memory_bytes(gib: float) -> float:

@@ -27,6 +27,7 @@ from landscape.progress import Listener
 from landscape.provenance import describe_run, digest
 from landscape.run import Run
 from landscape.sampling import LOG_TOLERANCE, adaptive, exact
+from landscape.spans import SPANS
 from landscape.sparse.choice import Sparse, check_choice
 from landscape.store import Json, Path2D, Surface, load_surface
 
@@ -252,8 +253,10 @@ def _check(
         raise UserError("no plane given; expected at least one")
     if min(shape) < 1:
         raise UserError(f"points must be at least 1 per axis, got {min(shape)}")
-    if not (math.isfinite(span) and span > 0):
-        raise UserError(f"span must be a positive, finite number, got {span}")
+    if not SPANS[0] <= span <= SPANS[1]:
+        raise UserError(
+            f"span must be a positive, finite number between {SPANS[0]:g} and {SPANS[1]:g}, got {span}"
+        )
     if not (math.isfinite(tolerance) and 0 < tolerance < 1):
         raise UserError(f"tolerance must lie between 0 and 1 (a share of the loss range), got {tolerance}")
     if max_points is not None and max_points < 1:

@@ -76,14 +76,14 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     UserError
-        When the folder can't be written, the disk is full, or the target is a device, a pipe or a folder,
-        which must not be replaced by a file.
+        When the folder can't be written or the disk is full, or when `target` is something that no file may
+        take the place of: a folder, a device, a pipe.
     """
     path = Path(target)
+    check_replaceable(path)
     temporary = path.with_name(f".{_short(path.name)}.{secrets.token_hex(4)}.tmp")
     try:
         _check_name(path)
-        _check_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _sync(temporary)
@@ -113,15 +113,46 @@ def _check_name(path: Path) -> None:
         os.lstat(path)
 
 
-def _check_replaceable(path: Path) -> None:
-    """Refuse to rename a file over something that is none: over ``/dev/null`` it would replace the device.
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
 
-    A link in ``/dev`` is one, too, wherever it leads: ``/dev/stdout`` may be a file at the moment.
+
+def check_replaceable(path: Path) -> None:
+    """Refuse what no file may take the place of; who may write to /dev would lose ``/dev/null`` for everyone.
+
+    Links are followed: ``/dev/stdout`` is what it stands for, and so is a file that standard output or
+    standard error goes to.
+
+    Raises
+    ------
+    UserError
+        Naming the kind of thing that is there.
     """
-    with suppress(FileNotFoundError):
-        check_regular(path)
-    if path.is_symlink() and path.parent.resolve() == Path("/dev"):
-        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    if not path.name:
+        raise UserError(f"cannot write {_shown(path)}: it is a folder; expected the name of a file")
+    try:
+        there = path.stat()
+    except (OSError, ValueError):  # not there, or said when it is written
+        return
+    kind = next((name for is_kind, name in _KINDS if is_kind(there.st_mode)), None)
+    if kind is None and any(_is_open_as(number, there) for number in (1, 2)):
+        kind = "where this command prints"
+    if kind is None and path.is_symlink() and path.parent.resolve() == Path("/dev"):
+        kind = "a device"  # wherever it leads at the moment
+    if kind is not None:
+        raise UserError(f"cannot write {_shown(path)}: it is {kind}; expected the name of a file")
+
+
+def _is_open_as(descriptor: int, there: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), there)
+    except OSError:  # closed
+        return False
 
 
 def check_target(path: Path, *others: str) -> None:
@@ -130,8 +161,10 @@ def check_target(path: Path, *others: str) -> None:
     Raises
     ------
     UserError
-        When the name is too long, or no name at all for this file system.
+        When the name is too long, or no name at all for this file system, or that of a folder, a device or
+        a pipe.
     """
+    check_replaceable(path)
     for one in ("", *others):
         try:
             _check_name(path.with_name(path.name + one))

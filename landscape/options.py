@@ -25,6 +25,7 @@ from landscape.common_options import (
     whole,
 )
 from landscape.errors import UserError
+from landscape.spans import SPANS
 
 _NETWORK = Group.create_ordered("Network")
 _DATA = Group.create_ordered("Data")
@@ -270,8 +271,11 @@ class Options:
         _at_least("--max-points", self.sampling.max_points, LEAST_POINTS)
         computation = self.computation
         check_computation(computation.device, computation.batch_size, computation.threads)
-        if not 0 < self.plane.span < float("inf"):
-            raise UserError(f"--span {self.plane.span}: expected a positive, finite number such as 1.0")
+        if not SPANS[0] <= self.plane.span <= SPANS[1]:
+            raise UserError(
+                f"--span {self.plane.span}: expected a positive, finite number such as 1.0, "
+                f"between {SPANS[0]:g} and {SPANS[1]:g}"
+            )
         if not 0 < self.sampling.tolerance < 1:
             raise UserError(
                 f"--tolerance {self.sampling.tolerance}: expected a share of the loss range between 0 and 1"

@@ -63,7 +63,7 @@ def run(files: Sequence[Path], options: CompareOptions) -> tuple[list[Row], list
     SystemExit
         With code 130 when stopped while computing.
     """
-    options.check()
+    options.check(files)
     files = list(dict.fromkeys(files))
     checkpoints = [path for path in files if is_checkpoint(path)]
     if (options.hessian or options.sharpness) and not checkpoints:

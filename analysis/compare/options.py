@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +10,10 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from analysis.sharpness.options import Chosen, Computation, Network, Output, SharpnessOptions
-from landscape.common_options import Flag, Int, check_text_output
+from landscape.common_options import Flag, Int
 from landscape.errors import UserError
 from landscape.options import DataOptions
+from landscape.outputs import check_text_outputs
 
 _COMPARE = Group.create_ordered("Comparison")
 _OUTPUT = Group.create_ordered("Output")
@@ -64,8 +66,13 @@ class CompareOptions:
     computation: Computation = field(default_factory=Computation)
     output: CompareOutput = field(default_factory=CompareOutput)
 
-    def check(self) -> None:
+    def check(self, inputs: Sequence[Path] = ()) -> None:
         """Refuse what can't work, before any file is read.
+
+        Parameters
+        ----------
+        inputs
+            Files that the command reads; nothing is written over them.
 
         Raises
         ------
@@ -77,11 +84,8 @@ class CompareOptions:
             raise UserError("--split both: a comparison measures on one split; choose train or test")
         if self.test_seed < 0:
             raise UserError(f"--test-seed {self.test_seed}: expected at least 0")
-        texts = [one for one in (self.output.csv, self.output.latex, self.output.json) if one is not None]
-        if len(set(texts)) < len(texts):
-            raise UserError("--csv, --latex and --json name the same file, or - twice; name one for each")
-        for name in ("csv", "latex", "json"):
-            check_text_output(f"--{name}", getattr(self.output, name))
+        output = self.output
+        check_text_outputs({"--csv": output.csv, "--latex": output.latex, "--json": output.json}, inputs)
 
     def sharpness_options(self) -> SharpnessOptions:
         """What ``analysis.sharpness`` has too, in its form."""

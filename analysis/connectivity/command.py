@@ -84,7 +84,7 @@ def run(first: Path, second: Path, options: ConnectivityOptions) -> Connection:
     SystemExit
         With code 130 when stopped while computing, by the time budget too; a line says how to go on.
     """
-    options.check()
+    options.check((first, second))
     with threads(options.computation.threads):
         networks = [load_network(path, options.network) for path in (first, second)]
         names = _names(first, second)

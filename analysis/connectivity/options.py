@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,7 +20,6 @@ from landscape.common_options import (
     Threads,
     TrustCheckpoint,
     Weights,
-    check_text_output,
     whole,  # noqa: F401  as `_default` below
 )
 from landscape.duration import parse_duration
@@ -30,6 +30,7 @@ from landscape.options import (
     check_computation,
     check_data,
 )
+from landscape.outputs import check_text_outputs
 
 MOST_POINTS = 4_000
 _NETWORK = Group.create_ordered("Network")
@@ -174,8 +175,13 @@ class ConnectivityOptions:
     computation: Computation = field(default_factory=Computation)
     output: Output = field(default_factory=Output)
 
-    def check(self) -> None:
+    def check(self, inputs: Sequence[Path] = ()) -> None:
         """Refuse what can't work, before any file is read.
+
+        Parameters
+        ----------
+        inputs
+            Files that the command reads; nothing is written over them.
 
         Raises
         ------
@@ -197,10 +203,7 @@ class ConnectivityOptions:
         output = self.output.output
         if output is not None and (output.is_file() or output.suffix in (".h5", ".pt", ".png", ".json")):
             raise UserError(f"--output {output} names a file; name a folder")
-        json = self.output.json
-        check_text_output("--json", json)
-        if json is not None and Path(json).is_dir():
-            raise UserError(f"--json {json} is a folder; name a file in it")
+        check_text_outputs({"--json": self.output.json}, inputs)
 
     @property
     def seconds(self) -> float | None:

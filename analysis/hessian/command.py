@@ -77,7 +77,7 @@ def run(checkpoints: Sequence[Path], options: HessianOptions) -> list[Spectrum]:
     SystemExit
         With code 130 when stopped while computing; a line says how to go on.
     """
-    options.check()
+    options.check(checkpoints)
     splits = ("train", "test") if options.data.split == "both" else (options.data.split,)
     names = distinct_names(checkpoints)
     targets = output_paths(names, splits, options.output.output)

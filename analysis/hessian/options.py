@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,11 +21,11 @@ from landscape.common_options import (
     Threads,
     TrustCheckpoint,
     Weights,
-    check_text_output,
     memory_bytes,
 )
 from landscape.errors import UserError
 from landscape.options import DataOptions, check_computation, check_data
+from landscape.outputs import check_text_outputs
 
 _NETWORK = Group.create_ordered("Network")
 _SPECTRUM = Group.create_ordered("Spectrum")
@@ -137,8 +138,13 @@ class HessianOptions:
     computation: Computation = field(default_factory=Computation)
     output: Output = field(default_factory=Output)
 
-    def check(self) -> None:
+    def check(self, inputs: Sequence[Path] = ()) -> None:
         """Refuse what can't work, before any file is read.
+
+        Parameters
+        ----------
+        inputs
+            Files that the command reads; nothing is written over them.
 
         Raises
         ------
@@ -155,7 +161,7 @@ class HessianOptions:
             raise UserError(f"--plot {plot}: expected a name that ends in {', '.join(PICTURES)}")
         if plot is not None and not self.spectrum.density_probes:
             raise UserError("--plot draws the density; leave out --density-probes 0, or --plot")
-        check_text_output("--json", json)
+        check_text_outputs({"--json": json, "--plot": plot}, inputs)
 
     @property
     def memory_bytes(self) -> float:

@@ -74,7 +74,7 @@ def run(checkpoints: Sequence[Path], options: SharpnessOptions) -> list[Entry]:
     SystemExit
         With code 130 when stopped while computing; finished measures are in the output file.
     """
-    options.check()
+    options.check(checkpoints)
     names = distinct_names(checkpoints)
     with threads(options.computation.threads):
         # All of them, before hours go into the first.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -21,10 +22,10 @@ from landscape.common_options import (
     Threads,
     TrustCheckpoint,
     Weights,
-    check_text_output,
 )
 from landscape.errors import UserError
 from landscape.options import DataOptions, check_computation, check_data
+from landscape.outputs import check_text_outputs
 
 _NETWORK = Group.create_ordered("Network")
 _MEASURES = Group.create_ordered("Measures")
@@ -163,8 +164,13 @@ class SharpnessOptions:
     computation: Computation = field(default_factory=Computation)
     output: Output = field(default_factory=Output)
 
-    def check(self) -> None:
+    def check(self, inputs: Sequence[Path] = ()) -> None:
         """Refuse what can't work, before any file is read.
+
+        Parameters
+        ----------
+        inputs
+            Files that the command reads; nothing is written over them.
 
         Raises
         ------
@@ -175,12 +181,10 @@ class SharpnessOptions:
         check_data(self.data)
         computation = self.computation
         check_computation(computation.device, computation.batch_size, computation.threads)
-        if self.output.json == "-" and self.output.csv == "-":
-            raise UserError("--json - and --csv - both go to standard output; name a file for one of them")
         if self.output.output is not None and self.output.output.suffix != ".json":
             raise UserError(f"--output {self.output.output}: expected a name that ends in .json")
-        for name in ("json", "csv"):
-            check_text_output(f"--{name}", getattr(self.output, name))
+        output = self.output
+        check_text_outputs({"--output": output.output, "--json": output.json, "--csv": output.csv}, inputs)
 
 
 def _option(name: str) -> str:

@@ -78,6 +78,8 @@ def find_pool(name: PartName, stored: Mapping[str, Any], split: WholeSplit) -> P
             )
         return Pool(None, UNKNOWN)
     here, told = split.digest(), stored.get("sha256")
+    if here is None and told is not None and not _may_be_folder(selection, stored, len(split.labels)):
+        here = ""
     if here not in (None, told):
         if split.origin is not None and split.origin[1] == told:
             return _sampled(name, selection, split.origin[0])
@@ -87,6 +89,21 @@ def find_pool(name: PartName, stored: Mapping[str, Any], split: WholeSplit) -> P
             )
         return Pool(None, OTHERS)
     return _pool(name, selection, split)
+
+
+def _may_be_folder(selection: Mapping[str, Any], stored: Mapping[str, Any], total: int) -> bool:
+    """Whether a folder of so many images, whose digest isn't known, can be what a network was trained on.
+
+    A checkpoint of a training on a folder says how its images were prepared; no other one does.
+    """
+    last = max((int(one[-1]) for one in _told(selection) if len(one)), default=-1)
+    return last < total and stored.get("images") is not None
+
+
+def _told(selection: Mapping[str, Any]) -> list[Indices]:
+    return [
+        _checked(selection[name], None) for name in ("held_out", "trained") if selection.get(name) is not None
+    ]
 
 
 def common_pool(name: PartName, stored: Sequence[Mapping[str, Any]], split: WholeSplit) -> Pool:

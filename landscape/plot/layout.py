@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
+from landscape.errors import UserError
 from landscape.plot.panels import Panel, draw_contour, draw_lines, draw_surface, marks
 from landscape.plot.text import wrap
 
@@ -52,6 +53,9 @@ class Heading:
         return sum(size * LEADING / 72 for _, size, _ in self.lines(width))
 
 
+LARGEST = 200  # inches: the side that a PDF can have, and below 2¹⁶ pixels at 300 dots per inch
+
+
 @dataclass(frozen=True)
 class _Sheet:
     """A figure whose axes and texts are placed in inches from its upper left corner."""
@@ -62,6 +66,11 @@ class _Sheet:
 
     @classmethod
     def of(cls, width: float, height: float) -> _Sheet:
+        if not max(width, height) <= LARGEST:
+            raise UserError(
+                f"a picture of {width:.4g} × {height:.4g} inches: expected at most {LARGEST} each way; "
+                "draw fewer surfaces, choose more columns, or a smaller width"
+            )
         return cls(Figure(figsize=(width, height), facecolor="white"), width, height)
 
     def axes(self, left: float, top: float, width: float, height: float, **options: Any) -> Any:

@@ -298,6 +298,8 @@ def spoiled(value: float) -> nn.Module:
         ({"points": (3, 0)}, "points must be at least 1"),
         ({"span": float("nan")}, "span must be a positive, finite number"),
         ({"span": -1.0}, "span must be a positive, finite number"),
+        ({"span": 1e-300}, "between 1e-30 and 1e"),
+        ({"span": 1e300}, "between 1e-30 and 1e"),
         ({"tolerance": 0.0}, "tolerance must lie between 0 and 1"),
         ({"tolerance": float("nan")}, "tolerance must lie between 0 and 1"),
         ({"max_points": 0}, "max_points must be at least 1"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from landscape.checkpoint import load_checkpoint
 from landscape.checkpoint.format import Checkpoint, encode
@@ -16,6 +17,7 @@ from landscape.command import load_examples
 from landscape.data import load_data
 from landscape.errors import UserError
 from landscape.images import ImageSet, sample_origin
+from landscape.images.prepare import Preparation
 from landscape.images.selection import balanced_subset, fingerprint, hold_out
 from landscape.options import DataOptions
 from training.data import load_data as load_training_data
@@ -193,3 +195,21 @@ def test_the_draw_of_a_seed_never_changes() -> None:
 PINNED_HELD_OUT = [5, 7, 8, 14, 24, 25, 30, 39]
 PINNED_SUBSET = [1, 6, 9, 11, 12, 16]
 PINNED_DIGEST = "1f809842b1aa7add"
+
+
+def test_a_folder_is_what_was_trained_on_only_where_the_checkpoint_can_mean_it(tmp_path: Path) -> None:
+    """A network of a file of images, and pictures of somebody else: their numbers mean nothing there."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / name / f"{number}.png")
+    spec, prepared = f"imagefolder:{tmp_path}", {"images": Preparation((8, 8), (8, 8)).record}
+    inside: dict[str, Any] = {"sha256": "0" * 64, "selection": {"held_out": [0, 10]}}
+    beyond: dict[str, Any] = {"sha256": "0" * 64, "selection": {"held_out": [0, 20]}, **prepared}
+    for stored in (inside, beyond):
+        data = load_data(spec, split="train", stored=stored)
+        assert len(data.targets) == 20
+        assert data.drawn_from == "other images than those that the checkpoint was trained on"
+        with pytest.raises(UserError, match="other images than those"):
+            load_data(spec, split="validation", stored=stored)
+    assert set(load_data(spec, split="validation", stored=inside | prepared).indices.tolist()) == {0, 10}

@@ -197,6 +197,7 @@ OPTIONS = {
     "net.pt --examples -1": ["--examples -1: expected at least 0"],
     "net.pt --example-seed -1": ["--example-seed -1: expected at least 0"],
     "net.pt --span nan": ["--span nan: expected a positive, finite number"],
+    "net.pt --span 1e-300": ["--span 1e-300: expected a positive, finite number"],
     "net.pt --span 0": ["--span 0.0: expected a positive"],
     "net.pt --span -1": ["--span -1.0: expected a positive"],
     "net.pt --span inf": ["--span inf: expected a positive"],

@@ -1,0 +1,50 @@
+"""Where a command may write what it found beside its results: tables, JSON, pictures. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from landscape.errors import UserError
+from landscape.files import check_target
+
+NOT_TEXT = (".h5", ".hdf5", ".pt", ".pth", ".ckpt", ".safetensors")
+
+
+def check_text_outputs(outputs: Mapping[str, str | Path | None], inputs: Sequence[str | Path] = ()) -> None:
+    """Refuse, before anything is computed, texts and pictures that can't be written or would cost a file.
+
+    Parameters
+    ----------
+    outputs
+        Paths by option; ``-`` is standard output, None is not wanted.
+    inputs
+        Files that the command reads.
+
+    Raises
+    ------
+    UserError
+        Naming the option: for a result's or a checkpoint's name, a file that is read, two options that name
+        one file, a folder, a device, a name that can't be.
+    """
+    read = {os.path.realpath(one) for one in inputs}
+    seen: dict[str, str] = {}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        place = "-" if str(path) == "-" else os.path.realpath(path)
+        if place in seen:
+            where = "standard output" if place == "-" else "the same file"
+            raise UserError(f"{seen[place]} and {option} both go to {where}; name one for each")
+        seen[place] = option
+        if place == "-":
+            continue
+        if place in read or Path(path).suffix.lower() in NOT_TEXT:
+            raise UserError(f"{option} {path} would overwrite a result or a checkpoint; name another file")
+        if not str(path) or os.path.isdir(path):
+            raise UserError(f"{option} {str(path)!r} is a folder; name a file in it")
+        try:
+            check_target(Path(path))
+        except UserError as error:
+            raise UserError(f"{option}: {error}") from error

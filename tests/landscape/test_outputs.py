@@ -1,0 +1,134 @@
+"""What no file may take the place of stays: devices, pipes, folders, inputs, another option's file."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from analysis.command import run as roughness
+from analysis.compare.options import CompareOptions, CompareOutput
+from analysis.connectivity.options import ConnectivityOptions
+from analysis.connectivity.options import Output as ConnectivityOutput
+from analysis.hessian.options import HessianOptions
+from analysis.hessian.options import Output as HessianOutput
+from analysis.sharpness.options import Output as SharpnessOutput
+from analysis.sharpness.options import SharpnessOptions
+from landscape.errors import UserError
+from landscape.files import atomic_path, check_target
+from landscape.outputs import check_text_outputs
+from landscape.plot import plot_surfaces
+from tests.landscape.test_edges import surface_called
+
+COMMANDS = {
+    "hessian": lambda path: HessianOptions(output=HessianOutput(json=path)),
+    "sharpness": lambda path: SharpnessOptions(output=SharpnessOutput(json=path)),
+    "sharpness csv": lambda path: SharpnessOptions(output=SharpnessOutput(csv=path)),
+    "connectivity": lambda path: ConnectivityOptions(output=ConnectivityOutput(json=path)),
+    "compare": lambda path: CompareOptions(output=CompareOutput(json=path)),
+    "compare csv": lambda path: CompareOptions(output=CompareOutput(csv=path)),
+    "compare latex": lambda path: CompareOptions(output=CompareOutput(latex=path)),
+}
+
+
+def write(path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text("x", encoding="utf-8")
+
+
+def something(kind: str, folder: Path) -> Path:
+    """A thing of this kind that is the test's own: a device of the system is never named here."""
+    path = folder / "thing"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(path))
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        try:
+            os.mknod(path, 0o600 | 0o020000, os.makedev(1, 3))
+        except OSError:
+            pytest.skip("devices can't be made here")
+    return path
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has none of these")
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "device"])
+def test_what_is_no_file_is_not_replaced(
+    tmp_path: Path, kind: str, linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = something(kind, Path())
+    before = path.stat()
+    if linked:
+        path = Path("link")
+        path.symlink_to("thing")
+    for refused in (write, check_target):
+        with pytest.raises(UserError, match=f"it is a {kind}; expected the name of a file"):
+            refused(path)
+    assert path.stat() == before
+    assert {one.name for one in Path().iterdir()} == ({"thing", "link"} if linked else {"thing"})
+
+
+def test_the_file_that_is_printed_to_is_not_replaced(tmp_path: Path) -> None:
+    code = "import sys; from tests.landscape.test_outputs import write; from pathlib import Path\n"
+    code += "print('printed', flush=True); write(Path(sys.argv[1]))"
+    path = tmp_path / "out.txt"
+    with path.open("wb") as stream:
+        found = subprocess.run(
+            [sys.executable, "-c", code, str(path)], stdout=stream, stderr=subprocess.PIPE, text=True
+        )
+    assert "it is where this command prints" in found.stderr
+    assert path.read_text(encoding="utf-8") == "printed\n"
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_no_name_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="expected the name of a file"):
+        write(Path(name))
+
+
+@pytest.mark.parametrize("path", ["", ".", "folder", "net.ckpt", "NET.PT", "in.json", "./folder/../in.json"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_refuses_before_it_computes(
+    command: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("in.json").write_text("kept", encoding="utf-8")
+    option = command.split()[1] if " " in command else "json"
+    with pytest.raises(UserError, match=f"^--{option} .*(is a folder|would overwrite)"):
+        COMMANDS[command](path).check([Path("in.json")])
+    COMMANDS[command]("new.json").check([Path("in.json")])
+    COMMANDS[command]("-").check([Path("in.json")])
+
+
+@pytest.mark.parametrize("path", ["", "."])
+def test_roughness_refuses_before_it_reads(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        roughness(["missing.surface.h5", "--json", path])
+    assert left.value.code == 2
+    assert capsys.readouterr().err == f"error: --json {path!r} is a folder; name a file in it\n"
+
+
+def test_one_file_for_two_options_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--json and --csv both go to the same file"):
+        check_text_outputs({"--json": str(tmp_path / "a"), "--csv": tmp_path / "b" / ".." / "a"})
+    with pytest.raises(UserError, match="both go to standard output"):
+        check_text_outputs({"--json": "-", "--csv": "-"})
+    check_text_outputs({"--json": "-", "--csv": None, "--plot": tmp_path / "a.png"})
+
+
+def test_a_picture_that_cannot_be_is_refused() -> None:
+    surface = surface_called("a")
+    with pytest.raises(UserError, match="expected at most 200 each way"):
+        plot_surfaces([surface], column_width=1e9)
+    with pytest.raises(UserError, match="choose more columns"):
+        plot_surfaces([surface] * 30, columns=1, column_width=20, kind="contour")
