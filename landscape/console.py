@@ -59,8 +59,11 @@ def guarded_command() -> Iterator[None]:
     has enough (``| head -1``) is no fault. Any other failure, such as a full disk behind ``>``, is one line
     and exit code 2 when the command has done its work. So is a file system that refuses what no
     check foresaw (a name that is too long), and a number that no computer counts to.
+
+    Where an output is closed from the start (``>&-``, some daemons), what would go there goes nowhere.
     """
-    before = sys.stdout, sys.stderr
+    _occupy_closed()
+    before = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     ends = _End(before[0]), _End(before[1])
     sys.stdout, sys.stderr = ends
     try:
@@ -79,6 +82,22 @@ def guarded_command() -> Iterator[None]:
         _silence(ends)
     if ends[0].failure is not None:
         exit_with(f"cannot write to standard output: {ends[0].failure}")
+
+
+def _occupy_closed() -> None:
+    """Open the closed ones of the descriptors 0 to 2, or the next file would get one and be printed into."""
+    for wanted in range(3):
+        try:
+            os.fstat(wanted)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != wanted:
+                os.dup2(opened, wanted)
+                os.close(opened)
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
 
 
 class _End:

@@ -170,7 +170,7 @@ def check_target(path: Path, *others: str) -> None:
             _check_name(path.with_name(path.name + one))
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise UserError(f"{_shown(path)}: {reason}; choose another path") from error
+            raise UserError(f"cannot write {_shown(path)}: {reason}; choose another path") from error
 
 
 def _shown(path: Path) -> str:

@@ -43,7 +43,8 @@ def check_text_outputs(outputs: Mapping[str, str | Path | None], inputs: Sequenc
         if place in read or Path(path).suffix.lower() in NOT_TEXT:
             raise UserError(f"{option} {path} would overwrite a result or a checkpoint; name another file")
         if not str(path) or os.path.isdir(path):
-            raise UserError(f"{option} {str(path)!r} is a folder; name a file in it")
+            shown = str(path) or "''"
+            raise UserError(f"{option} {shown} is a folder; name a file in it")
         try:
             check_target(Path(path))
         except UserError as error:

@@ -99,6 +99,35 @@ def test_a_closed_pipe_is_no_fault(tmp_path: Path) -> None:
     assert (tmp_path / "done").exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="descriptors are closed otherwise")
+@pytest.mark.parametrize(("closed", "code"), [([1], 0), ([2], 0), ([0, 1, 2], 0), ([0, 1, 2], 2)], ids=str)
+def test_outputs_that_are_closed_from_the_start_are_no_fault(
+    tmp_path: Path, closed: list[int], code: int
+) -> None:
+    """The file that is written meanwhile must not get a standard descriptor either."""
+    script = (
+        "import os, sys\n"
+        "from landscape.console import guarded_command, note, out\n"
+        "from landscape.errors import UserError\n"
+        "with guarded_command():\n"
+        f"    with open({str(tmp_path / 'data')!r}, 'w') as file:\n"
+        "        assert file.fileno() > 2\n"
+        "        out('a result'); note('a line'); os.write(1, b'raw')\n"
+        f"    if {code}: raise UserError('bad')\n"
+    )
+    ends = " ".join(f"{one}>&-" if one else "0<&-" for one in closed)
+    found = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1" {ends}', sys.executable, script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == code
+    assert found.stdout == ("" if 1 in closed else "a result\nraw") or found.stdout == "rawa result\n"
+    assert found.stderr == ("" if 2 in closed else "a line\n")
+    assert (tmp_path / "data").read_bytes() == b""
+
+
 @pytest.mark.skipif(not FULL.exists(), reason="no /dev/full")
 def test_a_full_disk_behind_the_output_is_one_line(tmp_path: Path) -> None:
     with FULL.open("wb") as full:

@@ -115,7 +115,8 @@ def test_roughness_refuses_before_it_reads(path: str, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as left:
         roughness(["missing.surface.h5", "--json", path])
     assert left.value.code == 2
-    assert capsys.readouterr().err == f"error: --json {path!r} is a folder; name a file in it\n"
+    shown = path or "''"
+    assert capsys.readouterr().err == f"error: --json {shown} is a folder; name a file in it\n"
 
 
 def test_one_file_for_two_options_is_refused(tmp_path: Path) -> None:
