@@ -14,8 +14,14 @@ from landscape.files import check_regular
 LARGEST = 64 << 20  # bytes
 STATES = ("finished", "failed", "interrupted", "missing")
 _SHARES = ("test_accuracy", "validation_accuracy", "sparsity", "sparsity_overall", "sparsity_asked")
-_NOT_NEGATIVE = ("test_accuracy_error", "seconds", "exploration")
-_COUNTS = ("seed", "epochs", "kept_weights")
+_NOT_NEGATIVE = (
+    "test_accuracy_error",
+    "seconds",
+    "exploration",
+    "flops_share",
+    "training_flops_share",
+)
+_COUNTS = ("seed", "epochs", "kept_weights", "flops", "training_flops")
 _LOSSES = ("test_loss", "validation_loss", "train_loss")
 
 Row = dict[str, str]

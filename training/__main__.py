@@ -258,6 +258,7 @@ def _print_result(path: Path, metrics: Mapping[str, Any]) -> None:
         lines += coverage_lines(metrics)
     lines += [
         f"spent         {_spent(metrics)}",
+        *_flops_line(metrics),
         f"seconds       {metrics['seconds']:.0f}",
         f"checkpoint    {path} ({path.stat().st_size / 1024:.0f} KiB)",
     ]
@@ -269,6 +270,17 @@ def _spent(metrics: Mapping[str, Any]) -> str:
     examples = metrics.get("examples_trained")
     known = "an unknown number of" if examples is None else examples
     return f"{metrics['epochs_trained']} epochs, {known} examples, over all rounds"
+
+
+def _flops_line(metrics: Mapping[str, Any]) -> list[str]:
+    """Of an image and of the training; nothing for results of earlier versions."""
+    if "flops" not in metrics:
+        return []
+    image, training = metrics["flops"], metrics["training_flops"]
+    known = "of the training unknown"
+    if training is not None:
+        known = f"{training:.3g} in training, {training / metrics['training_flops_dense']:.3g} of a dense one"
+    return [f"FLOPs         {image:.3g} an image, {image / metrics['flops_dense']:.3g} of dense; {known}"]
 
 
 def _masked(metrics: Mapping[str, Any]) -> int:

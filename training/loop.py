@@ -189,7 +189,7 @@ def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, record_every: int) 
     started = time.perf_counter()
     config, steps = run.config, run.steps_per_epoch
     run.model.train()
-    run.changed = 0
+    run.changed = run.flops = 0
     losses = torch.zeros(steps, device=run.device)
     shuffled = run.data.train.shuffled(
         config.batch_size, generator_for(config.seed, "epoch", run.epoch), config.augment
@@ -217,6 +217,7 @@ def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, record_every: int) 
         "epoch": run.epoch + 1,
         "round": epoch.round + 1,
         "examples": examples,
+        "flops": run.flops,
         "train_loss": float(run.world.sum(losses)[skipped:].mean()),
         "validation_loss": None,  # stays without a held-out part
         "validation_accuracy": None,

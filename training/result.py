@@ -57,15 +57,32 @@ def final_metrics(run: Run) -> dict[str, Any]:
         "train_loss": last["train_loss"],
         **mask_metrics(run),
         "epochs_trained": len(run.history),
-        "examples_trained": _examples(run),
+        "examples_trained": _total(run, "examples"),
+        **_flops(run),
         "seconds": sum(record["seconds"] for record in run.history),
     }
 
 
-def _examples(run: Run) -> int | None:
-    """Images in all steps of all rounds; None when an earlier version, which didn't count, began the run."""
-    counted = all("examples" in record for record in run.history)
-    return sum(record["examples"] for record in run.history) if counted else None
+def _total(run: Run, key: str) -> int | None:
+    """Over all epochs of all rounds; None when an earlier version, which didn't count, began the run."""
+    counted = all(key in record for record in run.history)
+    return sum(record[key] for record in run.history) if counted else None
+
+
+def _flops(run: Run) -> dict[str, int | None]:
+    """Of one image through the result, and of the training; each beside the dense network's.
+
+    The training's are those of every forward and backward pass of its steps and changes of the mask, in all
+    rounds; images that a method looked at before the first step, validation and test don't count. The dense
+    training has one round of one pass a step.
+    """
+    forward = run.forward_flops
+    return {
+        "flops": forward.under(run.mask),
+        "flops_dense": forward.dense,
+        "training_flops": _total(run, "flops"),
+        "training_flops_dense": 3 * forward.dense * len(run.data.train) * run.config.epochs,
+    }
 
 
 def mask_metrics(run: Run) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from training.checkpoint import RunFolder
 from training.config import RunConfig
 from training.data import TrainingData
 from training.distributed import World
+from training.flops import ForwardFlops, forward_flops
 from training.kept import KeptForward, check_same_path, choose, obstacle
 from training.masks import AppliedMask, Mask
 from training.network import first_network
@@ -36,8 +37,8 @@ class Run:
         What is called in training: the model, compiled or shared between processes where that is asked for.
     ever_active
         By name, the weights that some mask of this run kept.
-    changed
-        Weights that masks of the present epoch grew.
+    changed, flops
+        Weights that masks of the present epoch grew, and what its forward and backward passes cost.
     memory
         The method's own state.
     rewind
@@ -62,6 +63,7 @@ class Run:
     applied: AppliedMask
     ever_active: Mask
     changed: int = 0
+    flops: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
     rewind: dict[str, Tensor] = field(default_factory=dict)
     epoch: int = 0
@@ -70,6 +72,7 @@ class Run:
     sparse: Sparse = "auto"
     kept: KeptForward | None = None
     dense_because: str = ""
+    _priced: tuple[AppliedMask, tuple[int, int]] | None = None  # since the mask last changed
 
     @property
     def mask(self) -> Mask:
@@ -91,6 +94,21 @@ class Run:
             self.steps_per_epoch,
             self.config.warmup,
         )
+
+    @cached_property
+    def forward_flops(self) -> ForwardFlops:
+        """What one image costs."""
+        return forward_flops(self.model, self.data.train.normalized(self.data.train.pixels[:1]))
+
+    def count(self, images: int, dense_gradient: bool) -> None:
+        """Add a pass of so many images forward and back to what the epoch has cost."""
+        if not self.config.optimizer.masks_gradients:  # it moves pruned weights, too
+            self.flops += 3 * self.forward_flops.dense * images
+            return
+        if self._priced is None or self._priced[0] is not self.applied:
+            step = self.forward_flops.step
+            self._priced = self.applied, (step(self.mask), step(self.mask, dense_gradient=True))
+        self.flops += self._priced[1][dense_gradient] * images
 
     def use(self, mask: Mask) -> None:
         """Make `mask` the present one: weights and optimizer state outside it become 0.

@@ -64,6 +64,7 @@ class Closure:
                 )
                 (loss * (share / count)).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
+        run.count(self.count, dense_gradient=dense)
         if self.fresh:
             self.loss_out.copy_(total / (self.count * (run.world.size if self.whole else 1)))
             self.fresh = False

@@ -42,6 +42,10 @@ METRICS = {
     "classes_without_input": [3, 7],
     "epochs_trained": 2,
     "examples_trained": 600,
+    "flops": 2_000_000,
+    "flops_dense": 8_000_000,
+    "training_flops": 3_600_000_000,
+    "training_flops_dense": 14_400_000_000,
     "seconds": 12.5,
 }
 
@@ -112,13 +116,13 @@ def test_the_table_has_every_column(world: World) -> None:
     lines = (world.root / "results.csv").read_text().splitlines()
     assert lines[0] == (
         "run,state,model,data,method,sparsity_asked,optimizer,seed,epochs,epochs_trained,examples_trained,"
-        "test_accuracy,test_accuracy_error,test_loss,validation_accuracy,sparsity,sparsity_overall,kept_weights,"
+        "flops,flops_share,training_flops,training_flops_share,test_accuracy,test_accuracy_error,test_loss,validation_accuracy,sparsity,sparsity_overall,kept_weights,"
         "exploration,dead_filters,classes_without_input,seconds,checkpoint,error"
     )
     run = name(0)
     assert lines[1:] == [
-        f"{run},finished,resnet20,sample,random,0.5,sgd,0,2,2,600,0.75,0.025,0.5,,0.5,,1234,,3,2,12.5,{run}/final.pt,",
-        f"{name(1)},missing,resnet20,sample,random,0.5,sgd,1,2,,,,,,,,,,,,,,,",
+        f"{run},finished,resnet20,sample,random,0.5,sgd,0,2,2,600,2000000,0.25,3600000000,0.25,0.75,0.025,0.5,,0.5,,1234,,3,2,12.5,{run}/final.pt,",
+        f"{name(1)},missing,resnet20,sample,random,0.5,sgd,1,2,,,,,,,,,,,,,,,,,,,",
     ]
 
 

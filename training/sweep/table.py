@@ -29,6 +29,10 @@ COLUMNS = (
     "epochs",
     "epochs_trained",
     "examples_trained",
+    "flops",
+    "flops_share",
+    "training_flops",
+    "training_flops_share",
     "test_accuracy",
     "test_accuracy_error",
     "test_loss",
@@ -45,10 +49,13 @@ COLUMNS = (
 )
 """``sparsity_asked`` is empty for dense runs; ``test_accuracy_error`` is the standard error over the test
 images; ``epochs`` is what was asked for, ``epochs_trained`` and ``examples_trained`` (images in all steps)
-are what the run spent over all its rounds; ``sparsity`` is the pruned share of the masked weights, as the
-method's authors count, ``sparsity_overall`` of all parameters; ``exploration`` is the share of the masked
-tensors' weights that were ever kept; ``dead_filters`` and ``classes_without_input`` are counts; ``seconds``
-are the training's own; ``checkpoint`` is relative to the table's folder. What a run doesn't know is empty."""
+are what the run spent over all its rounds; ``flops`` are those of one image through the result, charged for
+kept weights only, ``training_flops`` those of all steps' passes forward and back, and the shares those of the
+dense network and of one dense training of ``epochs``; ``sparsity`` is the pruned share of the masked weights,
+as the method's authors count, ``sparsity_overall`` of all parameters; ``exploration`` is the share of the
+masked tensors' weights that were ever kept; ``dead_filters`` and ``classes_without_input`` are counts;
+``seconds`` are the training's own; ``checkpoint`` is relative to the table's folder. What a run doesn't
+know is empty."""
 
 _FROM_METRICS = (
     "test_accuracy",
@@ -61,6 +68,8 @@ _FROM_METRICS = (
     "seconds",
     "epochs_trained",
     "examples_trained",
+    "flops",
+    "training_flops",
 )
 
 
@@ -139,6 +148,7 @@ def _row(name: str, settings: Mapping[str, Any], status: Status, before: Row) ->
     }
     row = {key: _cell(value) if settings else before.get(key, "") for key, value in asked.items()}
     row |= {key: _cell(status.metrics.get(key)) for key in _FROM_METRICS}
+    row |= {f"{key}_share": _cell(_share(status.metrics, key)) for key in ("flops", "training_flops")}
     row |= _unconnected(status.metrics)
     row |= {"run": name, "state": status.state, "error": status.error}
     row["test_accuracy_error"] = _cell(_standard_error(status.metrics))
@@ -152,6 +162,12 @@ def _unconnected(metrics: Mapping[str, Any]) -> Row:
         return {"dead_filters": "", "classes_without_input": ""}
     dead = sum(layer["dead_filters"] for layer in metrics["layers"].values())
     return {"dead_filters": str(dead), "classes_without_input": str(len(metrics["classes_without_input"]))}
+
+
+def _share(metrics: Mapping[str, Any], key: str) -> float | None:
+    """Of the dense network's."""
+    value, dense = metrics.get(key), metrics.get(f"{key}_dense")
+    return float(value / dense) if value is not None and dense else None
 
 
 def _standard_error(metrics: Mapping[str, Any]) -> float | None:
