@@ -16,6 +16,10 @@ Residuals are recomputed for everybody, in float32 by our operator, and aren't c
 
     python tests/benchmarks/bench_hessian.py
     python tests/benchmarks/bench_hessian.py --checkpoint net.pt --data npz:cifar10.npz --only sharpscape
+
+A "gradient" in what is printed is PyTorch's plain one of all examples in one batch. `--ratios 15` compares a
+product of ours instead with that, with PyTorch's in the batches that ours chose, and with our own fastest
+gradient (of `analysis.sharpness`), in turn and in processor time: medians of 15 turns.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from analysis.hessian.lanczos import Wanted
 from analysis.hessian.operator import HessianOperator
 from analysis.hessian.run import Plan, SpectrumRun
+from analysis.sharpness.objective import Objective
 from landscape.checkpoint import load_checkpoint
 from landscape.data import load_data
 from training.models import ARCHITECTURES
@@ -251,6 +256,40 @@ def gradient_seconds(model: nn.Module, inputs: Tensor, targets: Tensor) -> float
     return min(seconds)
 
 
+def ratios(model: nn.Module, inputs: Tensor, targets: Tensor, turns: int) -> str:
+    """What a product costs in gradients, by whose gradient it is; the first turn only warms up."""
+    operator = HessianOperator(model, (inputs, targets))
+    anew = HessianOperator(model, (inputs, targets), memory=0)  # builds every graph in every product
+    objective = Objective(model, (inputs, targets))
+    vector = torch.randn(operator.size, generator=torch.Generator().manual_seed(0))
+    params = list(model.parameters())
+
+    def plain(batch: int) -> None:
+        for part, true in zip(inputs.split(batch), targets.split(batch), strict=True):
+            torch.autograd.grad(F.cross_entropy(model(part), true, reduction="sum"), params)
+
+    works: dict[str, Callable[[], object]] = {
+        "product": lambda: operator.multiply(vector),
+        "product, graphs built anew": lambda: anew.multiply(vector),
+        "PyTorch's gradient, one batch": lambda: plain(len(targets)),
+        f"PyTorch's gradient, batches of {objective.batch_size}": lambda: plain(objective.batch_size),
+        "our gradient": objective.gradient,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(turns + 1):
+        for name, work in works.items():
+            began = time.process_time()
+            work()
+            seconds[name].append(time.process_time() - began)
+    lines = []
+    for name, spent in seconds.items():
+        shares = np.array(seconds["product"][1:]) / np.array(spent[1:])
+        low, middle, high = np.percentile(shares, [10, 50, 90])
+        one = f"{name}: {np.median(spent[1:]):.2f} s; a product costs {middle:.2f} of it"
+        lines.append(f"{one} (80 % of the turns: {low:.2f} to {high:.2f})")
+    return "\n".join(lines)
+
+
 def describe(name: str, found: Outcome, reference: HessianOperator, gradient: float) -> str:
     """Values, true residuals, and what they cost."""
     vectors = np.atleast_2d(found.vectors)
@@ -283,6 +322,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=512)
     parser.add_argument("--top", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--ratios", type=int, metavar="TURNS", help="only what a product costs in gradients")
     parser.add_argument(
         "--wrong-default", action="store_true", help="also hessian-eigenthings' default steps"
     )
@@ -292,6 +332,9 @@ def main() -> None:
     data = load_data(options.data, split="train", examples=options.examples, stored=loaded.data)
     inputs, targets, model = data.normalized(), data.targets, loaded.model.eval()
     print(f"{loaded.how}; {data.how}; torch {torch.__version__}, {torch.get_num_threads()} threads")
+    if options.ratios:
+        print(ratios(model, inputs, targets, options.ratios))
+        return
     reference = HessianOperator(model, (inputs, targets))
     methods = {name: METHODS[name] for name in options.only}
     if options.wrong_default:
