@@ -137,9 +137,11 @@ class Preparation:
         if self.mode == "border":
             from timm.data.transforms import CenterCropOrPad, ResizeKeepRatio
 
-            pad: Any = CenterCropOrPad(list(self.size), fill=self.fill)  # type: ignore[arg-type]
+            # timm annotates them more narrowly than they are
+            pad: Any = CenterCropOrPad
             keep: Any = ResizeKeepRatio
-            return pad(keep(self.resize, interpolation=self.interpolation, longest=1.0)(image))
+            scaled = keep(self.resize, interpolation=self.interpolation, longest=1.0)(image)
+            return pad(list(self.size), fill=self.fill)(scaled)
         if self.mode == "squash":
             scaled = functional.resize(image, list(self.resize), how)
         elif self.covered[0] == self.covered[1]:
