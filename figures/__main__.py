@@ -1,7 +1,7 @@
 """All of the paper's figures and tables, and the report: ``python -m figures all RESULTS``."""
 
 from figures import accuracy, dependence, figure1, figure2, figure3, report, table1
-from figures.command import Writable, main
+from figures.product_command import Writable, main
 
 PRODUCTS: tuple[Writable, ...] = (
     figure1.PRODUCT,

@@ -14,14 +14,14 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from analysis.correlation import RankCorrelation, rank_correlation
+from analysis.statistics.correlation import RankCorrelation, rank_correlation
 from figures import caption as captions
 from figures.product import Product
 from figures.results import Cell, Results, Run
 from figures.sheet import LINE, Sheet, wrapped
 from figures.style import COLOR_MAP, OPTIMIZER_NAMES, PAGE, PRINT
 from figures.ticks import set_log
-from landscape.store import Surface
+from landscape.surface import Surface
 
 TITLE = "Roughness against test accuracy"
 WHAT = (
@@ -193,6 +193,6 @@ def unlike(results: Results) -> list[str]:
 PRODUCT = Product("accuracy", TITLE, draw, caption, surfaces, unlike)
 
 if __name__ == "__main__":
-    from figures.command import main
+    from figures.product_command import main
 
     main([PRODUCT])

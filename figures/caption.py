@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import isfinite
 
-from analysis.conventions import conventions, differences
+from analysis.roughness.conventions import conventions, differences
 from figures.panels import ra_text
 from figures.results import Cell, Run
 
@@ -14,7 +14,7 @@ SHORT = ("data", "examples", "span", "grid", "directions", "normalization", "mas
 
 
 def made(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """How each surface was made (`analysis.conventions`), with its split beside the number of examples."""
+    """How each surface was made (`analysis.roughness.conventions`); splits stand beside the counts."""
     found = []
     for run in runs:
         one = conventions(run.surface, run.ra.split)

@@ -13,7 +13,7 @@ from math import exp, isfinite, log
 
 import numpy as np
 
-from analysis.paired import permutation_test
+from analysis.statistics.paired import permutation_test
 from figures.results import Cell, Results
 
 LEVEL = 0.05

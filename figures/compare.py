@@ -12,16 +12,16 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import sharpscape
-from analysis.command import Parser
-from analysis.conventions import conventions, differences
 from analysis.roughness import Roughness, roughness
+from analysis.roughness.__main__ import Parser
+from analysis.roughness.conventions import conventions, differences
 from figures.style import DOUBLE, PAPER
-from landscape.console import guarded_command, note, out
+from landscape.commandline.console import guarded_command, note, out
 from landscape.errors import UserError, exit_with
 from landscape.plot import Kind, plot_surfaces, save_figure
 from landscape.plot.layout import Layout
 from landscape.plot.text import interval_text
-from landscape.store import Surface, load_surface
+from landscape.surface import Surface, load_surface
 
 SHOWN = ("mask", "normalization", "directions", "data", "examples", "span", "grid", "batch norm")
 EXAMPLES = """\

@@ -13,7 +13,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.uncertainty import Estimate
+from analysis.statistics.uncertainty import Estimate
 from figures import caption as captions
 from figures.panels import ra_text
 from figures.product import Product
@@ -23,7 +23,7 @@ from figures.studies import studies_of
 from figures.style import PAGE, PRINT
 from figures.ticks import set_log
 from landscape.errors import UserError
-from landscape.store import Surface
+from landscape.surface import Surface
 
 TITLE = "How Ra depends on span, direction seed and mask"
 WHAT = (
@@ -190,6 +190,6 @@ def unlike(results: Results) -> list[str]:
 PRODUCT = Product("dependence", TITLE, draw, caption, surfaces, unlike)
 
 if __name__ == "__main__":
-    from figures.command import main
+    from figures.product_command import main
 
     main([PRODUCT])

@@ -14,7 +14,7 @@ from figures.grid import Grid, draw_grid
 from figures.product import Product, drawn
 from figures.results import Cell, Results
 from figures.style import METHOD_NAMES
-from landscape.store import Surface
+from landscape.surface import Surface
 
 METHODS = ("grasp", "mest_em")
 SPARSITIES = (0.8, 0.9, 0.95, 0.98)
@@ -60,6 +60,6 @@ def unlike(results: Results) -> list[str]:
 PRODUCT = Product("figure1", TITLE, draw, caption, surfaces, unlike)
 
 if __name__ == "__main__":
-    from figures.command import main
+    from figures.product_command import main
 
     main([PRODUCT])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from analysis.conventions import conventions, differences
+from analysis.roughness.conventions import conventions, differences
 from figures.caption import SHOWN
 from figures.product import Product, named
 from figures.results import Results
@@ -19,7 +19,7 @@ from figures.step_panel import KEYS, draw_keys, draw_scale, draw_step, scale_of_
 from figures.steps import Step, Steps, read_steps
 from figures.style import OPTIMIZER_NAMES, PAGE, PRINT
 from landscape.plot.text import unit_of
-from landscape.store import Surface
+from landscape.surface import Surface
 
 TITLE = "Figure 2: a step of S2-SAM beside one of SAM"
 EDGE, LEFT, BETWEEN, BAR = 0.06, 0.64, 0.7, 0.72  # inches
@@ -111,6 +111,6 @@ def unlike(results: Results) -> list[str]:
 PRODUCT = Product("figure2", TITLE, draw, caption, surfaces, unlike)
 
 if __name__ == "__main__":
-    from figures.command import main
+    from figures.product_command import main
 
     main([PRODUCT])

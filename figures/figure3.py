@@ -16,7 +16,7 @@ from figures.grid import Grid, draw_grid
 from figures.product import Product, drawn
 from figures.results import Cell, Results, change_of_ra
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
-from landscape.store import Surface
+from landscape.surface import Surface
 
 METHODS = ("snip", "grasp", "mest_em")
 SPARSITIES = (0.9, 0.95, 0.98)
@@ -88,6 +88,6 @@ def unlike(results: Results) -> list[str]:
 PRODUCT = Product("figure3", TITLE, draw, caption, surfaces, unlike)
 
 if __name__ == "__main__":
-    from figures.command import main
+    from figures.product_command import main
 
     main([PRODUCT])

@@ -15,7 +15,7 @@ from typing import Any
 
 from landscape.errors import UserError
 from landscape.files import check_regular
-from landscape.json_files import number_or_none, read_json
+from landscape.files.json_files import number_or_none, read_json
 
 # What the report shows; analysis.sharpness, which needs torch, has more.
 NAMES = {

@@ -11,14 +11,14 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from analysis.uncertainty import Estimate
+from analysis.statistics.uncertainty import Estimate
 from figures.results import Cell
 from figures.sheet import LINE, Sheet, wrapped
 from figures.style import COLOR_MAP
 from figures.ticks import label
 from landscape.plot.panels import CAMERA
 from landscape.plot.scale import Scale, number
-from landscape.store import Surface
+from landscape.surface import Surface
 
 FLOOR = 0.16  # room below the lowest loss for the contours, as a share of the scale
 

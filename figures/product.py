@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from figures.results import Cell, Results
 from landscape.files import atomic_path
 from landscape.plot import save_figure
-from landscape.store import Surface
+from landscape.surface import Surface
 from landscape.viewer import view
 
 

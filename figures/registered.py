@@ -13,8 +13,8 @@ from math import exp, isfinite, isnan, log, nan
 
 import numpy as np
 
-from analysis.directed import Directed, directed_test, holm
 from analysis.roughness import roughness
+from analysis.statistics.directed import Directed, directed_test, holm
 from figures import figure1, figure3
 from figures.results import Results, Run
 from landscape.errors import UserError

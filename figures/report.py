@@ -21,7 +21,7 @@ from figures.studies import studies_of
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
 from landscape.errors import UserError
 from landscape.files import atomic_path
-from landscape.json_files import read_json
+from landscape.files.json_files import read_json
 
 TITLE = "Ra, sparsity and S2-SAM: report"
 RECIPE = ("model", "data", "examples", "epochs", "batch_size", "precision", "validation", "augment")
@@ -312,6 +312,6 @@ def _missing(cells: Sequence[Cell]) -> str:
 
 
 if __name__ == "__main__":
-    from figures.command import main
+    from figures.product_command import main
 
     main([PRODUCT])

@@ -27,13 +27,13 @@ from pathlib import Path
 import numpy as np
 
 from analysis.roughness import Roughness, roughness
-from analysis.uncertainty import Estimate, estimate
+from analysis.statistics.uncertainty import Estimate, estimate
 from figures.measures import Measured, measures_of
 from figures.reproduce.scale import load_scale
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
 from landscape.errors import UserError
-from landscape.runs_table import read_runs
-from landscape.store import Surface, load_surface
+from landscape.files.runs_table import read_runs
+from landscape.surface import Surface, load_surface
 
 SUFFIX = ".surface.h5"
 DENSE = "dense"

@@ -13,13 +13,13 @@ from math import exp, isfinite, log, nan
 
 import numpy as np
 
-from analysis.directed import Directed, directed_test
-from analysis.heights import FloatArray, heights, trapezoid_weights
-from analysis.metrics import METRICS
+from analysis.roughness.heights import FloatArray, heights, trapezoid_weights
+from analysis.roughness.metrics import METRICS
+from analysis.statistics.directed import Directed, directed_test
 from figures.registered import growth, mean_over_pairs
 from figures.results import Results, Run
 from figures.studies import studies_of
-from landscape.store import Surface
+from landscape.surface import Surface
 
 CLIP = 10.0  # nats: min(loss, 10) takes the corners' weight away
 DOUBLED = 2.0

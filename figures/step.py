@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.command import Parser
+from analysis.roughness.__main__ import Parser
 from figures.steps import FORMAT, VERSION
-from landscape.console import guarded_command, out
+from landscape.commandline.console import guarded_command, out
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
-from landscape.json_files import sealed
+from landscape.files.json_files import sealed
 
 if TYPE_CHECKING:
     import torch

@@ -43,8 +43,8 @@ from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
-from landscape.json_files import read_json
-from landscape.store import Surface, load_surface
+from landscape.files.json_files import read_json
+from landscape.surface import Surface, load_surface
 
 FORMAT, VERSION = "sharpscape.step", 1
 POINTS = ("w_t-2", "w_t-1", "u_t", "w_t")

@@ -13,9 +13,9 @@ from functools import cached_property, lru_cache
 from math import isfinite, nan
 
 from analysis.roughness import Roughness, roughness
-from analysis.uncertainty import Estimate
+from analysis.statistics.uncertainty import Estimate
 from figures.results import SUFFIX, Results, Run
-from landscape.store import Surface, load_surface
+from landscape.surface import Surface, load_surface
 
 _FILE = re.compile(r"(?P<run>.+)\.(?P<kind>span|dense|exact)(?P<value>[0-9.]*)")
 

@@ -311,6 +311,6 @@ class TableProduct:
 PRODUCT = TableProduct("table1", TITLE)
 
 if __name__ == "__main__":
-    from figures.command import main
+    from figures.product_command import main
 
     main([PRODUCT])

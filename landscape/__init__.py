@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from landscape.planes import BetweenPlane, GivenPlane, RandomPlane
     from landscape.planes.trajectory import trajectory_plane
     from landscape.plot import plot_surfaces
-    from landscape.store import Surface, load_surface
+    from landscape.surface import Surface, load_surface
     from landscape.viewer import view
 
 _HOME = {
     "BetweenPlane": "planes",
     "GivenPlane": "planes",
     "RandomPlane": "planes",
-    "Surface": "store",
+    "Surface": "surface",
     "UserError": "errors",
     "binary_classification": "losses",
     "classification": "losses",
     "compute_surface": "compute",
     "load_checkpoint": "checkpoint",
-    "load_surface": "store",
+    "load_surface": "surface",
     "plot_surfaces": "plot",
     "regression": "losses",
     "trajectory_plane": "planes.trajectory",

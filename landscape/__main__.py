@@ -1,5 +1,5 @@
 """``python -m landscape`` is ``python -m landscape.surface``."""
 
-from landscape.surface import main
+from landscape.surface.__main__ import main
 
 main()

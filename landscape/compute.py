@@ -13,23 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landscape.centre import check_earlier, check_steady, earlier_surface, evaluate_centre
+from landscape.checks.centre import check_earlier, check_steady, earlier_surface, evaluate_centre
+from landscape.checks.identity import KEY, Functions
 from landscape.engine import Engine
 from landscape.errors import UserError
-from landscape.forms import Data, as_examples, named_splits
-from landscape.identity import KEY, Functions
+from landscape.examples.forms import Data, as_examples, named_splits
+from landscape.kept_weights import density, resolve_mask
 from landscape.losses import Loss, classification
-from landscape.masks import density, resolve_mask
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 from landscape.planes import PlaneSpec, RandomPlane
 from landscape.planes.directions import Params, checked
 from landscape.progress import Listener
 from landscape.provenance import describe_run, digest
-from landscape.run import Run
 from landscape.sampling import LOG_TOLERANCE, adaptive, exact
-from landscape.spans import SPANS
 from landscape.sparse.choice import Sparse, check_choice
-from landscape.store import Json, Path2D, Surface, load_surface
+from landscape.surface import Json, Path2D, Surface, load_surface
+from landscape.surface.spans import SPANS
+from landscape.surface.surface_run import SurfaceRun
 
 
 def compute_surface(
@@ -184,7 +184,7 @@ def compute_surface(
         **moving.about(),
         **(about or {}),
     }
-    run = Run(
+    run = SurfaceRun(
         Surface(alpha, beta, (), settings, facts, complete=False),
         len(planes),
         Path(path) if path is not None else None,

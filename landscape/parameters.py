@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from landscape.checks.usable import check_usable
 from landscape.errors import UserError
 from landscape.provenance import digest
-from landscape.usable import check_usable
 
 TRAINABLE, ALL = "trainable", "all"
 ParamsChoice: TypeAlias = str | Sequence[str]

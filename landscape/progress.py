@@ -41,7 +41,7 @@ def terminal_bar(title: str, unit: str = "points") -> Iterator[Listener]:
 
     Where standard error is no terminal (a batch job's log), a plain line every half minute instead.
     """
-    from landscape.console import terminal
+    from landscape.commandline.console import terminal
     from landscape.escaping import plain
 
     console, title = terminal(stderr=True), plain(title)

@@ -22,10 +22,10 @@ MAY_IMPORT = {
     "training": {"training", "landscape"},
 }
 TRAINING_MAY_USE = {
-    "landscape.console",
+    "landscape.commandline.console",
     "landscape.escaping",
-    "landscape.runs_table",
-    "landscape.duration",
+    "landscape.files.runs_table",
+    "landscape.commandline.duration",
     "landscape.errors",
     "landscape.files",
     "landscape.sparse.batch",
@@ -42,8 +42,8 @@ TRAINING_MAY_USE = {
 }
 # The command joins networks of ours with landscapes of anyone's; the summary states the roughness.
 INSIDE_FUNCTIONS = {
-    ("landscape.command", "training"),
-    ("landscape.summary", "analysis"),
+    ("landscape.commandline.command", "training"),
+    ("landscape.surface.summary", "analysis"),
     # --plane hessian: the command asks for eigenvectors; whoever computes doesn't know whence.
     ("landscape.planes.hessian", "analysis"),
     # Commands that take a network of ours, or draw the steps of our optimizers.
@@ -53,15 +53,15 @@ WITHOUT_TORCH = (
     "landscape",
     "landscape.errors",
     "landscape.files",
-    "landscape.store",
+    "landscape.surface",
     "landscape.sampling.interpolate",
     "landscape.sampling",
     "landscape.viewer",
     "landscape.viewer.live",
     "landscape.plot",
     "analysis.roughness",
-    "analysis.paired",
-    "analysis.correlation",
+    "analysis.statistics.paired",
+    "analysis.statistics.correlation",
     "figures.__main__",
     "figures.reproduce.__main__",
 )
@@ -133,24 +133,30 @@ def imports() -> list[Import]:
 
 def test_the_parser_sees_every_form() -> None:
     text = """
-import landscape.store as s
-from landscape import masks, load_surface
+import landscape.surface as s
+from landscape import kept_weights, load_surface
 from typing import TYPE_CHECKING
 if TYPE_CHECKING:
-    from analysis.region import Region
+    from analysis.roughness.region import Region
 def f():
     from training.models import ARCHITECTURES
 class C:
     import figures
 """
     modules = frozenset(
-        {"landscape.store", "landscape.masks", "analysis.region", "training.models", "figures"}
+        {
+            "landscape.surface",
+            "landscape.kept_weights",
+            "analysis.roughness.region",
+            "training.models",
+            "figures",
+        }
     )
     assert list(imports_of("x", text, modules)) == [
-        Import("x", "landscape.store", "module"),
-        Import("x", "landscape.masks", "module"),
+        Import("x", "landscape.surface", "module"),
+        Import("x", "landscape.kept_weights", "module"),
         Import("x", "landscape", "module"),
-        Import("x", "analysis.region", "typing"),
+        Import("x", "analysis.roughness.region", "typing"),
         Import("x", "training.models", "function"),
         Import("x", "figures", "module"),
     ]

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import landscape
 from analysis.roughness import roughness
-from landscape.masks import infer_mask
-from landscape.store import Surface
+from landscape.kept_weights import infer_mask
+from landscape.surface import Surface
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 CORNER = (0, 4)  # α = −1, β = 1

@@ -11,16 +11,16 @@ from types import FrameType
 import pytest
 
 from analysis.compare.read import read_results
-from analysis.hessian.store import load_spectrum
-from analysis.sharpness.record import load
+from analysis.hessian.spectrum_file import load_spectrum
+from analysis.sharpness.sharpness_file import load
 from figures.measures import _sharpness
 from figures.reproduce.scale import load_scale
-from landscape.archives import read_npz
 from landscape.errors import UserError
 from landscape.files import atomic_path, read_text
+from landscape.files.archives import read_npz
+from landscape.files.runs_table import read_runs
 from landscape.images.prepare import Preparation, decode
-from landscape.runs_table import read_runs
-from landscape.store import load_surface
+from landscape.surface import load_surface
 from training.checkpoint import RunFolder
 from training.sweep.status import Runs
 

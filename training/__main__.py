@@ -20,7 +20,7 @@ if __name__ == "__main__":
     stop_at_once("the same command starts the run, or goes on with it")  # importing torch takes seconds
     restart_with_large_pages("training")  # before torch is loaded: its import would be paid twice
 
-from landscape.console import guarded_command
+from landscape.commandline.console import guarded_command
 from landscape.errors import UserError, exit_with
 from training.config import Recipe, RunConfig, run_name
 from training.coverage import coverage_lines

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from landscape.console import terminal
+from landscape.commandline.console import terminal
 
 
 class TrainingProgress:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from analysis.compare.rows import Row, columns
-from analysis.paired import PairedTest, permutation_test
+from analysis.statistics.paired import PairedTest, permutation_test
 from landscape.errors import UserError
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis.compare.rows import Cell, Row, share
-from analysis.uncertainty import Estimate
-from landscape.console import note
+from analysis.statistics.uncertainty import Estimate
+from landscape.commandline.console import note
 from landscape.errors import UserError
 from landscape.files import check_regular
-from landscape.json_files import number_or_none, read_json
+from landscape.files.json_files import number_or_none, read_json
 
 HDF5 = (".h5", ".hdf5")
 PLAIN_STEMS = ("final", "last", "best", "model", "checkpoint")  # say nothing: the folder's name does
@@ -54,7 +54,7 @@ def _hdf5(path: Path) -> Iterator[Row]:
     tree, _ = read_tree(path, "HDF5 file", "landscape.surface or analysis.hessian")
     if tree.attrs.get("format") == "sharpscape.hessian":
         from analysis.hessian import load_spectrum
-        from analysis.hessian.report import to_json
+        from analysis.hessian.spectrum_table import to_json
 
         yield from map(spectrum_row, json.loads(to_json([load_spectrum(path)], [path])))
     else:
@@ -62,9 +62,9 @@ def _hdf5(path: Path) -> Iterator[Row]:
 
 
 def _surface(path: Path) -> Row:
-    from analysis.conventions import conventions
     from analysis.roughness import roughness
-    from landscape.store import load_surface
+    from analysis.roughness.conventions import conventions
+    from landscape.surface import load_surface
 
     surface = load_surface(path)
     checkpoint = _mapping(surface.about.get("checkpoint"))

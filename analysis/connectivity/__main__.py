@@ -1,5 +1,254 @@
-"""``python -m analysis.connectivity``."""
+"""The command ``python -m analysis.connectivity``: two checkpoints in; curves between them out."""
 
-from analysis.connectivity.command import main
+from __future__ import annotations
 
-main()
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.connectivity.connectivity_options import ConnectivityOptions
+from landscape.commandline.command import (
+    load_examples,
+    load_network,
+    prepare_folder,
+    run_command,
+    say,
+    threads,
+)
+from landscape.commandline.console import terminal
+from landscape.files import atomic_path
+from landscape.progress import Listener, Progress, terminal_bar
+
+if TYPE_CHECKING:
+    from analysis.connectivity.connection import Connection, MaskChoice
+    from landscape.checkpoint import LoadedCheckpoint
+    from landscape.examples import Examples
+
+ABOUT = """Mode connectivity: is there a way of low loss between two trained networks?
+
+Loss and accuracy on the straight line between them and on a trained curve, with the height of the barrier.
+"""
+
+EPILOGUE = """Examples:
+
+- Straight line and trained curve, on 1,000 training and 1,000 test examples:\\
+  `python -m analysis.connectivity a.pt b.pt`
+- The straight line alone, more finely, as JSON:\\
+  `python -m analysis.connectivity a.pt b.pt --curve linear --points 51 --json -`
+- A longer training of the bend, half an hour at a time:\\
+  `python -m analysis.connectivity a.pt b.pt --steps 20000 --time-budget 30m`
+- The plane through both networks and the bend:\\
+  `python -m landscape.surface a.pt --between b.pt connectivity/a--b.bend.pt`
+
+A run that was stopped, by Ctrl-C or by force, goes on when the same command is given again.\\
+Exit codes: 0 done, 2 bad input (one line says what), 130 stopped.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, compute, print the table; bad input is one line and exit code 2."""
+
+    def command(
+        first: Path,
+        second: Path,
+        /,
+        *,
+        options: ConnectivityOptions = ConnectivityOptions(),  # noqa: B008
+    ) -> None:
+        """Connect two networks.
+
+        Parameters
+        ----------
+        first
+            The network at t = 0: ours, a state_dict (bare or wrapped), safetensors or TorchScript.
+        second
+            The network at t = 1, of the same architecture.
+        """
+        run(first, second, options)
+
+    run_command("analysis.connectivity", ABOUT, EPILOGUE, command, arguments)
+
+
+def run(first: Path, second: Path, options: ConnectivityOptions) -> Connection:
+    """What the command does, without its command line.
+
+    Raises
+    ------
+    UserError
+        For any bad input.
+    SystemExit
+        With code 130 when stopped while computing, by the time budget too; a line says how to go on.
+    """
+    options.check((first, second))
+    with threads(options.computation.threads):
+        networks = [load_network(path, options.network) for path in (first, second)]
+        names = _names(first, second)
+        base = (options.output.output or Path("connectivity")) / "--".join(names)
+        for target in (base, *_json_path(options)):
+            prepare_folder(target, "")
+        _compare_data(networks)
+        found = _connect(networks, names, base, options)
+    _report(found, names, base, options)
+    return found
+
+
+def _json_path(options: ConnectivityOptions) -> tuple[Path, ...]:
+    json = options.output.json
+    return () if json in (None, "-") else (Path(json),)
+
+
+def _names(first: Path, second: Path) -> tuple[str, str]:
+    """The files' stems, or their folders' names where these are alike (``a/final.pt``, ``b/final.pt``)."""
+    if first.stem != second.stem:
+        return first.stem, second.stem
+    one, two = first.resolve().parent.name, second.resolve().parent.name
+    return (one, two) if one != two else (first.stem, second.stem)
+
+
+def _connect(
+    networks: Sequence[LoadedCheckpoint], names: tuple[str, str], base: Path, options: ConnectivityOptions
+) -> Connection:
+    from analysis.connectivity.bend_files import Identity
+    from analysis.connectivity.connection import connect
+
+    first, second = networks
+    data, recalibration, about = _examples(networks, options)
+    train = None
+    if "bezier" in options.curve.curves:
+        whole = replace(options.data, split="train", examples=options.training.train_examples)
+        train = load_examples(first, whole, others=[second])[0]["train"]
+    ends = {"ends": [{"file": one.name, "sha256": one.sha256} for one in networks]}
+    identity = Identity(first.architecture, first.arguments, first.data or {}, ends)
+    with _stop_message(base), _watch(options.seconds) as watcher:
+        return connect(
+            first.model,
+            second.model,
+            data,
+            train_data=train,
+            recalibration=recalibration,
+            curves=options.curve.curves,
+            training=options.training.training,
+            masks=_masks(networks, options),
+            params=options.network.params,
+            batch_norm=options.network.batch_norm,
+            points=options.curve.points,
+            device=options.computation.device,
+            dtype=options.computation.dtype,
+            batch_size=options.computation.batch_size,
+            path=base,
+            overwrite=options.output.overwrite,
+            names=names,
+            identity=identity,
+            about={**about, **ends},
+            progress=watcher,
+        )
+
+
+def _examples(
+    networks: Sequence[LoadedCheckpoint], options: ConnectivityOptions
+) -> tuple[dict[str, Examples], Examples, dict[str, Any]]:
+    """By split to evaluate on; to re-estimate running statistics on; and what is said of them."""
+    data, about = load_examples(networks[0], options.data, others=networks[1:])
+    if "train" in data:
+        return data, data["train"], about
+    training = replace(options.data, split="train")
+    return data, load_examples(networks[0], training, others=networks[1:])[0]["train"], about
+
+
+def _masks(
+    networks: Sequence[LoadedCheckpoint], options: ConnectivityOptions
+) -> tuple[MaskChoice, MaskChoice]:
+    from landscape.kept_weights import resolve_mask
+    from landscape.parameters import moving_params
+
+    def of(loaded: LoadedCheckpoint) -> MaskChoice:
+        params = moving_params(loaded.model, options.network.params)
+        mask = resolve_mask("auto", loaded.mask, params)[0]
+        return "none" if mask is None or options.curve.mask == "none" else mask
+
+    return of(networks[0]), of(networks[1])
+
+
+def _compare_data(networks: Sequence[LoadedCheckpoint]) -> None:
+    """Both are evaluated on the first one's data, normalized as it says."""
+    keys = ("name", "mean", "std")
+    told = [one.data and {key: one.data.get(key) for key in keys} for one in networks]
+    if None not in told and told[0] != told[1]:
+        say("warning: the checkpoints name other data or normalizations; the first one's are used for both")
+
+
+_TOLD = ("architecture", "data", "versions")
+
+
+class _OutOfTime(KeyboardInterrupt):
+    """The time budget is used up."""
+
+
+@contextmanager
+def _watch(seconds: float | None) -> Iterator[Any]:
+    """A bar per phase, and an end when the time is used up."""
+    end = inf if seconds is None else time.monotonic() + seconds
+    shown: dict[str, Listener] = {}
+    with ExitStack() as stack:
+
+        def watch(phase: str, state: Progress) -> None:
+            if phase not in shown:
+                stack.close()
+                unit = "steps" if phase == "bend" else "points"
+                shown[phase] = stack.enter_context(terminal_bar(phase, unit))
+            shown[phase](state)
+            if time.monotonic() > end and state.done < state.expected:
+                raise _OutOfTime
+
+        yield watch
+
+
+@contextmanager
+def _stop_message(base: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        why = "the time budget is used up" if isinstance(stop, _OutOfTime) else "stopped"
+        say(f"{why}; {base}.* keep what was computed; give the same command to go on, without --overwrite")
+        raise SystemExit(130) from None
+
+
+def _report(found: Connection, names: tuple[str, str], base: Path, options: ConnectivityOptions) -> None:
+    from analysis.connectivity.connection_table import to_json
+
+    written = list(found.files)
+    first = next(iter(found.surfaces.values()))
+    json = options.output.json
+    if json is not None:
+        about: dict[str, Any] = {key: first.about[key] for key in _TOLD if key in first.about}
+        text = to_json(found.surfaces, names, about)
+        if json == "-":
+            sys.stdout.write(text)
+        else:
+            with atomic_path(json) as temporary:
+                temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+            written.append(Path(json))
+    if options.output.plot:
+        from analysis.connectivity.plot import plot_connection
+        from landscape.plot import save_figure
+
+        written.append(save_figure(plot_connection(found.surfaces, names), f"{base}.png"))
+    if json != "-":
+        _print_table(found)
+    for path in written:
+        say(f"wrote {path}")
+
+
+def _print_table(found: Connection) -> None:
+    from analysis.connectivity.connection_table import table
+
+    terminal().print(table(found.surfaces))
+
+
+if __name__ == "__main__":
+    main()

@@ -12,10 +12,10 @@ from math import inf, nan
 import numpy as np
 import numpy.typing as npt
 
-from analysis.heights import trapezoid_weights
-from analysis.uncertainty import Estimate, estimate
+from analysis.roughness.heights import trapezoid_weights
+from analysis.statistics.uncertainty import Estimate, estimate
 from landscape.errors import UserError
-from landscape.store import Surface
+from landscape.surface import Surface
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def barrier(surface: Surface, split: str | None = None, metric: str = "loss") ->
     UserError
         For a surface of another kind, or without this split or metric.
 
-    >>> from landscape.store import Metric, Plane, Split
+    >>> from landscape.surface import Metric, Plane, Split
     >>> t = np.linspace(0, 1, 5)
     >>> loss = (t + t * (1 - t))[:, None]
     >>> splits = {"test": Split(8, {"loss": Metric(loss, 0 * loss, 0.0)})}

@@ -10,18 +10,18 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
+from analysis.connectivity.bend_files import Identity
 from analysis.connectivity.curve import Evaluation
 from analysis.connectivity.ends import BatchNormChoice, prepare_ends
-from analysis.connectivity.files import Identity
 from analysis.connectivity.recipe import Curve, Training
 from analysis.connectivity.work import Watcher, Work, about_bend, remove
+from landscape.checks.identity import Functions
 from landscape.compute import Data, as_examples, choose_device, choose_mask, named_splits
 from landscape.errors import UserError
-from landscape.identity import Functions
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 from landscape.planes.directions import Params
-from landscape.store import Surface
+from landscape.surface import Surface
 
 DEFAULT = Training()
 MaskChoice = Mapping[str, Tensor] | Literal["auto", "none"]

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 from analysis.connectivity.ends import Ends
+from landscape.checks.identity import KEY, Functions, check_same
 from landscape.compute import as_begun, earlier_surface, engine_settings
 from landscape.engine import Engine, Totals
 from landscape.examples import Examples
-from landscape.identity import KEY, Functions, check_same
 from landscape.losses import Loss
 from landscape.planes.directions import Params, direction_between
 from landscape.progress import Listener
 from landscape.provenance import describe_run, digest
-from landscape.run import Run
 from landscape.sampling import exact
 from landscape.sparse.choice import Sparse
-from landscape.store import Json, Surface
+from landscape.surface import Json, Surface
+from landscape.surface.surface_run import SurfaceRun
 
 BLOCKED = ("loss", "accuracy")  # metrics with a jackknife
 
@@ -134,7 +134,7 @@ def curve_surface(
         **(about or {}),
     }
     frame = Surface(alpha, beta, (), settings, facts, complete=False)
-    run = Run(frame, 1, path, progress, earlier, BLOCKED)
+    run = SurfaceRun(frame, 1, path, progress, earlier, BLOCKED)
     described = {
         "kind": "curve",
         "curve": settings["curve"],

@@ -14,7 +14,7 @@ from analysis.connectivity.barriers import Barrier, barrier, chord
 from landscape.plot import STYLE
 from landscape.plot.layout import LINE_COLORS
 from landscape.plot.text import literal, unit_of
-from landscape.store import FloatArray, Surface
+from landscape.surface import FloatArray, Surface
 
 NAMES = {"linear": "straight line", "bezier": "Bézier curve"}
 PANEL = (3.1, 2.1)  # inches

@@ -12,19 +12,19 @@ from typing import Any
 from torch import nn
 
 from analysis.connectivity.bend import BendTraining, trained_module
+from analysis.connectivity.bend_files import BendFile, Identity, state_path
 from analysis.connectivity.curve import Evaluation, curve_surface
 from analysis.connectivity.ends import Ends
-from analysis.connectivity.files import BendFile, Identity, state_path
 from analysis.connectivity.recipe import Curve, Training
+from landscape.checks.identity import KEY
 from landscape.engine import DTYPES
 from landscape.engine.batch_norm import BATCH_SIZE, Recalibration
 from landscape.examples import Examples
-from landscape.identity import KEY
-from landscape.masks import density
+from landscape.kept_weights import density
 from landscape.planes.directions import Params
 from landscape.progress import Listener, Progress
 from landscape.provenance import digest
-from landscape.store import Surface
+from landscape.surface import Surface
 
 SUFFIX = ".surface.h5"
 BEND_SUFFIX = ".bend.pt"

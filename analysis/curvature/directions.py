@@ -11,7 +11,7 @@ from landscape.compute import directions_digest
 from landscape.errors import UserError
 from landscape.planes import GivenPlane, RandomPlane
 from landscape.planes.directions import Normalization, Params
-from landscape.store import Surface
+from landscape.surface import Surface
 
 
 def plane_directions(

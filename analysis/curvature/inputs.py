@@ -7,15 +7,15 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from landscape.checks.identity import KEY, Functions, result_difference
 from landscape.compute import Data, as_examples, choose_mask
 from landscape.errors import UserError
 from landscape.examples import Examples
-from landscape.identity import KEY, Functions, result_difference
 from landscape.losses import Loss
 from landscape.parameters import ALL, Moving, moving_params
 from landscape.planes.directions import Params
 from landscape.provenance import digest
-from landscape.store import Surface
+from landscape.surface import Surface
 
 
 def same_network(surface: Surface, model: nn.Module, loss: Loss) -> Moving:

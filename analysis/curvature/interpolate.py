@@ -17,7 +17,7 @@ import numpy as np
 
 from landscape.sampling import LEFT_OUT_QUANTILE
 from landscape.sampling.interpolate import Spline, grid_places, interpolate_grid, thinned
-from landscape.store import BoolArray, FloatArray
+from landscape.surface import BoolArray, FloatArray
 
 FEWEST = 8  # points from which an error can be told
 LARGEST_TO_RMS = (

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from analysis.curvature.directions import plane_directions
 from analysis.curvature.inputs import fewer, same_examples, same_mask, same_network
+from analysis.curvature.map_record import entry_of
+from analysis.curvature.map_run import MapRun
 from analysis.curvature.plan import Plan
 from analysis.curvature.points import PointSolver
-from analysis.curvature.record import entry_of
-from analysis.curvature.run import Run
 from analysis.hessian.operator import MEMORY, Derivatives, HessianOperator
 from landscape.compute import Data, choose_device
 from landscape.errors import UserError
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 from landscape.progress import Listener
-from landscape.store import Surface, settings_difference
+from landscape.surface import Surface, settings_difference
 
 
 def curvature_map(
@@ -154,7 +154,7 @@ def curvature_map(
     todo = [number for number in numbers if not _finished(surface, number, split, settings, overwrite)]
     for number in todo:
         solver(number)  # what can't be had is refused before hours go into the first
-    run = Run(surface, split, settings, plan, None if path is None else Path(path), len(todo), progress)
+    run = MapRun(surface, split, settings, plan, None if path is None else Path(path), len(todo), progress)
     if announce is not None and todo:
         announce(sum(run.left(number) for number in todo), solver(todo[0]).seconds_per_product())
     for number in todo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from landscape.sampling import SMALL_GRID, START_PER_AXIS, Index, Losses, Sampler, adaptive, exact
-from landscape.store import FloatArray
+from landscape.surface import FloatArray
 
 START = START_PER_AXIS**2 + 1  # an adaptive run's first points; with fewer it would see a part of the plane
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from analysis.hessian.planes import eigenvector_plane
     from analysis.hessian.result import Spectrum
     from analysis.hessian.spectrum import hessian_spectrum
-    from analysis.hessian.store import load_spectrum
+    from analysis.hessian.spectrum_file import load_spectrum
     from analysis.hessian.trace import Estimate, hutchpp
 
 _HOME = {
@@ -28,7 +28,7 @@ _HOME = {
     "eigenvector_plane": "planes",
     "hessian_spectrum": "spectrum",
     "hutchpp": "trace",
-    "load_spectrum": "store",
+    "load_spectrum": "spectrum_file",
     "spectral_density": "density",
 }
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from analysis.hessian.network import Reparametrized
+from analysis.hessian.network_function import Reparametrized
 from analysis.hessian.shifted import NO_GRADIENT
 from analysis.hessian.twice import FastTwice
 from landscape.engine.totals import batch_values

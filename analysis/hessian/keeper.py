@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from analysis.hessian.result import FloatArray, Spectrum
-from analysis.hessian.run import SpectrumRun
-from analysis.hessian.store import FORMAT_VERSION, PROGRAM, load_spectrum, save_spectrum
+from analysis.hessian.spectrum_file import FORMAT_VERSION, PROGRAM, load_spectrum, save_spectrum
+from analysis.hessian.spectrum_run import SpectrumRun
+from landscape.checks.identity import check_same, result_difference
 from landscape.errors import UserError
 from landscape.hdf5 import MalformedError, Tree, fields, read_tree, write_sealed
-from landscape.identity import check_same, result_difference
 
 if TYPE_CHECKING:
     import h5py

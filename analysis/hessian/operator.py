@@ -26,10 +26,11 @@ from analysis.hessian.graphs import (
     kept_batches,
     plus,
 )
-from analysis.hessian.network import ChainRule, Reparametrized, reparametrize
+from analysis.hessian.network_function import ChainRule, Reparametrized, reparametrize
 from analysis.hessian.sampled import BLOCKS
 from analysis.hessian.shifted import Shifted
 from analysis.hessian.space import WeightSpace
+from landscape.checks.fitting import check_labels, fitting_loss
 from landscape.compute import Data, as_examples, choose_device
 from landscape.engine import own_copy
 from landscape.engine.contract import check_contract, first_batches
@@ -40,7 +41,6 @@ from landscape.engine.probe import probe
 from landscape.engine.streams import Streams, one_thread
 from landscape.errors import UserError
 from landscape.examples import Examples
-from landscape.fitting import check_labels, fitting_loss
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice
 

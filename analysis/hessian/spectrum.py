@@ -18,12 +18,12 @@ from analysis.hessian.krylov import random_unit
 from analysis.hessian.lanczos import Eigenpairs, Wanted
 from analysis.hessian.operator import MEMORY, HessianOperator
 from analysis.hessian.result import Pairs, Spectrum
-from analysis.hessian.run import Plan, SpectrumRun
 from analysis.hessian.sampled import spread_over_examples
+from analysis.hessian.spectrum_run import Plan, SpectrumRun
+from landscape.checks.identity import KEY, Functions
 from landscape.compute import Data, as_examples, choose_mask
-from landscape.identity import KEY, Functions
+from landscape.kept_weights import density
 from landscape.losses import Loss, classification
-from landscape.masks import density
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 from landscape.progress import Listener, Progress
 from landscape.provenance import describe_run, digest

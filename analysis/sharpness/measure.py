@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.sharpness.objective import Objective
-from analysis.uncertainty import estimate
+from analysis.statistics.uncertainty import estimate
 from landscape.engine.totals import Totals
 
 FloatArray = npt.NDArray[np.float64]

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from analysis.hessian.derivatives import CHECKED, MISSING, checked_gradient
 from analysis.hessian.shifted import NO_GRADIENT, Shifted
 from analysis.hessian.space import WeightSpace
+from landscape.checks.fitting import check_labels, fitting_loss
 from landscape.compute import Data, as_examples, choose_device
 from landscape.engine import own_copy
 from landscape.engine.contract import check_contract, first_batches
@@ -23,7 +24,6 @@ from landscape.engine.probe import probe
 from landscape.engine.streams import one_thread
 from landscape.engine.totals import BatchValues, Totals, batch_values, total
 from landscape.errors import UserError
-from landscape.fitting import check_labels, fitting_loss
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice
 

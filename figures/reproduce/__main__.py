@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sharpscape
-from analysis.command import Parser
+from analysis.roughness.__main__ import Parser
 from figures.__main__ import PRODUCTS
-from figures.command import main as draw
+from figures.product_command import main as draw
 from figures.reproduce.plan import Options, jobs, sweep_commands
 from figures.reproduce.runner import Outcome, run_jobs
 from figures.reproduce.scale import Scale, load_scale
-from landscape.console import guarded_command, note
-from landscape.duration import parse_duration
+from landscape.commandline.console import guarded_command, note
+from landscape.commandline.duration import parse_duration
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path, read_text
 

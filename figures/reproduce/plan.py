@@ -12,7 +12,7 @@ from figures import figure1, figure3
 from figures.reproduce.scale import Scale
 from figures.results import SUFFIX
 from landscape.errors import UserError
-from landscape.store import load_surface
+from landscape.surface import load_surface
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from statistics import median
 from threading import Lock
 
 from figures.reproduce.plan import Job
-from landscape.console import note
+from landscape.commandline.console import note
 
 FIRST_GUESS = 60.0  # seconds a job is expected to take before one of its kind has ended
 

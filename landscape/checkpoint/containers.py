@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from landscape.archives import Archive, UnreadableError, open_archive
 from landscape.checkpoint.rebuild import Rebuilder, check_bools
 from landscape.checkpoint.unpickle import Opaque, unpickle
+from landscape.files.archives import Archive, UnreadableError, open_archive
 
 UNCHECKED = "no checksums in this form: damage to its values can't be seen"
 _MAGIC = 0x1950A86A20F9469CFC6C

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from landscape.archives import Allowance, UnreadableError
 from landscape.checkpoint.integrity import KEY, check_seal, sealed
 from landscape.checkpoint.read import printable
 from landscape.checkpoint.rebuild import BYTES_PER_BYTE, FREE_BYTES
 from landscape.errors import UserError
+from landscape.files.archives import Allowance, UnreadableError
 
 FORMAT = "sharpscape.checkpoint"
 FORMAT_VERSION = 2  # 1 had no digest

@@ -14,11 +14,11 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from landscape.archives import UnreadableError
 from landscape.checkpoint import containers
 from landscape.checkpoint.containers import UNCHECKED, ForeignCodeError, NotTorchError
 from landscape.errors import UserError
 from landscape.factories import current_folder_importable
+from landscape.files.archives import UnreadableError
 
 Form = Literal["PyTorch file", "TorchScript archive", "safetensors file"]
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.archives import MIB, Allowance, UnreadableError
 from landscape.checkpoint.unpickle import Global, Opaque
+from landscape.files.archives import MIB, Allowance, UnreadableError
 
 FREE_BYTES = 256 * MIB
 BYTES_PER_BYTE = 64

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import IO, Any, Protocol
 
-from landscape.archives import UnreadableError
+from landscape.files.archives import UnreadableError
 
 MOST_STEPS = 1_000_000  # instructions; a large model with its optimizer has some 100,000
 MOST_VALUES = 1_000_000  # values that are reached from the whole, shared ones as often as they are reached

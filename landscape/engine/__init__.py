@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from landscape.checks.fitting import check_labels, fitting_loss
 from landscape.engine.batch_norm import BATCH_SIZE as RECALIBRATION_BATCH_SIZE
 from landscape.engine.batch_norm import Recalibration
 from landscape.engine.contract import check_apart, check_contract, check_data, first_batches
@@ -23,9 +24,8 @@ from landscape.engine.totals import BatchValues, FloatArray, Totals, batch_value
 from landscape.engine.weights import Weights
 from landscape.errors import UserError
 from landscape.examples import Examples
-from landscape.fitting import check_labels, fitting_loss
+from landscape.examples.structure import tensors_in
 from landscape.losses import Loss
-from landscape.structure import tensors_in
 
 if TYPE_CHECKING:
     from landscape.sparse.choice import Sparse

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape.determinism import check_determined
+from landscape.checks.determinism import check_determined
 from landscape.engine.probe import Probe, fails_again
 from landscape.engine.totals import batch_values
 from landscape.errors import UserError
 from landscape.examples import Examples
+from landscape.examples.structure import cut, length, tensors_in
 from landscape.losses import Loss
-from landscape.structure import cut, length, tensors_in
 
 _PROBED = 32  # examples, of which the first half decides
 _DEPENDS, _DEPENDS_LOW = 1e-3, 1e-1  # relative; rounding in float32, and in bfloat16, is far below
@@ -55,7 +55,7 @@ def check_contract(
     Returns
     -------
     bool
-        Whether calls mustn't overlap; see `landscape.determinism`.
+        Whether calls mustn't overlap; see `landscape.checks.determinism`.
 
     Raises
     ------

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape.description import is_library
+from landscape.checks.description import is_library
 from landscape.engine.totals import batch_values
+from landscape.examples.structure import tensors_in
 from landscape.losses import Loss
-from landscape.structure import tensors_in
 
 Hooks = MutableMapping[int, Callable[..., Any]]
 _KINDS = ("_forward_pre_hooks", "_forward_hooks")

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from landscape.engine.cost import Cost, measure
 from landscape.engine.totals import BatchValues, batch_values
 from landscape.errors import UserError
+from landscape.examples.structure import tensors_in
 from landscape.factories import place_of
 from landscape.losses import Loss
-from landscape.structure import tensors_in
 
 Mode = Callable[[], AbstractContextManager[Any]]
 

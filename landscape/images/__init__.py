@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from landscape.archives import read_npz
 from landscape.errors import UserError
+from landscape.files.archives import read_npz
 from landscape.images.prepare import Change, Preparation, prepared
 
 Split = Literal["train", "test"]

@@ -19,13 +19,13 @@ from landscape.planes.directions import (
     normalize,
     random_direction,
 )
-from landscape.store import FloatArray
+from landscape.surface import FloatArray
 
 
 class PlaneSpec(Protocol):
     """What `compute_surface` needs of a plane; a new kind of plane is one more class with these three.
 
-    One that shows other networks, too, has them as `path` (`landscape.store.Path2D`).
+    One that shows other networks, too, has them as `path` (`landscape.surface.Path2D`).
     """
 
     def directions(

@@ -8,11 +8,11 @@ from functools import partial
 
 from torch import Tensor
 
-from landscape.command import load_network
-from landscape.options import Options
+from landscape.commandline.command import load_network
 from landscape.planes import BetweenPlane, PlaneSpec, RandomPlane
-from landscape.planes.files import read_directions
+from landscape.planes.directions_file import read_directions
 from landscape.planes.snapshots import trajectory_of
+from landscape.surface.surface_options import Options
 
 
 def chosen_planes(

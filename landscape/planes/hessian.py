@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from landscape.command import say
+from landscape.commandline.command import say
 from landscape.errors import UserError
 from landscape.progress import terminal_bar
 
 if TYPE_CHECKING:
     from landscape.examples import Examples
-    from landscape.options import Options
     from landscape.planes import GivenPlane
+    from landscape.surface.surface_options import Options
 
 SUFFIX = ".plane.hessian.h5"
 TOLERANCE = 1e-3  # residual over λ₁; the vectors are off by about this over the relative gap

@@ -17,7 +17,7 @@ from landscape.engine.streams import one_thread
 from landscape.errors import UserError
 from landscape.parameters import Moving
 from landscape.planes.directions import Params, direction_between
-from landscape.store import FloatArray
+from landscape.surface import FloatArray
 
 MEMORY = 1 << 30  # bytes for weights in float64 at a time
 SMALLEST = 1e-10  # share of the largest variance below which a component is rounding

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from landscape.checkpoint import LoadedCheckpoint
-from landscape.command import say
+from landscape.commandline.command import say
 from landscape.planes.trajectory import TrajectoryPlane, same_weights, trajectory_plane
 from landscape.planes.ways import FINAL, FOLDER, Way, ways_of
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from landscape.errors import UserError
-from landscape.masks import resolve_mask
+from landscape.kept_weights import resolve_mask
 from landscape.planes.directions import Params, apply_mask
 from landscape.planes.principal import MEMORY, principal_components
-from landscape.store import FloatArray, Path2D
+from landscape.surface import FloatArray, Path2D
 
 MARGIN = 0.25  # of the path's extent, on each side, per unit of span
 

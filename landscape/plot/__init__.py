@@ -17,7 +17,7 @@ from landscape.plot.layout import COLUMN, Heading, Layout, draw_line_chart, draw
 from landscape.plot.panels import Panel
 from landscape.plot.scale import Scale, scale_of
 from landscape.plot.text import JOIN, conventions_text, literal, roughness_text
-from landscape.store import Surface
+from landscape.surface import Surface
 
 Kind = Literal["surface", "contour", "both", "line"]
 
@@ -73,7 +73,7 @@ def plot_surfaces(
         Draw larger values as this one.
     metrics
         Per surface a mapping with "Ra": a number, a text or ``(value, low, high)``; default
-        `landscape.summary.metrics`.
+        `landscape.surface.summary.metrics`.
     share
         One value scale and colour bar for all, as a comparison needs; else one each.
     columns, column_width
@@ -100,7 +100,7 @@ def plot_surfaces(
     surfaces = list(surfaces)
     kind = _kind(surfaces, kind)
     if metrics is None:
-        from landscape.summary import metrics as summarize
+        from landscape.surface.summary import metrics as summarize
 
         metrics = [summarize(surface) for surface in surfaces]
     if len(metrics) != len(surfaces):

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from landscape.plot.scale import Scale, number
 from landscape.plot.text import axis_title, unit_of
-from landscape.store import BoolArray, FloatArray, Metric, Path2D, Surface
+from landscape.surface import BoolArray, FloatArray, Metric, Path2D, Surface
 
 CAMERA = {"elev": 30.0, "azim": -58.0}
 FILL_BANDS = 48

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from landscape.errors import UserError
-from landscape.store import FloatArray
+from landscape.surface import FloatArray
 
 LOG_WORTHWHILE = 30.0  # ratio of largest to smallest loss from which a linear scale hides the bottom
 _STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))

@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 
 from landscape.escaping import plain
-from landscape.store import Plane, Surface
+from landscape.surface import Plane, Surface
 
 JOIN = "\u00a0· "  # no line begins with the dot
 LONGEST_NAME = 17  # letters of a network's name beside an axis

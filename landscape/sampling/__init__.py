@@ -23,7 +23,7 @@ from landscape.sampling.greedy import (
     IntArray,
     Losses,
 )
-from landscape.store import BoolArray, FloatArray
+from landscape.surface import BoolArray, FloatArray
 
 __all__ = [
     "LEFT_OUT_QUANTILE",

@@ -32,7 +32,7 @@ from landscape.sampling.interpolate import (
     triangle_corners,
 )
 from landscape.sampling.nearest import Nearest
-from landscape.store import BoolArray, FloatArray
+from landscape.surface import BoolArray, FloatArray
 
 Index = tuple[int, int]
 Losses = Callable[[Sequence[Index]], FloatArray]

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from landscape.sampling.interpolate import distance_power, monomials
-from landscape.store import FloatArray
+from landscape.surface import FloatArray
 
 DEGREE = 2
 TAIL = (DEGREE + 1) * (DEGREE + 2) // 2

@@ -19,7 +19,7 @@ import scipy.linalg
 from scipy.spatial import Delaunay, KDTree, QhullError
 from scipy.spatial.distance import cdist
 
-from landscape.store import BoolArray, FloatArray
+from landscape.surface import BoolArray, FloatArray
 
 IntArray = npt.NDArray[np.int64]
 

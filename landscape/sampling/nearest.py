@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from landscape.store import FloatArray
+from landscape.surface import FloatArray
 
 
 class Nearest:

@@ -25,10 +25,10 @@ from tempfile import mkdtemp
 from typing import Annotated, Any
 
 import sharpscape
-from landscape.console import guarded_command, out
+from landscape.commandline.console import guarded_command, out
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
-from landscape.store import Surface, load_surface
+from landscape.surface import Surface, load_surface
 from landscape.viewer.page_data import Json, generator, payload
 
 ASSETS = Path(__file__).parent / "assets"
@@ -90,7 +90,7 @@ def view(
         In the order shown. Their grids, planes and splits may differ; lines share one chart.
     metrics
         Rows of the table, one mapping per surface: column name to a number, a text, or
-        ``(value, low, high)`` with a 95 % interval. Default: `landscape.summary.metrics` of each.
+        ``(value, low, high)`` with a 95 % interval. Default: `landscape.surface.summary.metrics` of each.
     title
         Heading of the page; default made from the labels.
 
@@ -103,7 +103,7 @@ def view(
     if not surfaces:
         raise UserError("no surface to show; expected at least one")
     if metrics is None:
-        from landscape.summary import metrics as summarize
+        from landscape.surface.summary import metrics as summarize
 
         metrics = [summarize(surface) for surface in surfaces]
     if len(metrics) != len(surfaces):

@@ -27,9 +27,9 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from types import TracebackType
 
-from landscape.console import note
+from landscape.commandline.console import note
 from landscape.progress import Listener, Progress
-from landscape.store import Surface, load_surface
+from landscape.surface import Surface, load_surface
 from landscape.viewer import heading, render, source_hash, told_apart
 from landscape.viewer.page_data import Json, numbered
 from landscape.viewer.serve import PORT, Feed, LocalServer

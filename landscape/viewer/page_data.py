@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 import sharpscape
-from landscape.store import BoolArray, Metric, Path2D, Plane, Split, Surface
+from landscape.surface import BoolArray, Metric, Path2D, Plane, Split, Surface
 
 Json = dict[str, Any]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from landscape.errors import UserError
-from landscape.store import Surface, load_surface
+from landscape.surface import Surface, load_surface
 from landscape.viewer.page_data import Json, payload
 
 Stamp = tuple[int, int, int]
@@ -44,7 +44,7 @@ class Watched:
             self._tell(surface)
 
     def _tell(self, surface: Surface) -> None:
-        from landscape.summary import metrics
+        from landscape.surface.summary import metrics
 
         self.label, self.data = surface.label, payload([surface], [metrics(surface)])
 

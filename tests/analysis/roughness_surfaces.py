@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from landscape.store import BoolArray, FloatArray, Metric, Plane, Split, Surface
+from landscape.surface import BoolArray, FloatArray, Metric, Plane, Split, Surface
 
 
 def axis(points: int, span: float = 1.0) -> FloatArray:

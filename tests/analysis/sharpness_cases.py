@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.sharpness import Objective
-from landscape.store import FloatArray
+from landscape.surface import FloatArray
 
 
 class Weights(nn.Module):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.compare.command import main
+from analysis.compare.__main__ import main
 from analysis.hessian import HessianOperator
 from analysis.sharpness import sharpness
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.correlation import rank_correlation
-from analysis.paired import permutation_test
+from analysis.statistics.correlation import rank_correlation
+from analysis.statistics.paired import permutation_test
 from landscape.errors import UserError
 
 
@@ -150,7 +150,8 @@ def test_values_without_rank_are_refused(x: list[float], y: list[float], word: s
 
 def test_statistics_load_neither_torch_nor_scipy() -> None:
     code = (
-        "import sys, analysis.paired, analysis.correlation; assert not {'torch', 'scipy'} & set(sys.modules)"
+        "import sys, analysis.statistics.paired, analysis.statistics.correlation; "
+        "assert not {'torch', 'scipy'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -16,14 +16,14 @@ import pytest
 from roughness_surfaces import axis, noisy_surface, surface_of
 from scipy import stats
 
+from analysis.compare.comparison_table import escape, paired_table, table, to_csv, to_json, to_latex
 from analysis.compare.pairs import compare_pairs, find_pairs
 from analysis.compare.read import _metrics, read_results, row_name
-from analysis.compare.report import escape, paired_table, table, to_csv, to_json, to_latex
 from analysis.compare.rows import Cell, Row, columns, disagreements, merge, share
-from analysis.paired import permutation_test
 from analysis.roughness import roughness
+from analysis.statistics.paired import permutation_test
 from landscape.errors import UserError
-from landscape.store import Surface
+from landscape.surface import Surface
 
 X = axis(9)
 BOWL = 1 + X[:, None] ** 2 + 0.5 * X**2
@@ -102,7 +102,7 @@ def test_two_surfaces_of_one_network_stay_apart(tmp_path: Path) -> None:
 
 
 def test_roughness_json_gives_the_surfaces_ra(tmp_path: Path) -> None:
-    from analysis.command import run
+    from analysis.roughness.__main__ import run
 
     surface = saved_surface(tmp_path / "a.surface.h5", "a")
     run([str(tmp_path / "a.surface.h5"), "--json", str(tmp_path / "r.json")])
@@ -233,7 +233,7 @@ def test_share_is_scipys_wilson_interval() -> None:
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
-    from analysis.compare.command import main
+    from analysis.compare.__main__ import main
 
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

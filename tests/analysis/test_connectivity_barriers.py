@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from analysis.connectivity.barriers import barrier, chord, mean_along
-from analysis.uncertainty import t_quantile
+from analysis.statistics.uncertainty import t_quantile
 from landscape.errors import UserError
-from landscape.store import FloatArray, Metric, Plane, Split, Surface
+from landscape.surface import FloatArray, Metric, Plane, Split, Surface
 
 T = np.linspace(0, 1, 11)
 CURVES = arrays(np.float64, 11, elements=st.floats(-100, 100))

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from analysis.connectivity import __main__ as command_module
 from analysis.connectivity import barrier
-from analysis.connectivity import command as command_module
-from analysis.connectivity.command import main
+from analysis.connectivity.__main__ import main
 from landscape.checkpoint import load_checkpoint
-from landscape.store import load_surface
+from landscape.surface import load_surface
 
 MODEL = ["--model", "test_connectivity_command:tiny"]
 QUICK = [*MODEL, "--data", "npz:images.npz", "--examples", "20", "--steps", "4", "--points", "3"]

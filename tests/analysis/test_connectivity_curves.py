@@ -14,7 +14,7 @@ from connectivity_cases import CURVATURE, Point, quadratic, ring, targets
 from torch import Tensor, nn
 
 from analysis.connectivity import Training, barrier, connect
-from analysis.connectivity import files as files_module
+from analysis.connectivity import bend_files as files_module
 from analysis.connectivity.bend import BendTraining
 from analysis.connectivity.ends import prepare_ends
 from landscape.checkpoint.format import decode

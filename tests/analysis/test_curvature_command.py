@@ -21,11 +21,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "landscape"))
 
 from command import Outcome, save_images, surface
 
-from analysis.curvature import run as running
-from analysis.curvature.command import main
+from analysis.curvature import map_run as running
+from analysis.curvature.__main__ import main
 from analysis.curvature.extremes import Extremes
+from analysis.curvature.map_record import KEY, METRICS
 from analysis.curvature.points import PointSolver
-from analysis.curvature.record import KEY, METRICS
 from analysis.hessian import HessianOperator
 from landscape import load_surface
 from landscape.plot import plot_surfaces

@@ -17,7 +17,7 @@ from landscape import GivenPlane, RandomPlane, compute_surface
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import regression
-from landscape.store import Surface
+from landscape.surface import Surface
 
 OPTIONS: dict[str, Any] = {"device": "cpu", "dtype": "float64"}
 MASK = {"0.weight": torch.tensor([[True, False], [True, True]])}

@@ -15,11 +15,12 @@ from devices import devices
 from hessian_cases import convolutional, examples, explicit, kept, random_mask, seeded
 from torch import Tensor, nn
 
-from analysis.curvature import Plan, curvature_map, run
+from analysis.curvature import Plan, curvature_map
 from analysis.curvature import map as map_module
+from analysis.curvature import map_run as run
 from analysis.curvature.directions import plane_directions
+from analysis.curvature.map_record import KEY, METRICS
 from analysis.curvature.points import PointSolver
-from analysis.curvature.record import KEY, METRICS
 from analysis.hessian import HessianOperator, eigenvector_plane, hessian_spectrum
 from landscape import BetweenPlane, RandomPlane, compute_surface, load_surface
 from landscape.examples import Examples
@@ -27,7 +28,7 @@ from landscape.losses import LossResult, regression
 from landscape.planes import PlaneSpec
 from landscape.progress import Progress
 from landscape.provenance import digest
-from landscape.store import Surface
+from landscape.surface import Surface
 
 EXACT = Plan(points_limit=9, eigenvalue_tolerance=1e-9, max_products=400)
 OPTIONS: dict[str, Any] = {"dtype": "float64", "device": "cpu"}

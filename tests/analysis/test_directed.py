@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
-from analysis.directed import directed_test, holm
+from analysis.statistics.directed import directed_test, holm
 from landscape.errors import UserError
 
 VALUES = st.lists(st.floats(-5, 5, allow_subnormal=False), min_size=2, max_size=9)

@@ -22,11 +22,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "landscape"))
 
 from command import Outcome, network, save_images, save_network
 
-from analysis.hessian.command import main, output_paths
+from analysis.hessian.__main__ import main, output_paths
 from analysis.hessian.keeper import state_path
 from analysis.hessian.operator import HessianOperator
-from analysis.hessian.report import to_json
-from analysis.hessian.store import load_spectrum
+from analysis.hessian.spectrum_file import load_spectrum
+from analysis.hessian.spectrum_table import to_json
 from landscape.errors import UserError
 
 DEFAULTS = {
@@ -167,7 +167,7 @@ def test_stopped_and_gone_on(folder: Path, tmp_path: Path, monkeypatch: pytest.M
 KILLABLE = """
 import sys, time
 from analysis.hessian import keeper
-from analysis.hessian.command import main
+from analysis.hessian.__main__ import main
 from analysis.hessian.operator import HessianOperator
 keeper.SAVE_EVERY_SECONDS, keeper.SAVE_SHARE = 0.0, 1.0
 multiply = HessianOperator.multiply

@@ -12,11 +12,11 @@ from scipy.special import stdtrit
 from torch import Tensor, nn
 
 from analysis.hessian import HessianOperator, hessian_spectrum, load_spectrum
-from analysis.hessian.report import table, to_json
 from analysis.hessian.result import Spectrum
 from analysis.hessian.sampled import spread_over_examples
+from analysis.hessian.spectrum_table import table, to_json
 from landscape.losses import regression
-from landscape.store import Json
+from landscape.surface import Json
 
 OPTIONS: Json = {"top": 2, "bottom": 0, "density_probes": 0, "device": "cpu", "dtype": "float64"}
 

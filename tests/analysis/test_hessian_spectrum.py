@@ -20,7 +20,7 @@ from analysis.hessian.operator import HessianOperator
 from analysis.hessian.planes import eigenvector_plane
 from analysis.hessian.result import Spectrum
 from analysis.hessian.spectrum import hessian_spectrum
-from analysis.hessian.store import load_spectrum
+from analysis.hessian.spectrum_file import load_spectrum
 from landscape.compute import compute_surface
 from landscape.errors import UserError
 from landscape.losses import regression

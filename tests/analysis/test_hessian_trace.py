@@ -10,7 +10,7 @@ from hessian_cases import Dense, network_like, with_spectrum
 from analysis.hessian.density import SpectralDensity, spectral_density
 from analysis.hessian.krylov import Krylov, random_unit
 from analysis.hessian.lanczos import Wanted
-from analysis.hessian.run import Plan, SpectrumRun
+from analysis.hessian.spectrum_run import Plan, SpectrumRun
 from analysis.hessian.trace import Samples, hutchpp, mean_estimate, probes_needed, sample
 from landscape.errors import UserError
 

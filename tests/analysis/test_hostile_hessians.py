@@ -14,9 +14,9 @@ from analysis.compare.read import read_results
 from analysis.hessian import load_spectrum
 from analysis.hessian.density import SpectralDensity
 from analysis.hessian.keeper import STATE_FORMAT, _read_state
-from analysis.hessian.report import to_json
 from analysis.hessian.result import Pairs, Spectrum
-from analysis.hessian.store import save_spectrum
+from analysis.hessian.spectrum_file import save_spectrum
+from analysis.hessian.spectrum_table import to_json
 from analysis.hessian.trace import Estimate
 from landscape.errors import UserError
 

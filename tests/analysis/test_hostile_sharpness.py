@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analysis.sharpness.record import load
+from analysis.sharpness.sharpness_file import load
 from landscape.errors import UserError
 
 MEASURE = {"value": 1.0, "low": 0.5, "high": 1.5, "stderr_examples": 0.1, "stderr_draws": None}

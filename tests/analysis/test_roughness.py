@@ -10,13 +10,13 @@ import pytest
 from roughness_surfaces import axis, noisy_surface, surface_of
 from scipy.special import stdtrit
 
-from analysis.heights import heights
-from analysis.metrics import METRICS
-from analysis.metrics.ra import ra
 from analysis.roughness import roughness
-from analysis.uncertainty import jackknife, t_quantile
+from analysis.roughness.heights import heights
+from analysis.roughness.metrics import METRICS
+from analysis.roughness.metrics.ra import ra
+from analysis.statistics.uncertainty import jackknife, t_quantile
 from landscape.errors import UserError
-from landscape.store import FloatArray
+from landscape.surface import FloatArray
 
 X = axis(11)
 BOWL = 1 + X[:, None] ** 2 + 0.5 * X**2 + 0.3 * np.sin(4 * X[:, None] + X)

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from roughness_surfaces import axis, noisy_surface, surface_of
 
-from analysis.command import run
-from analysis.metrics import METRICS
 from analysis.roughness import roughness
-from analysis.uncertainty import Estimate
-from landscape.store import Surface
+from analysis.roughness.__main__ import run
+from analysis.roughness.metrics import METRICS
+from analysis.statistics.uncertainty import Estimate
+from landscape.surface import Surface
 
 COUNTS = np.full(10, 10)
 X = axis(9)

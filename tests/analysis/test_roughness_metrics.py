@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 from matplotlib.tri import LinearTriInterpolator, Triangulation
 from roughness_surfaces import axis
 
-from analysis.heights import Heights, heights
-from analysis.metrics import METRICS
-from landscape.store import FloatArray
+from analysis.roughness.heights import Heights, heights
+from analysis.roughness.metrics import METRICS
+from landscape.surface import FloatArray
 
 EVEN, UNEVEN = axis(21), np.sort(np.append(axis(9), [-0.93, -0.2, 0.07, 0.6]))
 unhurried = settings(deadline=None)  # other work on the machine is no failure

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.sharpness import MEASURES, record, sharpness
-from analysis.sharpness.command import main
+from analysis.sharpness import MEASURES, sharpness
+from analysis.sharpness import sharpness_file as record
+from analysis.sharpness.__main__ import main
 from analysis.sharpness.measure import Measure, Settings, Sharpness
 from analysis.sharpness.objective import Objective
-from analysis.sharpness.options import Chosen
+from analysis.sharpness.sharpness_options import Chosen
 from landscape.errors import UserError
 
 QUICK = ["--examples", "20", "--draws", "2", "--steps", "1", "--starts", "2", "--dtype", "float64"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from analysis.sharpness import MEASURES, Objective, Settings, sharpness
 from analysis.sharpness.ascent import Ball, ascend, one_step
-from analysis.uncertainty import jackknife
+from analysis.statistics.uncertainty import jackknife
 from landscape.errors import UserError
 from landscape.losses import classification
 from landscape.provenance import digest

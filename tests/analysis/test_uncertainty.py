@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from analysis.heights import heights
-from analysis.uncertainty import Estimate, estimate, positive_interval, wilson
+from analysis.roughness.heights import heights
+from analysis.statistics.uncertainty import Estimate, estimate, positive_interval, wilson
 
 NO_BLOCKS = np.zeros(0, np.int64)
 

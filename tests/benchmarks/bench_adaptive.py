@@ -24,11 +24,17 @@ from pathlib import Path
 import numpy as np
 
 from analysis.roughness import roughness
-from landscape.options import ComputationOptions, DataOptions, Options, OutputOptions, SamplingOptions
 from landscape.sampling import Index, adaptive
 from landscape.sampling.interpolate import interpolate_grid
-from landscape.store import FloatArray, Surface
-from landscape.surface import run
+from landscape.surface import FloatArray, Surface
+from landscape.surface.__main__ import run
+from landscape.surface.surface_options import (
+    ComputationOptions,
+    DataOptions,
+    Options,
+    OutputOptions,
+    SamplingOptions,
+)
 
 COUNTS = (60, 80, 100, 150, 200)
 HERE = Path(__file__).resolve().parents[2]

@@ -44,7 +44,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from analysis.hessian.lanczos import Wanted
 from analysis.hessian.operator import HessianOperator
-from analysis.hessian.run import Plan, SpectrumRun
+from analysis.hessian.spectrum_run import Plan, SpectrumRun
 from analysis.sharpness.objective import Objective
 from landscape.checkpoint import load_checkpoint
 from landscape.data import load_data

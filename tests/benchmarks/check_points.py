@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import landscape
 from landscape.data import load_data
-from landscape.store import Surface
+from landscape.surface import Surface
 from training.models import ARCHITECTURES, build_model
 
 SHIPPED = Path(__file__).resolve().parents[2] / "examples" / "checkpoints" / "resnet20-cifar10-erk90.pt"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape.store import FloatArray, Metric, Plane, Split, Surface
+from landscape.surface import FloatArray, Metric, Plane, Split, Surface
 
 NETWORK = "resnet20-cifar10"
 RIDGE = {"grasp": 1.0, "mest_em": 0.7, "snip": 1.4}

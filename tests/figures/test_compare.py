@@ -17,7 +17,7 @@ from figures.compare import draw, main
 from figures.style import DOUBLE, PAPER, SINGLE
 from landscape.errors import UserError
 from landscape.plot import STYLE
-from landscape.store import FloatArray, Metric, Plane, Split, Surface
+from landscape.surface import FloatArray, Metric, Plane, Split, Surface
 
 X = np.linspace(-1, 1, 9)
 BOWL = 0.5 + X[:, None] ** 2 + 0.3 * X**2

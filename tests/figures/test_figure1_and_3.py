@@ -24,7 +24,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from print_checks import check_print, words_of
 
 from analysis.roughness import roughness
-from analysis.uncertainty import t_quantile
+from analysis.statistics.uncertainty import t_quantile
 from figures import figure1, figure3
 from figures.results import Results, change_of_ra
 from figures.style import COLOR_MAP

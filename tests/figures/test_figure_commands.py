@@ -12,7 +12,7 @@ import pytest
 from made_results import NETWORK, all_runs, loss_of, run_name, surface_of, write_results, write_steps
 
 from figures.__main__ import PRODUCTS
-from figures.command import main
+from figures.product_command import main
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMS = {

@@ -113,7 +113,7 @@ def test_a_seed_with_a_network_missing_counts_for_nothing(claimed: Results, tmp_
 
 
 def test_a_wide_interval_cant_be_told() -> None:
-    from analysis.directed import directed_test
+    from analysis.statistics.directed import directed_test
 
     values = {0: -0.4, 1: 0.3, 2: -0.2, 3: 0.25, 4: -0.3, 5: 0.2}
     test = directed_test(list(values.values()), -1)

@@ -19,7 +19,7 @@ from figures.report import PRODUCT, report
 from figures.results import Results
 from figures.studies import Studies, ra_of
 from landscape.errors import UserError
-from landscape.store import Surface
+from landscape.surface import Surface
 
 STUDIED = [run_name("grasp", 0.9, "sgd"), run_name("grasp", 0.9, "s2sam")]
 

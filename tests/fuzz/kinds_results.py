@@ -10,11 +10,11 @@ import numpy as np
 
 from analysis.hessian.density import SpectralDensity
 from analysis.hessian.result import Pairs, Spectrum
-from analysis.hessian.store import load_spectrum, save_spectrum
+from analysis.hessian.spectrum_file import load_spectrum, save_spectrum
 from analysis.hessian.trace import Estimate
 from analysis.sharpness.measure import Sharpness
-from analysis.sharpness.record import Entry, load, save
-from landscape.store import Metric, Plane, Split, Surface, load_surface
+from analysis.sharpness.sharpness_file import Entry, load, save
+from landscape.surface import Metric, Plane, Split, Surface, load_surface
 
 Kind = tuple[Path, Callable[[Path], object]]
 

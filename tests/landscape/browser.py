@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from landscape.store import Surface
+from landscape.surface import Surface
 from landscape.viewer import view
 
 ARGUMENTS = [

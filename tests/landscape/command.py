@@ -45,7 +45,7 @@ class Outcome:
 
 def surface(*arguments: object, folder: Path) -> Outcome:
     """The command in this process, which saves the seconds of importing torch."""
-    from landscape.surface import main
+    from landscape.surface.__main__ import main
 
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -102,9 +102,9 @@ def start_child(
 
 def _child(arguments: list[str], folder: Path, pause: float, file_limit: int) -> None:
     """Only here, in a process of its own, may the modules be patched."""
-    from landscape import run
     from landscape.engine import Engine, Totals
-    from landscape.surface import main
+    from landscape.surface import surface_run as run
+    from landscape.surface.__main__ import main
 
     evaluate = Engine.evaluate
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from landscape.store import FloatArray
+from landscape.surface import FloatArray
 
 EXAMPLES, INPUTS = 128, 8
 

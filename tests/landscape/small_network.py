@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from landscape.provenance import digest
-from landscape.store import FloatArray, Surface
+from landscape.surface import FloatArray, Surface
 
 EXAMPLES = 23  # prime: the last batch is short for every batch size
 

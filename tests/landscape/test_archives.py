@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from landscape.archives import Allowance, UnreadableError, read_npz
 from landscape.errors import UserError
+from landscape.files.archives import Allowance, UnreadableError, read_npz
 
 IMAGES, LABELS = np.arange(4 * 2 * 2 * 3, dtype=np.uint8).reshape(4, 2, 2, 3), np.arange(4)
 

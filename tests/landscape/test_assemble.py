@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from landscape.assemble import _rounded, assemble_plane
 from landscape.engine.totals import Totals
-from landscape.record import Index, Record
 from landscape.sampling.interpolate import interpolate_grid
-from landscape.store import FloatArray
+from landscape.surface import FloatArray
+from landscape.surface.assemble import _rounded, assemble_plane
+from landscape.surface.plane_record import Index, Record
 
 ALPHA, BETA = np.linspace(-1, 1, 7), np.linspace(-1, 1, 5)
 SHAPE = (7, 5)

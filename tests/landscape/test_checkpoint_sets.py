@@ -16,7 +16,7 @@ from landscape.checkpoint import LoadedCheckpoint, load_checkpoint
 from landscape.checkpoint.format import Checkpoint, encode
 from landscape.checkpoint.integrity import sealed
 from landscape.errors import UserError
-from landscape.masks import resolve_mask
+from landscape.kept_weights import resolve_mask
 from landscape.parameters import moving_params
 
 State = dict[str, Tensor]

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from landscape.compute import compute_surface
 from landscape.errors import UserError
+from landscape.kept_weights import infer_mask
 from landscape.losses import classification, regression
-from landscape.masks import infer_mask
 from landscape.planes import BetweenPlane, GivenPlane, PlaneSpec, RandomPlane
-from landscape.planes.files import read_directions
+from landscape.planes.directions_file import read_directions
 from landscape.progress import Progress
-from landscape.store import load_surface
+from landscape.surface import load_surface
 
 
 def kept(model: nn.Module) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from torch.nn.utils import prune
 
 from landscape.compute import compute_surface
 from landscape.errors import UserError
-from landscape.store import Surface
+from landscape.surface import Surface
 
 
 def surface(model: Any, data: Any, loss: Any = None, **options: Any) -> Surface:

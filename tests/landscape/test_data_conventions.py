@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from landscape.checkpoint import LoadedCheckpoint
-from landscape.command import load_examples
+from landscape.commandline.command import load_examples
 from landscape.data.conventions import conventions, settle
 from landscape.data.normalization import Normalization, per_channel
 from landscape.errors import UserError
-from landscape.options import DataOptions, check_data
+from landscape.surface.surface_options import DataOptions, check_data
 
 CLASSES, PER_CLASS = 4, 70
 MEASURED = "measured on the train split"

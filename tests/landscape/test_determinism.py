@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from landscape.determinism import check_determined
+from landscape.checks.determinism import check_determined
 from landscape.errors import UserError
 
 

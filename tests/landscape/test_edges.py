@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscape.console import guarded_command, note, out, terminal
+from landscape.commandline.console import guarded_command, note, out, terminal
 from landscape.errors import UserError
 from landscape.escaping import latex, markdown, plain, spreadsheet
 from landscape.files import atomic_path, check_target
 from landscape.plot import plot_surfaces
-from landscape.store import Metric, Plane, Split, Surface
+from landscape.surface import Metric, Plane, Split, Surface
 from landscape.viewer.serve import MOST_STRANGERS, Feed, LocalServer
 
 HOSTILE = "a\x1b]0;title\x07\x9b2J\u202etxt.exe\u2066\nb\r\u2028c\x00"
@@ -81,7 +81,7 @@ def run(code: str, stdout: int) -> subprocess.CompletedProcess[str]:
 
 
 PRINTS = """
-from landscape.console import guarded_command, out, terminal
+from landscape.commandline.console import guarded_command, out, terminal
 with guarded_command():
     for number in range(5000):
         out(f"line {number}")
@@ -107,7 +107,7 @@ def test_outputs_that_are_closed_from_the_start_are_no_fault(
     """The file that is written meanwhile must not get a standard descriptor either."""
     script = (
         "import os, sys\n"
-        "from landscape.console import guarded_command, note, out\n"
+        "from landscape.commandline.console import guarded_command, note, out\n"
         "from landscape.errors import UserError\n"
         "with guarded_command():\n"
         f"    with open({str(tmp_path / 'data')!r}, 'w') as file:\n"

@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 from landscape.sampling.growing import TAIL, GrowingSpline, determining
 from landscape.sampling.interpolate import Spline, grid_places
 from landscape.sampling.nearest import Nearest
-from landscape.store import FloatArray
+from landscape.surface import FloatArray
 
 PLACES = grid_places(np.linspace(-1, 1, 13), np.linspace(-1, 1, 11))
 

@@ -20,11 +20,11 @@ from hessian_cases import explicit, kept, seeded
 from analysis.hessian import HessianOperator, load_spectrum
 from analysis.hessian.keeper import state_path
 from landscape import load_surface
-from landscape.command import load_examples, load_network
-from landscape.options import DataOptions, NetworkOptions
+from landscape.commandline.command import load_examples, load_network
 from landscape.planes.hessian import spectrum_path
 from landscape.plot.text import axis_title, conventions_text
-from landscape.store import Surface
+from landscape.surface import Surface
+from landscape.surface.surface_options import DataOptions, NetworkOptions
 from landscape.viewer.page_data import payload
 
 STEP = 1e-3

@@ -16,7 +16,7 @@ from hostile_results import SECRET, edited, surface_cases
 from landscape.errors import UserError
 from landscape.hdf5 import read
 from landscape.hdf5.seal import LENGTH
-from landscape.store import Metric, Plane, Split, Surface, load_surface
+from landscape.surface import Metric, Plane, Split, Surface, load_surface
 
 
 def small() -> Surface:

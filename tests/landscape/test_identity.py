@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from landscape.checks.identity import Functions, check_same, known_settings
 from landscape.errors import UserError
-from landscape.identity import Functions, check_same, known_settings
 from landscape.losses import classification, regression
 
 Loss = Callable[[Any, Any], Any]

@@ -17,7 +17,7 @@ from landscape.sampling.interpolate import (
     interpolate_grid,
     left_out_errors,
 )
-from landscape.store import BoolArray, FloatArray
+from landscape.surface import BoolArray, FloatArray
 
 ALPHA, BETA = np.linspace(-1, 1, 9), np.linspace(-2, 2, 7)
 

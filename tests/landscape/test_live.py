@@ -23,7 +23,7 @@ from live_pages import Stream, ask
 from viewer_surfaces import bowl
 
 from landscape.progress import Progress
-from landscape.store import Surface, load_surface
+from landscape.surface import Surface, load_surface
 from landscape.viewer import live as module
 from landscape.viewer import main, serve, view, watched
 from landscape.viewer.live import LivePage

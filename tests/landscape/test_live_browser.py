@@ -18,7 +18,7 @@ from browser import PATIENCE, Tab, chromium
 from command import ROOT, save_images, save_network, start
 from viewer_surfaces import bowl
 
-from landscape.store import Surface, load_surface
+from landscape.surface import Surface, load_surface
 from landscape.viewer import live as module
 from landscape.viewer import serve, view
 from landscape.viewer.live import LivePage

@@ -11,8 +11,8 @@ from command import save_images, save_network, start, surface
 from live_pages import Stream
 
 from landscape.errors import UserError
-from landscape.options import Options, OutputOptions
-from landscape.store import load_surface
+from landscape.surface import load_surface
+from landscape.surface.surface_options import Options, OutputOptions
 
 TINY = ["net.pt", "--data", "npz:images.npz", "--examples", "10", "--threads", "1", "--no-plot"]
 QUICK = [*TINY, "--points", "3"]

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from analysis.command import run as roughness
-from analysis.compare.options import CompareOptions, CompareOutput
-from analysis.connectivity.options import ConnectivityOptions
-from analysis.connectivity.options import Output as ConnectivityOutput
-from analysis.hessian.options import HessianOptions
-from analysis.hessian.options import Output as HessianOutput
-from analysis.sharpness.options import Output as SharpnessOutput
-from analysis.sharpness.options import SharpnessOptions
+from analysis.compare.compare_options import CompareOptions, CompareOutput
+from analysis.connectivity.connectivity_options import ConnectivityOptions
+from analysis.connectivity.connectivity_options import Output as ConnectivityOutput
+from analysis.hessian.hessian_options import HessianOptions
+from analysis.hessian.hessian_options import Output as HessianOutput
+from analysis.roughness.__main__ import run as roughness
+from analysis.sharpness.sharpness_options import Output as SharpnessOutput
+from analysis.sharpness.sharpness_options import SharpnessOptions
+from landscape.commandline.outputs import check_text_outputs
 from landscape.errors import UserError
 from landscape.files import atomic_path, check_target
-from landscape.outputs import check_text_outputs
 from landscape.plot import plot_surfaces
 from tests.landscape.test_edges import surface_called
 

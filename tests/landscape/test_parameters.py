@@ -14,11 +14,11 @@ from analysis.hessian import HessianOperator, hessian_spectrum
 from analysis.sharpness import Objective, sharpness
 from landscape.compute import compute_surface
 from landscape.errors import UserError
-from landscape.masks import infer_mask
+from landscape.kept_weights import infer_mask
 from landscape.parameters import moving_names, moving_params
 from landscape.planes import BetweenPlane, GivenPlane, RandomPlane
 from landscape.planes.directions import vectors
-from landscape.store import load_surface
+from landscape.surface import load_surface
 
 
 class LoRA(nn.Module):

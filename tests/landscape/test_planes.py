@@ -21,7 +21,7 @@ from landscape.planes import (
     symmetric_axis,
 )
 from landscape.planes.directions import Params
-from landscape.planes.files import read_directions
+from landscape.planes.directions_file import read_directions
 
 SPANS = st.floats(1e-3, 1e3)
 

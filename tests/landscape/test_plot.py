@@ -22,7 +22,7 @@ from landscape.errors import UserError
 from landscape.plot import plot_surfaces, save_figure
 from landscape.plot.scale import Scale, number, scale_of
 from landscape.plot.text import interval_text, wrap
-from landscape.store import FloatArray, Metric, Plane, Split, Surface
+from landscape.surface import FloatArray, Metric, Plane, Split, Surface
 
 X = np.linspace(-1, 1, 11)
 BOWL = 0.5 + (X[:, None] - 0.4) ** 2 + 0.3 * (X + 0.2) ** 2  # lowest at (0.4, -0.2)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from landscape.compute import compute_surface
 from landscape.errors import UserError
 from landscape.progress import Progress
-from landscape.store import Surface
+from landscape.surface import Surface
 
 
 @dataclass

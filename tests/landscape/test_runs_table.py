@@ -9,7 +9,7 @@ import pytest
 from figures.results import Results
 from landscape.errors import UserError
 from landscape.escaping import SafeWriter
-from landscape.runs_table import read_runs
+from landscape.files.runs_table import read_runs
 from training.sweep.table import read_table
 
 HEAD = "run,state,seed,epochs,test_accuracy,test_accuracy_error,sparsity,seconds,test_loss"

@@ -12,7 +12,7 @@ from network_surfaces import network_surface
 
 from landscape.sampling import Index, Sampler, adaptive, exact
 from landscape.sampling.interpolate import interpolate_grid
-from landscape.store import BoolArray, FloatArray
+from landscape.surface import BoolArray, FloatArray
 
 Field = Callable[[FloatArray, FloatArray], FloatArray]
 

@@ -12,7 +12,7 @@ import pytest
 
 from landscape.sampling import Index, adaptive
 from landscape.sampling.interpolate import interpolate_grid
-from landscape.store import FloatArray
+from landscape.surface import FloatArray
 
 SURFACES = np.load(Path(__file__).with_name("exact_surfaces.npz"))
 AXIS = np.linspace(-1, 1, 51)

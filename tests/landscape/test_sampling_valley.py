@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 
 from landscape.sampling import LOG_TOLERANCE, Index, adaptive
 from landscape.sampling.interpolate import DEEPEST, TRANSFORMS, grid_places, interpolate_grid, left_out_grid
-from landscape.store import BoolArray, FloatArray
+from landscape.surface import BoolArray, FloatArray
 
 EXACT = np.load(Path(__file__).with_name("exact_surfaces.npz"))
 AXIS = np.linspace(-1, 1, 51)

@@ -20,7 +20,7 @@ from landscape.losses import classification
 from landscape.sparse import choice
 from landscape.sparse.machine import Machine
 from landscape.sparse.trace import trace
-from landscape.store import Surface
+from landscape.surface import Surface
 from training.models import build_model
 
 COORDINATES = [(0.0, 0.0), (0.3, -0.2), (-1.0, 1.0)]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 from landscape.examples import Examples
-from landscape.structure import cut, map_tensors, tensors_in
+from landscape.examples.structure import cut, map_tensors, tensors_in
 
 
 @dataclasses.dataclass(frozen=True)

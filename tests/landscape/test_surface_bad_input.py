@@ -318,7 +318,7 @@ def diverging_everywhere() -> nn.Module:
 
 @pytest.mark.parametrize("grid", ["--points 3", "--points 11 --max-points 60"])
 def test_diverged_points_are_marked_and_counted(grid: str, folder: Path, tmp_path: Path) -> None:
-    from landscape.store import load_surface
+    from landscape.surface import load_surface
 
     state = {"linear.weight": torch.full((10, 3), -1e-3), "linear.bias": torch.zeros(10)}
     state["linear.weight"][1:] = 1.0

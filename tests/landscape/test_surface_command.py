@@ -24,8 +24,8 @@ from test_checkpoint_forms import ElsewhereResNet20
 from torch import Tensor, nn
 
 from landscape.images import IMAGENET_STATISTICS
-from landscape.options import Options
-from landscape.store import Surface, load_surface
+from landscape.surface import Surface, load_surface
+from landscape.surface.surface_options import Options
 
 FAST = ["--data", "npz:images.npz", "--threads", "1", "--no-page", "--no-plot"]
 LINE = [*FAST, "--dim", "1", "--points", "3", "--examples", "10"]
@@ -354,10 +354,10 @@ def test_help_lists_every_option_with_its_default(columns: int) -> None:
 
 
 def test_the_examples_in_help_parse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from landscape.surface import EPILOGUE
+    from landscape.surface.__main__ import EPILOGUE
 
     parsed: list[Options] = []
-    monkeypatch.setattr("landscape.surface.run", lambda checkpoints, options: parsed.append(options))
+    monkeypatch.setattr("landscape.surface.__main__.run", lambda checkpoints, options: parsed.append(options))
     lines = re.findall("`python -m landscape.surface (.*)`", EPILOGUE)
     for line in lines:
         assert surface(*line.split(), folder=tmp_path).code == 0
@@ -367,9 +367,8 @@ def test_the_examples_in_help_parse(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def test_help_is_quick_and_needs_no_torch() -> None:
-    check = (
-        "import sys; from landscape.surface import main; main(['--help']); assert 'torch' not in sys.modules"
-    )
+    start = "import sys; from landscape.surface.__main__ import main; main(['--help'])"
+    check = f"{start}; assert 'torch' not in sys.modules"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
         [sys.executable, "-c", check], env={"PYTHONPATH": str(ROOT)}, capture_output=True, check=True

@@ -20,7 +20,7 @@ import torch
 from command import save_images, save_network, slow_linear, start, start_child, surface
 
 from landscape.engine import Engine
-from landscape.store import load_surface
+from landscape.surface import load_surface
 
 QUIET = ["--data", "npz:images.npz", "--examples", "10", "--threads", "1", "--no-page", "--no-plot"]
 SMALL = ["net.pt", *QUIET, "--points", "3"]

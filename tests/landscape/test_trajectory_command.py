@@ -12,7 +12,7 @@ from command import network, save_images, save_network, surface
 
 from landscape.planes.snapshots import Snapshots
 from landscape.planes.ways import ways_of
-from landscape.store import load_surface
+from landscape.surface import load_surface
 
 QUICK = ["--data", "npz:images.npz", "--examples", "10", "--points", "5", "--no-page"]
 

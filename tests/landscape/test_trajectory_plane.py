@@ -21,7 +21,7 @@ from landscape.planes.directions import Params
 from landscape.planes.principal import principal_components
 from landscape.planes.trajectory import TrajectoryPlane, path_axis, trajectory_plane
 from landscape.plot import plot_surfaces
-from landscape.store import FloatArray, load_surface
+from landscape.surface import FloatArray, load_surface
 
 SHAPES = {"conv": (3, 2, 2), "bias": (3,), "scale": ()}
 

@@ -16,7 +16,7 @@ from landscape.planes.trajectory import trajectory_plane
 from landscape.planes.ways import ways_of
 from landscape.plot import plot_surfaces
 from landscape.plot.panels import PATH_COLORS
-from landscape.store import Path2D, Surface, load_surface
+from landscape.surface import Path2D, Surface, load_surface
 from landscape.viewer.page_data import _path
 
 QUICK = ["--data", "npz:images.npz", "--examples", "10", "--points", "5"]

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from viewer_surfaces import bowl, with_curvature, with_path
 
 from landscape.errors import UserError
-from landscape.store import Metric, Plane, Split, Surface
+from landscape.surface import Metric, Plane, Split, Surface
 from landscape.viewer import main, view
 from landscape.viewer.page_data import payload
 
@@ -173,7 +173,7 @@ def test_cells_of_the_metrics_table() -> None:
 
 def test_default_metrics_come_from_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
     summary = SimpleNamespace(metrics=lambda surface: {"Ra": 0.25})
-    monkeypatch.setitem(sys.modules, "landscape.summary", summary)
+    monkeypatch.setitem(sys.modules, "landscape.surface.summary", summary)
     assert json.loads(block(view([bowl(points=3)]).html, "payload"))["columns"] == ["Ra", "mask", "plane"]
 
 
@@ -247,7 +247,7 @@ def test_import_needs_neither_torch_nor_plotly() -> None:
 @pytest.fixture
 def no_summary(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command's page without the analysis that the default metrics need."""
-    monkeypatch.setitem(sys.modules, "landscape.summary", SimpleNamespace(metrics=lambda surface: {}))
+    monkeypatch.setitem(sys.modules, "landscape.surface.summary", SimpleNamespace(metrics=lambda surface: {}))
 
 
 @pytest.mark.usefixtures("no_summary")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from landscape.store import FloatArray, Metric, Path2D, Plane, Split, Surface
+from landscape.surface import FloatArray, Metric, Path2D, Plane, Split, Surface
 
 
 def bowl(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from landscape.duration import parse_duration
+from landscape.commandline.duration import parse_duration
 from landscape.errors import UserError
 from training.__main__ import main
 from training.config import RunConfig, run_name

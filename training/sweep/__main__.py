@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import sharpscape
-from landscape.console import guarded_command, note, out, terminal
-from landscape.duration import parse_duration
+from landscape.commandline.console import guarded_command, note, out, terminal
+from landscape.commandline.duration import parse_duration
 from landscape.errors import UserError, exit_with
 from training.sweep.display import Display
 from training.sweep.plan import SPECS, Overrides, Plan, load_plan

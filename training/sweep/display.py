@@ -9,7 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from landscape.console import terminal
+from landscape.commandline.console import terminal
 from training.sweep.estimate import duration
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from landscape.errors import UserError
 from landscape.escaping import SafeWriter
 from landscape.files import atomic_path
-from landscape.runs_table import Row, read_runs
+from landscape.files.runs_table import Row, read_runs
 from training.sweep.planned import PlannedRun
 from training.sweep.status import Runs, Status
 

@@ -1,0 +1,1 @@
+"""What is believed of a loss, a network and an earlier result only after a look."""

@@ -1,0 +1,149 @@
+"""The network itself, evaluated before and after: is the loss finite there, and still what it was?"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from landscape.checks.identity import ROUNDING, check_same, relative_difference, result_difference
+from landscape.engine import Engine, Totals
+from landscape.errors import UserError
+from landscape.examples import Examples
+from landscape.surface import Json, Surface, load_surface
+from landscape.surface.plane_record import Index
+
+MAPPED = ("lambda_max", "lambda_min", "lambda_ratio")  # what a curvature map adds to a surface's metrics
+
+
+def evaluate_centre(engine: Engine, splits: Mapping[str, Examples]) -> dict[str, Totals]:
+    """Sums at the network itself.
+
+    Raises
+    ------
+    UserError
+        When the loss of some examples isn't finite there: no mean would be finite, and each point be wasted.
+        A network whose loss isn't finite for any of them has diverged, and its surface says so.
+    """
+    here = [0.0] * engine.axes
+    found = engine.evaluate(here)
+    for name, totals in found.items():
+        if not math.isfinite(totals.mean("loss")):
+            losses = engine.losses(here)[name]
+            if np.isfinite(losses).any():
+                raise UserError(_not_finite(name, losses, splits[name]))
+    return found
+
+
+def check_steady(engine: Engine, before: Mapping[str, Totals]) -> None:
+    """Evaluate the network itself once more; UserError when something crept in since `before`."""
+    for name, totals in engine.evaluate([0.0] * engine.axes).items():
+        old, new = before[name].mean("loss"), totals.mean("loss")
+        if relative_difference(np.asarray(old), np.asarray(new)) > ROUNDING[engine.about["dtype"]]:
+            raise UserError(
+                f"the loss of {name!r} at the network itself was {old:.6g} before all points and is "
+                f"{new:.6g} after them: it is no function of the weights; let nothing be kept between calls"
+            )
+
+
+def earlier_surface(
+    path: str | os.PathLike[str] | None, settings: Json, overwrite: bool, drawn: bool = False
+) -> Surface | None:
+    """What there is to resume from, as far as settings tell; with `overwrite` nothing is.
+
+    `drawn` says that the examples came in batches of the user's, which may be others each time.
+
+    Raises
+    ------
+    UserError
+        For other settings.
+    """
+    if path is None or overwrite or not os.path.exists(path):
+        return None
+    earlier = load_surface(path)
+    difference = result_difference(earlier.settings, settings)
+    if difference is not None and difference.startswith("examples:") and drawn:
+        difference += (
+            ": a loader that shuffles or augments draws anew, so list its batches once and keep them"
+        )
+    if difference is not None:
+        raise UserError(
+            f"{path} holds a surface made with other settings ({difference}); "
+            "choose another output path, or overwrite it with --overwrite"
+        )
+    return earlier
+
+
+def check_earlier(
+    path: str | os.PathLike[str] | None, earlier: Surface, engine: Engine, centre: Mapping[str, Totals]
+) -> None:
+    """Evaluate two points of an earlier surface's first plane anew, nearest to the network and farthest.
+
+    Parameters
+    ----------
+    path, earlier
+        The surface and where it lies.
+    engine
+        Of the present functions, on that plane.
+    centre
+        What it gave at the network itself.
+
+    Raises
+    ------
+    UserError
+        When the numbers aren't the file's, or other metrics come.
+    """
+    plane = earlier.planes[0] if earlier.planes else None
+    if plane is None or not plane.computed.any():
+        return
+    for index in _ends(earlier, plane.computed):
+        here = [float(earlier.alpha[index[0]]), float(earlier.beta[index[1]])][: engine.axes]
+        found = centre if not any(here) else engine.evaluate(here)
+        for name, split in plane.splits.items():
+            mine = [key for key in split.metrics if key not in MAPPED]
+            if name not in found or set(mine) - set(found[name].sums):
+                raise UserError(
+                    f"{path} holds {', '.join(mine)} of {name!r}, and this run gives others; "
+                    "choose another output path, or overwrite it with --overwrite"
+                )
+            loss, totals = split.metrics["loss"], found[name]
+            pairs: list[tuple[Any, Any]] = [(loss.values[index], totals.mean("loss"))]
+            if loss.blocks is not None and loss.blocks.shape[2] == len(totals.counts):
+                pairs.append((loss.blocks[index], totals.block_means("loss")))
+            for stored, now in pairs:
+                if np.isnan(stored).any():
+                    continue
+                check_same(
+                    f"{path}: the loss of {name!r} at a point that it holds",
+                    stored,
+                    np.where(np.isfinite(now), now, np.inf),
+                    engine.about["dtype"],
+                    advice="overwrite it with --overwrite",
+                )
+
+
+def _ends(surface: Surface, computed: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> list[Index]:
+    """Of the computed points, the one nearest to the network and the farthest."""
+    places = np.argwhere(computed)
+    distance = surface.alpha[places[:, 0]] ** 2 + surface.beta[places[:, 1]] ** 2
+    ends = {int(distance.argmin()), int(distance.argmax())}
+    return [(int(places[one][0]), int(places[one][1])) for one in sorted(ends)]
+
+
+def _not_finite(name: str, losses: np.ndarray[tuple[int], np.dtype[np.float64]], examples: Examples) -> str:
+    bad = np.flatnonzero(~np.isfinite(losses))
+    whole = examples.rebatchable and len(losses) == len(examples.tensors[0])
+    unit = "examples" if whole or len(losses) > len(examples.given) else "batches"
+    first = int(bad[0])
+    inside = whole and any(
+        not bool(torch.isfinite(one[first]).all()) for one in examples.tensors if one.is_floating_point()
+    )
+    hint = "its data hold NaN or infinity" if inside else "check its data, their scale and the loss"
+    return (
+        f"the loss isn't finite at the network itself, before anything is moved: {len(bad)} of {len(losses)} "
+        f"{unit} of {name!r} give {losses[first]}, the first is number {first} (from 0); {hint}"
+    )

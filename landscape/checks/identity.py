@@ -1,0 +1,152 @@
+"""Whether an earlier result belongs to this loss, this network and these examples.
+
+Digests of weights and examples don't say what is computed from them. A result that is to be resumed or
+returned must come from the same functions, so
+
+1. `Functions` describes the code of loss and network and all that it refers to. A result keeps
+   `Functions.about` in its settings, under `KEY`; `known_settings` takes what an older file or another Python
+   can't say for known.
+2. The loss at a point that is known already (and for a Hessian the gradient) is evaluated anew, and
+   `check_same` refuses a difference beyond rounding.
+
+The second sees whatever the first can't: C++ extensions, files that are read, values behind dynamic names.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from landscape.checks.description import describe, summary
+from landscape.errors import UserError
+from landscape.surface import settings_difference
+
+Json = dict[str, Any]
+
+KEY = "functions"
+"""The settings' entry that `Functions.about` goes to."""
+
+ROUNDING: Mapping[str, float] = {"float64": 1e-9, "float32": 1e-4, "tf32": 2e-2, "bfloat16": 1e-1}
+"""Largest relative difference at one point that other threads, batches or machines explain, by dtype."""
+
+
+class Functions:
+    """The functions that make a result: of the network, and the loss.
+
+    Make it before anything is called, and ask `about` after the loss was called: what the calls changed
+    (counters, caches, logs) is state and no part of a function.
+
+    Parameters
+    ----------
+    model, loss
+        As the user gave them.
+    more
+        Other functions by name.
+    """
+
+    def __init__(self, model: nn.Module, loss: Any, **more: Any) -> None:
+        self._values = {"network": model, "loss": loss, **more}
+        self._before = describe(**self._values)
+
+    def about(self) -> Json:
+        """Digests by name, for a result's settings; JSON types."""
+        after = describe(**self._values)
+        changed = {place for place, text in self._before.items() if after.get(place) != text}
+        lasting = {
+            place: text
+            for place, text in self._before.items()
+            if not any(_within(place, other) for other in changed)
+        }
+        return {
+            "python": ".".join(platform.python_version_tuple()[:2]),  # code is comparable within one
+            **{name: summary(_part(lasting, name)) for name in self._values},
+        }
+
+
+def known_settings(stored: Json, wanted: Json) -> Json:
+    """`stored`, with the functions of `wanted` where it can't tell: older files, other versions of Python."""
+    known, asked = stored.get(KEY), wanted.get(KEY)
+    if asked is None:
+        return stored
+    if not isinstance(known, Mapping) or known.get("python") != asked["python"]:
+        return stored | {KEY: asked}
+    return stored | {KEY: asked | dict(known)}
+
+
+def result_difference(stored: Json, wanted: Json) -> str | None:
+    """The first setting in which an earlier result differs, functions last and in words; None for none."""
+    stored = known_settings(stored, wanted)
+    parts = [{key: value for key, value in one.items() if key != KEY} for one in (stored, wanted)]
+    return settings_difference(*parts) or _other_function(stored, wanted)
+
+
+def check_same(
+    what: str, stored: npt.ArrayLike, found: npt.ArrayLike, dtype: str, *, advice: str = "overwrite it"
+) -> None:
+    """Refuse an earlier result whose numbers at a known point aren't those of the present functions.
+
+    Parameters
+    ----------
+    what
+        The earlier result and its number, as "x.h5: the loss at the checkpoint".
+    stored, found
+        Numbers or arrays of one shape; compared relative to the largest. What is equally not finite agrees.
+    dtype
+        "float64", "float32", "tf32" or "bfloat16", in which they were computed: how much rounding explains.
+    advice
+        What else to do than to find out why.
+
+    Raises
+    ------
+    UserError
+        When they differ by more.
+
+    >>> check_same("a.h5: the loss at the checkpoint", 1.0, 1.0 + 1e-7, "float32")
+    """
+    old, new = np.asarray(stored, np.float64), np.asarray(found, np.float64)
+    difference = relative_difference(old, new)
+    if difference > ROUNDING[dtype]:
+        shown = (
+            f" was {old.item():.6g} and is now {new.item():.6g}"
+            if old.size == new.size == 1
+            else f" differ by {difference:.1e} of their size from what they are now"
+        )
+        raise UserError(
+            f"{what}{shown}: loss, network or examples aren't those that it was made with; "
+            f"choose another output path, or {advice}"
+        )
+
+
+def relative_difference(old: npt.NDArray[np.float64], new: npt.NDArray[np.float64]) -> float:
+    """Largest difference as a share of the largest number; inf where shapes or finite places differ."""
+    if old.shape != new.shape:
+        return float("inf")
+    finite = np.isfinite(old)
+    if not np.array_equal(finite, np.isfinite(new)):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    scale = max(float(np.abs(old[finite]).max()), float(np.abs(new[finite]).max()), np.finfo(np.float64).tiny)
+    return float(np.abs(old - new)[finite].max()) / scale
+
+
+def _other_function(stored: Json, wanted: Json) -> str | None:
+    """Which of the functions isn't the file's, in words."""
+    for name, digest in wanted.get(KEY, {}).items():
+        if stored[KEY].get(name) != digest:
+            of = "code, or values that it refers to"
+            return f"the {name}: the file has another function ({of}: {stored[KEY].get(name)}, not {digest})"
+    return None
+
+
+def _part(description: Mapping[str, str], name: str) -> dict[str, str]:
+    return {place: text for place, text in description.items() if _within(place, name)}
+
+
+def _within(place: str, whole: str) -> bool:
+    return place == whole or place.startswith((f"{whole}.", f"{whole}["))

@@ -1,0 +1,1 @@
+"""What the commands share: parsing, options, what they print and where they write."""

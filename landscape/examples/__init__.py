@@ -1,0 +1,161 @@
+"""Examples that stay on the device, as one tensor per part, and are cut into batches without copying."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from landscape.checks.description import describe_data, summary
+from landscape.errors import UserError
+from landscape.examples.structure import map_tensors
+from landscape.provenance import digest
+
+_CHUNK = 1024  # images normalized at a time, so that no second float copy of all of them is needed
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples in a fixed order; use one of the three constructors below.
+
+    Either tensors of equal length, which may be cut into batches of any size, or batches that are used
+    exactly as they were given.
+    """
+
+    tensors: tuple[Tensor, ...] = ()
+    given: tuple[Any, ...] = ()
+    normalization: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def from_tensors(cls, *tensors: Tensor) -> Examples:
+        """From tensors ``[N, …]`` of equal N, for example inputs and targets; a batch is a tuple of slices.
+
+        Raises
+        ------
+        UserError
+            When the lengths differ or are zero.
+
+        >>> [len(inputs) for inputs, _ in Examples.from_tensors(torch.ones(5, 2), torch.ones(5)).batches(2)]
+        [1, 2, 2]
+        """
+        lengths = [len(one) if one.dim() else 0 for one in tensors]
+        if not lengths or len(set(lengths)) > 1:
+            raise UserError(f"the tensors have lengths {lengths}; expected one common number of examples")
+        if not lengths[0]:
+            raise UserError("no examples: the tensors are empty; at least one is needed")
+        return cls(tensors=tensors)
+
+    @classmethod
+    def from_images(
+        cls, images: Tensor, targets: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
+    ) -> Examples:
+        """From images ``[N, C, …]`` and targets ``[N]``.
+
+        uint8 pixels become ``(pixel / 255 - mean) / std``, with `mean` and `std` per channel, once, on the
+        device. Without them the images are taken as they are.
+
+        Raises
+        ------
+        UserError
+            As `from_tensors`, and when the numbers of channels differ.
+        """
+        plain = cls.from_tensors(images, targets)
+        if mean is None or std is None:
+            return plain
+        if not len(mean) == len(std) == images.shape[1]:
+            raise UserError(
+                f"images with {images.shape[1]} channels, normalization for {len(mean)} and {len(std)}; "
+                "expected a mean and a standard deviation per channel"
+            )
+        shape = (1, -1, *[1] * (images.dim() - 2))
+        numbers = (
+            torch.tensor(tuple(one), dtype=torch.float64, device="cpu").reshape(shape) for one in (mean, std)
+        )
+        return replace(plain, normalization=(next(numbers), next(numbers)))
+
+    @classmethod
+    def from_batches(cls, batches: Iterable[Any]) -> Examples:
+        """From batches of any structure (tuples, dicts, … of tensors), used as they are.
+
+        Raises
+        ------
+        UserError
+            When there are none.
+        """
+        given = tuple(batches)
+        if not given:
+            raise UserError("no examples: the batches are empty; at least one is needed")
+        return cls(given=given)
+
+    @property
+    def rebatchable(self) -> bool:
+        """Whether the engine may choose the batch size."""
+        return not self.given
+
+    def batches(self, size: int) -> list[Any]:
+        """All examples in order: the given batches, or near-equal ones of at most `size`, without copying.
+
+        Near-equal, because a short last batch would leave one of several threads waiting.
+        """
+        if self.given:
+            return list(self.given)
+        total = len(self.tensors[0])
+        parts = math.ceil(total / size)
+        edges = [total * part // parts for part in range(parts + 1)]
+        return [tuple(one[start:stop] for one in self.tensors) for start, stop in pairwise(edges)]
+
+    def head(self, count: int) -> Examples:
+        """The first `count` examples, or the first given batch."""
+        return (
+            replace(self, given=self.given[:1])
+            if self.given
+            else replace(self, tensors=tuple(one[:count] for one in self.tensors))
+        )
+
+    def to(self, device: torch.device | str, dtype: torch.dtype, *, channels_last: bool = False) -> Examples:
+        """On `device`: floating-point tensors in `dtype`, images normalized, optionally NHWC in memory."""
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+
+        def move(value: Tensor) -> Tensor:
+            value = value.detach().to(device, dtype if value.is_floating_point() else None)
+            return value.contiguous(memory_format=layout if value.dim() == 4 else torch.contiguous_format)
+
+        if self.given:
+            return replace(self, given=tuple(map_tensors(one, move) for one in self.given))
+        if self.normalization is None:
+            return replace(self, tensors=tuple(move(one) for one in self.tensors))
+        images = self._normalized(torch.device(device), dtype, layout)
+        return Examples(tensors=(images, *(move(one) for one in self.tensors[1:])))
+
+    def _normalized(self, device: torch.device, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:
+        assert self.normalization is not None
+        exact = torch.float64 if dtype == torch.float64 else torch.float32
+        mean, std = (one.to(device, exact) for one in self.normalization)
+        images = self.tensors[0]
+        layout = layout if images.dim() == 4 else torch.contiguous_format
+        result = torch.empty(images.shape, dtype=dtype, device=device, memory_format=layout)
+        for start in range(0, len(images), _CHUNK):
+            part = images[start : start + _CHUNK].to(device)
+            pixels = part.to(exact) / 255 if part.dtype == torch.uint8 else part.to(exact)
+            result[start : start + _CHUNK] = (pixels - mean) / std
+        return result
+
+    def digest(self) -> str:
+        """Short SHA-256 over every tensor's type, shape and bytes, normalization, and all else in batches."""
+        if any(not _is_plain(one) for one in self.given):
+            return summary(describe_data(self.given))
+        leaves = [leaf for one in self.given for leaf in (one if not isinstance(one, Tensor) else (one,))]
+        leaves = leaves or list(self.tensors) + list(self.normalization or ())
+        return digest({str(number): leaf for number, leaf in enumerate(leaves)})
+
+
+def _is_plain(batch: Any) -> bool:
+    """Whether a batch is a tensor, or a tuple or list of tensors."""
+    if type(batch) not in (tuple, list):
+        return isinstance(batch, Tensor)
+    return all(isinstance(one, Tensor) for one in batch)
