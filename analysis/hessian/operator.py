@@ -33,7 +33,7 @@ from analysis.hessian.space import WeightSpace
 from landscape.checks.fitting import check_labels, fitting_loss
 from landscape.compute import Data, as_examples, choose_device
 from landscape.engine import own_copy
-from landscape.engine.contract import check_contract, first_batches
+from landscape.engine.contract import check_contract, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import numerics
 from landscape.engine.precision import in_precision
@@ -136,7 +136,7 @@ class HessianOperator(LinearOperator):
         examples, reason, alone = as_examples(data), None, False
         loss = self._loss = fitting_loss(loss, [examples])
         if derivatives == "checked":
-            alone = self._keeps_contract(model, examples, loss, DTYPES[dtype])
+            alone = self._keeps_contract(model, examples, loss, DTYPES[dtype], batch_size)
             reason = self._checked(model, examples.head(CHECKED), loss, mask, params)
         differences = reason is not None or derivatives == "differences"
         dtype = "float64" if differences else dtype
@@ -323,7 +323,9 @@ class HessianOperator(LinearOperator):
             self._gradient = self.space.restrict(self._chain.up(self._chain.gradient)).detach()
         self._mean_loss, self._count = loss, count
 
-    def _keeps_contract(self, model: nn.Module, examples: Examples, loss: Loss, dtype: torch.dtype) -> bool:
+    def _keeps_contract(
+        self, model: nn.Module, examples: Examples, loss: Loss, dtype: torch.dtype, batch_size: int | None
+    ) -> bool:
         """Refuse a loss that is no function of the weights; whether its calls mustn't overlap."""
 
         def fresh() -> nn.Module:
@@ -332,7 +334,9 @@ class HessianOperator(LinearOperator):
         module, few = fresh(), first_batches(examples, self.torch_device, dtype)
         with self._settings(), one_thread():
             check_labels(loss, module, few[0], [examples])
-            return check_contract(loss, module, few, probe(module, loss, few[0]), fresh)
+            chosen = cut_batch([examples], self.torch_device, dtype, batch_size)
+            seen = probe(module, loss, few[0])
+            return check_contract(loss, module, few, seen, fresh, examples.given, chosen=chosen)
 
     def _checked(
         self,

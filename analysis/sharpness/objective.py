@@ -16,7 +16,7 @@ from analysis.hessian.space import WeightSpace
 from landscape.checks.fitting import check_labels, fitting_loss
 from landscape.compute import Data, as_examples, choose_device
 from landscape.engine import own_copy
-from landscape.engine.contract import check_contract, first_batches
+from landscape.engine.contract import check_contract, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size, measure
 from landscape.engine.cuda_graph import numerics
 from landscape.engine.precision import in_precision
@@ -105,7 +105,7 @@ class Objective:
         self.weights = self.space.restrict(self._start).clone()
         self.examples = self._given.to(self.device, kind)
         self._gradient_is_right = False
-        self._check_contract(model, kind)
+        self._check_contract(model, kind, batch_size)
         self._mode = self._needed_mode()
         self.batch_size = batch_size or self._suitable_batch_size()
         self._batches = self.examples.batches(self.batch_size)
@@ -279,7 +279,7 @@ class Objective:
         with numerics(self.device, False), sdpa_kernel(SDPBackend.MATH):
             yield
 
-    def _check_contract(self, model: nn.Module, kind: torch.dtype) -> None:
+    def _check_contract(self, model: nn.Module, kind: torch.dtype, batch_size: int | None) -> None:
         """Refuse a loss that is no function of the weights."""
 
         def fresh() -> nn.Module:
@@ -288,7 +288,11 @@ class Objective:
         module, few = fresh(), first_batches(self._given, self.device, kind)
         with numerics(self.device, False), one_thread():
             check_labels(self.loss, module, few[0], [self._given])
-            check_contract(self.loss, module, few, probe(module, self.loss, few[0]), fresh)
+            chosen, seen = (
+                cut_batch([self._given], self.device, kind, batch_size),
+                probe(module, self.loss, few[0]),
+            )
+            check_contract(self.loss, module, few, seen, fresh, self._given.given, chosen=chosen)
 
     def _needed_mode(self) -> Callable[[], AbstractContextManager[Any]]:
         """The gradient mode of evaluations: enabled for losses that differentiate by their inputs."""

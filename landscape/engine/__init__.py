@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from landscape.checks.fitting import check_labels, fitting_loss
 from landscape.engine.batch_norm import BATCH_SIZE as RECALIBRATION_BATCH_SIZE
 from landscape.engine.batch_norm import Recalibration
-from landscape.engine.contract import check_apart, check_contract, check_data, first_batches
+from landscape.engine.contract import check_contract, check_data, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import CapturedRun, numerics
 from landscape.engine.hooks import take_off_watching
@@ -126,10 +126,9 @@ class Engine:
             def fresh() -> nn.Module:
                 return in_precision(own_copy(model), self._device, run_in).eval()
 
-            alone = check_contract(loss, module, few, seen, fresh, first.given) or bool(hooks)
+            chosen = cut_batch(data.values(), self._device, run_in, batch_size)
+            alone = check_contract(loss, module, few, seen, fresh, first.given, chosen=chosen) or bool(hooks)
             check_data(loss, module, data, seen)
-            if first.rebatchable and batch_size is None:
-                check_apart(loss, module, few[0], seen)
             size = batch_size or choose_batch_size(seen.cost, self._device)
             case = Case(master, module, self._weights, loss, few[0], seen, size, self._tf32, sparse)
             self._network = choose_network(case)

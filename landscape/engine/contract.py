@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.checks.determinism import check_determined
+from landscape.engine.apart import check_apart, check_once_per_batch
 from landscape.engine.probe import Probe, fails_again
 from landscape.engine.totals import batch_values
 from landscape.errors import UserError
@@ -18,8 +19,22 @@ from landscape.examples.structure import cut, length, tensors_in
 from landscape.losses import Loss
 
 _PROBED = 32  # examples, of which the first half decides
-_DEPENDS, _DEPENDS_LOW = 1e-3, 1e-1  # relative; rounding in float32, and in bfloat16, is far below
 _SAME = 1e-4  # relative; a sum of few numbers in low precision
+
+
+def cut_batch(
+    data: Iterable[Examples], device: torch.device, dtype: torch.dtype, batch_size: int | None
+) -> Any:
+    """A few examples of the first split whose batches are cut here, for `check_contract`; None for none.
+
+    From all over it: where they are sorted by class, the first ones have one label.
+    """
+    first = next((one for one in data if one.rebatchable), None)
+    if batch_size is not None or first is None:
+        return None
+    step = max(1, len(first.tensors[0]) // _PROBED)
+    few = replace(first, tensors=tuple(one[::step][:_PROBED] for one in first.tensors))
+    return few.to(device, dtype).batches(_PROBED)[0]
 
 
 def first_batches(examples: Examples, device: torch.device, dtype: torch.dtype) -> list[Any]:
@@ -35,6 +50,8 @@ def check_contract(
     seen: Probe,
     fresh: Callable[[], nn.Module],
     given: Sequence[Any] = (),
+    *,
+    chosen: Any = None,
 ) -> bool:
     """Refuse a loss that isn't a function of the weights, and means that would be taken for sums.
 
@@ -48,9 +65,10 @@ def check_contract(
         What the first call of the loss on the first batch showed.
     fresh
         Gives another copy of the network that was never called.
-
     given
         All batches where they are the user's: the number of examples may be written down where all are equal.
+    chosen
+        A batch of a few examples whose number is the engine's choice and mustn't matter; None for none.
 
     Returns
     -------
@@ -81,6 +99,10 @@ def check_contract(
     alone = check_determined(call, module, batches[0], other, loss=loss, fresh=fresh)
     if halves is not None:
         _check_sums(loss, module, halves, seen, given)
+    if any(not value.dim() for value in seen.values.values.values()):
+        check_once_per_batch(loss, module, batches[0], seen.mode)
+    if chosen is not None:
+        check_apart(loss, module, chosen, seen.mode)
     return alone
 
 
@@ -124,40 +146,6 @@ def _finite(value: Tensor) -> bool:
     if value.layout != torch.strided or not (value.is_floating_point() or value.is_complex()):
         return True
     return bool(value.isfinite().all())
-
-
-def check_apart(loss: Loss, module: nn.Module, batch: Any, seen: Probe) -> None:
-    """Refuse values of examples that depend on the others in the batch, where the engine cuts the batches.
-
-    Batch norm without running statistics does so, and a network or loss that calls ``train()``.
-    """
-    halves, whole = cut(batch), seen.values.values["loss"]
-    if halves is None or not whole.dim():
-        return
-    try:
-        with seen.mode():
-            half = batch_values(loss(module, halves[0]))
-    except Exception:
-        return  # half a batch is none here
-    if half.count >= seen.values.count or half.values["loss"].shape != (half.count,):
-        return
-    one, two = whole[: half.count].double(), half.values["loss"].double()
-    low = any(value.dtype == torch.bfloat16 for value in module.parameters())
-    difference = _apart(one, two)
-    if half.count == seen.values.count // 2 and difference > (_DEPENDS_LOW if low else _DEPENDS):
-        raise UserError(
-            f"an example's loss depends on the others in its batch (by {difference:.1g} of its size: batch "
-            "norm in training mode, or without running statistics?), so it matters how batches are cut; "
-            "give batches of your own, or batch_size"
-        )
-
-
-def _apart(one: Tensor, two: Tensor) -> float:
-    finite = one.isfinite() & two.isfinite()
-    if not bool(finite.any()):
-        return 0.0
-    scale = torch.maximum(one[finite].abs().max(), two[finite].abs().max()).clamp_min(1e-300)
-    return float((one - two)[finite].abs().max() / scale)
 
 
 def _works(call: Callable[[Any, Any], object], module: nn.Module, batch: Any) -> bool:
