@@ -36,6 +36,7 @@ from landscape.engine import own_copy
 from landscape.engine.contract import check_contract, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import numerics
+from landscape.engine.following import Source
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import probe
 from landscape.engine.streams import Streams, one_thread
@@ -327,16 +328,13 @@ class HessianOperator(LinearOperator):
         self, model: nn.Module, examples: Examples, loss: Loss, dtype: torch.dtype, batch_size: int | None
     ) -> bool:
         """Refuse a loss that is no function of the weights; whether its calls mustn't overlap."""
-
-        def fresh() -> nn.Module:
-            return in_precision(own_copy(model), self.torch_device, dtype).eval()
-
-        module, few = fresh(), first_batches(examples, self.torch_device, dtype)
+        source = Source(model, own_copy, self.torch_device, dtype, self.space.names)
+        module, few = source.fresh(), first_batches(examples, self.torch_device, dtype)
         with self._settings(), one_thread():
             check_labels(loss, module, few[0], [examples])
             chosen = cut_batch([examples], self.torch_device, dtype, batch_size)
             seen = probe(module, loss, few[0])
-            return check_contract(loss, module, few, seen, fresh, examples.given, chosen=chosen)
+            return check_contract(loss, module, few, seen, source, examples.given, chosen=chosen)
 
     def _checked(
         self,

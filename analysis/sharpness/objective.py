@@ -19,6 +19,7 @@ from landscape.engine import own_copy
 from landscape.engine.contract import check_contract, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size, measure
 from landscape.engine.cuda_graph import numerics
+from landscape.engine.following import Source
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import probe
 from landscape.engine.streams import one_thread
@@ -281,18 +282,15 @@ class Objective:
 
     def _check_contract(self, model: nn.Module, kind: torch.dtype, batch_size: int | None) -> None:
         """Refuse a loss that is no function of the weights."""
-
-        def fresh() -> nn.Module:
-            return in_precision(own_copy(model), self.device, kind).eval()
-
-        module, few = fresh(), first_batches(self._given, self.device, kind)
+        source = Source(model, own_copy, self.device, kind, self.space.names)
+        module, few = source.fresh(), first_batches(self._given, self.device, kind)
         with numerics(self.device, False), one_thread():
             check_labels(self.loss, module, few[0], [self._given])
             chosen, seen = (
                 cut_batch([self._given], self.device, kind, batch_size),
                 probe(module, self.loss, few[0]),
             )
-            check_contract(self.loss, module, few, seen, fresh, self._given.given, chosen=chosen)
+            check_contract(self.loss, module, few, seen, source, self._given.given, chosen=chosen)
 
     def _needed_mode(self) -> Callable[[], AbstractContextManager[Any]]:
         """The gradient mode of evaluations: enabled for losses that differentiate by their inputs."""

@@ -273,12 +273,15 @@ def _rounding(values: Mapping[str, Tensor]) -> float:
 
 def _largest_difference(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> tuple[str, float]:
     """The quantity that differs most, relative to its largest value."""
-    found = {name: _difference(value, two[name]) if name in two else np.inf for name, value in one.items()}
+    found = {
+        name: relative_difference(value, two[name]) if name in two else np.inf for name, value in one.items()
+    }
     name = max(found, key=lambda key: found[key])
     return name, found[name]
 
 
-def _difference(one: Tensor, two: Tensor) -> float:
+def relative_difference(one: Tensor, two: Tensor) -> float:
+    """Largest, relative to the largest value; infinite where shapes or what is finite differ."""
     if one.shape != two.shape:
         return float("inf")
     one, two = one.double(), two.double()

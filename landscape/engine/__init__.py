@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from landscape.checks.fitting import check_labels, fitting_loss
+from landscape.checks.usable import check_usable
 from landscape.engine.batch_norm import BATCH_SIZE as RECALIBRATION_BATCH_SIZE
 from landscape.engine.batch_norm import Recalibration
 from landscape.engine.contract import check_contract, check_data, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import CapturedRun, numerics
+from landscape.engine.following import Source
 from landscape.engine.hooks import take_off_watching
 from landscape.engine.network import Case, Network, choose_network
 from landscape.engine.precision import in_precision
@@ -122,12 +124,10 @@ class Engine:
             few = first_batches(first, self._device, run_in)
             check_labels(loss, module, few[0], data.values())
             seen = probe(module, loss, few[0])
-
-            def fresh() -> nn.Module:
-                return in_precision(own_copy(model), self._device, run_in).eval()
-
+            names = {name.removeprefix(prefix) for one in directions for name in one}
+            source = Source(model, own_copy, self._device, run_in, sorted(names))
             chosen = cut_batch(data.values(), self._device, run_in, batch_size)
-            alone = check_contract(loss, module, few, seen, fresh, first.given, chosen=chosen) or bool(hooks)
+            alone = check_contract(loss, module, few, seen, source, first.given, chosen=chosen) or bool(hooks)
             check_data(loss, module, data, seen)
             size = batch_size or choose_batch_size(seen.cost, self._device)
             case = Case(master, module, self._weights, loss, few[0], seen, size, self._tf32, sparse)
@@ -246,12 +246,21 @@ def _dtype(dtype: torch.dtype | str, device: torch.device) -> torch.dtype:
 
 
 def own_copy(model: nn.Module) -> nn.Module:
-    """A copy that may be moved; UserError when the model can't be copied."""
+    """A copy that may be moved; UserError when the model can't be copied or used."""
+    check_usable(model)
     try:
         with torch.no_grad():  # TorchScript copies by computing
-            return copy.deepcopy(model, _computed(model))
+            made = copy.deepcopy(model, _computed(model))
     except Exception as error:
         raise UserError(f"the model can't be copied ({error}); pass one that copy.deepcopy takes") from error
+    held = {id(one) for one in [*model.parameters(), *model.buffers()]}
+    for name, one in [*made.named_parameters(), *made.named_buffers()]:
+        if id(one) in held:
+            raise UserError(
+                f"the model can't be copied: {name!r} of its copy is its own (a __deepcopy__ that returns "
+                "itself?); pass one that copy.deepcopy copies"
+            )
+    return made
 
 
 def _computed(model: nn.Module) -> dict[int, Any]:

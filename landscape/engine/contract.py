@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from landscape.checks.determinism import check_determined
 from landscape.engine.apart import check_apart, check_once_per_batch
+from landscape.engine.following import Source, check_follows
 from landscape.engine.probe import Probe, fails_again
 from landscape.engine.totals import batch_values
 from landscape.errors import UserError
@@ -48,7 +49,7 @@ def check_contract(
     module: nn.Module,
     batches: list[Any],
     seen: Probe,
-    fresh: Callable[[], nn.Module],
+    source: Source,
     given: Sequence[Any] = (),
     *,
     chosen: Any = None,
@@ -63,8 +64,8 @@ def check_contract(
         One or two of a few examples; without a second one half of the first serves.
     seen
         What the first call of the loss on the first batch showed.
-    fresh
-        Gives another copy of the network that was never called.
+    source
+        The user's network, for other copies.
     given
         All batches where they are the user's: the number of examples may be written down where all are equal.
     chosen
@@ -96,7 +97,8 @@ def check_contract(
 
     if other is not None and len(batches) == 1 and not _works(call, module, other):
         other = None
-    alone = check_determined(call, module, batches[0], other, loss=loss, fresh=fresh)
+    alone = check_determined(call, module, batches[0], other, loss=loss, fresh=source.fresh)
+    check_follows(call, module, batches[0], source)
     if halves is not None:
         _check_sums(loss, module, halves, seen, given)
     if any(not value.dim() for value in seen.values.values.values()):

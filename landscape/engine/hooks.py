@@ -63,6 +63,20 @@ def take_off_watching(module: nn.Module, loss: Loss, batches: list[Any]) -> int:
     return len(watched) - len(idle)
 
 
+def take_off_those_of(like: nn.Module, module: nn.Module) -> None:
+    """Take off, in place, the hooks that another copy of the same network has no more."""
+    left = dict(_by_place(like))
+    for name, hooks in _by_place(module):
+        for key in [one for one in hooks if one not in left.get(name, hooks)]:
+            del hooks[key]
+
+
+def _by_place(module: nn.Module) -> Iterator[tuple[str, Hooks]]:
+    for name, owner in module.named_modules():
+        if not isinstance(owner, torch.jit.ScriptModule):
+            yield from ((f"{name}{kind}", vars(owner)[kind]) for kind in _KINDS)
+
+
 def _values(loss: Loss, module: nn.Module, batch: Any) -> dict[str, Tensor]:
     """What the loss gives, with gradients only where it needs them."""
     try:
