@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from landscape.checks.centre import check_earlier, check_steady, earlier_surface, evaluate_centre
-from landscape.checks.identity import KEY, Functions
+from landscape.checks.identity import Functions
 from landscape.engine import Engine
 from landscape.errors import UserError
 from landscape.examples.forms import Data, as_examples, named_splits
+from landscape.keeping.lock import owned
+from landscape.keeping.points import OneByOne
+from landscape.keeping.settings import FUNCTIONS
 from landscape.kept_weights import density, resolve_mask
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
@@ -171,35 +174,37 @@ def compute_surface(
         **({} if exact_grid else LOG_SAMPLING),
         **engine_settings(engine),
         "keep_directions": keep_directions,
-        KEY: functions.about(),
+        FUNCTIONS: functions.about(),
     }
-    earlier = earlier_surface(path, settings, overwrite, any(one.given for one in splits.values()))
-    if earlier is not None:
-        check_earlier(path, earlier, engine, centre)
-        if earlier.complete:
-            return earlier
     facts = {
         "label": label,
         **describe_run(moving.every, engine.about),
         **moving.about(),
         **(about or {}),
     }
-    run = SurfaceRun(
-        Surface(alpha, beta, (), settings, facts, complete=False),
-        len(planes),
-        Path(path) if path is not None else None,
-        progress,
-        earlier,
-    )
-    for number, spec in enumerate(planes):
-        if number:
-            engine, directions = prepare(spec)
-            centre = evaluate_centre(engine, splits)
-        sampler = exact(alpha, beta) if exact_grid else adaptive(alpha, beta, tolerance, max_points)
-        described = {"mask": source, "density": None if kept is None else density(kept), **spec.about()}
-        run.plane(engine, sampler, described, directions if keep_directions else [], _path(spec, axes))
-        check_steady(engine, centre)
-    return run.finish()
+    with owned(path):
+        earlier = earlier_surface(path, settings, overwrite, any(one.given for one in splits.values()))
+        if earlier is not None:
+            check_earlier(path, earlier, engine, centre)
+            if earlier.complete:
+                return earlier
+        run = SurfaceRun(
+            Surface(alpha, beta, (), settings, facts, complete=False),
+            len(planes),
+            Path(path) if path is not None else None,
+            progress,
+            earlier,
+        )
+        for number, spec in enumerate(planes):
+            if number:
+                engine, directions = prepare(spec)
+                centre = evaluate_centre(engine, splits)
+            sampler = exact(alpha, beta) if exact_grid else adaptive(alpha, beta, tolerance, max_points)
+            described = {"mask": source, "density": None if kept is None else density(kept), **spec.about()}
+            kept_directions = directions if keep_directions else []
+            run.plane(OneByOne(engine.evaluate), sampler, described, kept_directions, _path(spec, axes))
+            check_steady(engine, centre)
+        return run.finish()
 
 
 def _path(spec: PlaneSpec, axes: int) -> Path2D | None:

@@ -111,6 +111,6 @@ def test_a_claim_without_fcntl(tmp_path: Path, system: str) -> None:
 
 
 def test_signals_that_a_system_has() -> None:
-    code = "from training.interruption import ENDING; print(*[one.name for one in ENDING])"
+    code = "from landscape.keeping.signals import ENDING; print(*[one.name for one in ENDING])"
     assert run_without(code).split() == ["SIGINT", "SIGTERM"]
     assert "SIGHUP" in signal.Signals.__members__

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, ge
 from cyclopts import App, CycloptsError, Group, Parameter
 
 import sharpscape
-from training.interruption import exit_code, name_of, raised_signals, speaks, stop_at_once
+from landscape.keeping.signals import exit_code, name_of, raised_signals, speaks, stop_at_once
 from training.memory import restart_with_large_pages
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from landscape.engine.precision import in_precision
 from landscape.engine.streams import keep_freed_memory
 from landscape.errors import UserError
 from landscape.examples import Examples
+from landscape.keeping.signals import held_back
 from landscape.losses import Loss
 from landscape.planes.directions import Params
 
@@ -51,7 +52,7 @@ class BendTraining:
     ----------
     step
         Steps made.
-    consistent
+    whole
         False only within a step's last, short part, in which the state changes.
     """
 
@@ -64,7 +65,7 @@ class BendTraining:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.training, self.loss, self.step, self.consistent = training, loss, 0, True
+        self.training, self.loss, self.step, self.whole = training, loss, 0, True
         self._ends, self._device, self._dtype = ends, torch.device(device), dtype
         self._module = in_precision(own_copy(ends.module), self._device, dtype).eval()
         self._params = dict(self._module.named_parameters())
@@ -100,11 +101,12 @@ class BendTraining:
         gradient = 2 * t * (1 - t) * gradient
         gradient.add_(self.bend, alpha=self.training.weight_decay)
         factor = (1 + math.cos(math.pi * self.step / self.training.steps)) / 2
-        self.consistent = False
-        self.velocity.mul_(self.training.momentum).add_(gradient.mul_(self._kept))
-        self.bend.sub_(self.velocity, alpha=self.training.lr * factor)
-        self.step += 1
-        self.consistent = True
+        with held_back():
+            self.whole = False
+            self.velocity.mul_(self.training.momentum).add_(gradient.mul_(self._kept))
+            self.bend.sub_(self.velocity, alpha=self.training.lr * factor)
+            self.step += 1
+            self.whole = True
 
     def weights(self) -> Params:
         """The bend θ by parameter name, on the CPU; UserError where it isn't finite."""

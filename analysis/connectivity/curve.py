@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from analysis.connectivity.ends import Ends
-from landscape.checks.identity import KEY, Functions, check_same
+from landscape.checks.identity import Functions, check_same
 from landscape.compute import as_begun, earlier_surface, engine_settings
 from landscape.engine import Engine, Totals
 from landscape.examples import Examples
+from landscape.keeping.lock import owned
+from landscape.keeping.points import OneByOne, Point
+from landscape.keeping.settings import FUNCTIONS
 from landscape.losses import Loss
 from landscape.planes.directions import Params, direction_between
 from landscape.progress import Listener
@@ -63,7 +66,7 @@ class _OnCurve:
     engine: Engine
     bent: bool
 
-    def evaluate(self, coordinates: Sequence[float]) -> dict[str, Totals]:
+    def evaluate(self, coordinates: Point) -> dict[str, Totals]:
         (t,) = coordinates
         # φ(t) = a + 2t(1−t) (θ − a) + t² (b − a)
         return self.engine.evaluate([t**2, 2 * t * (1 - t)] if self.bent else [t])
@@ -121,12 +124,7 @@ def curve_surface(
         "engine": used["engine"] | {"batch_norm": ends.batch_norm},
     }
     if evaluation.functions is not None:
-        settings[KEY] = evaluation.functions.about()
-    earlier = earlier_surface(path, settings, overwrite=False)
-    if earlier is not None:
-        _check_earlier(path, earlier, _OnCurve(engine, bend is not None))
-    if earlier is not None and earlier.complete:
-        return earlier
+        settings[FUNCTIONS] = evaluation.functions.about()
     facts = {
         "label": label,
         **describe_run(ends.start, engine.about),
@@ -134,7 +132,6 @@ def curve_surface(
         **(about or {}),
     }
     frame = Surface(alpha, beta, (), settings, facts, complete=False)
-    run = SurfaceRun(frame, 1, path, progress, earlier, BLOCKED)
     described = {
         "kind": "curve",
         "curve": settings["curve"],
@@ -143,8 +140,16 @@ def curve_surface(
         "mask": "none",
         **(plane_about or {}),
     }
-    run.plane(_OnCurve(engine, bend is not None), exact(alpha, beta), described, [])
-    return run.finish()
+    curve = _OnCurve(engine, bend is not None)
+    with owned(path):
+        earlier = earlier_surface(path, settings, overwrite=False)
+        if earlier is not None:
+            _check_earlier(path, earlier, curve)
+            if earlier.complete:
+                return earlier
+        run = SurfaceRun(frame, 1, path, progress, earlier, BLOCKED)
+        run.plane(OneByOne(curve.evaluate), exact(alpha, beta), described, [])
+        return run.finish()
 
 
 def _check_earlier(path: Path | None, earlier: Surface, curve: _OnCurve) -> None:

@@ -12,14 +12,16 @@ from typing import Any
 from torch import nn
 
 from analysis.connectivity.bend import BendTraining, trained_module
-from analysis.connectivity.bend_files import BendFile, Identity, state_path
+from analysis.connectivity.bend_files import BendForm, Identity, save_bend
 from analysis.connectivity.curve import Evaluation, curve_surface
 from analysis.connectivity.ends import Ends
 from analysis.connectivity.recipe import Curve, Training
-from landscape.checks.identity import KEY
 from landscape.engine import DTYPES
 from landscape.engine.batch_norm import BATCH_SIZE, Recalibration
 from landscape.examples import Examples
+from landscape.keeping.lock import owned
+from landscape.keeping.partial import PartialKeeper, State, state_path
+from landscape.keeping.settings import FUNCTIONS
 from landscape.kept_weights import density
 from landscape.planes.directions import Params
 from landscape.progress import Listener, Progress
@@ -79,16 +81,19 @@ class Work:
         """The middle point: trained, trained to the end, or read where it is finished."""
         ends, evaluation = self.ends, self.evaluation
         path = _beside(self.base, BEND_SUFFIX)
-        file = BendFile(path, _settings(ends, evaluation, examples, training))
+        settings = _settings(ends, evaluation, examples, training)
         self.files += [path] if path else []
-        if file.finished is not None:
-            return {name: file.finished[name] for name in ends.start if name not in ends.statistics}
-        kind = DTYPES[evaluation.dtype]
-        run = BendTraining(ends, examples, evaluation.loss, training, evaluation.device, kind)
-        file.resume(run)
-        _train(run, file, self._listener("bend"))
-        bend = run.weights()
-        file.finish(_with_statistics(ends, bend, evaluation), ends.kept, self.identity)
+        with owned(path):
+            keeper = PartialKeeper(path, settings, BendForm())
+            if keeper.finished is not None:
+                return {name: keeper.finished[name] for name in ends.start if name not in ends.statistics}
+            kind = DTYPES[evaluation.dtype]
+            run = BendTraining(ends, examples, evaluation.loss, training, evaluation.device, kind)
+            keeper.restore(run.restore)
+            _train(run, keeper, self._listener("bend"))
+            bend = run.weights()
+            module = _with_statistics(ends, bend, evaluation)
+            keeper.finish(lambda there: save_bend(there, module, ends.kept, self.identity, settings))
         return bend
 
     def _listener(self, phase: str) -> Listener | None:
@@ -104,25 +109,26 @@ def _settings(ends: Ends, evaluation: Evaluation, examples: Examples, training: 
         "loss": getattr(evaluation.loss, "__qualname__", type(evaluation.loss).__name__),
         "batch_norm": ends.batch_norm,
         "training": asdict(training),
-        **({} if evaluation.functions is None else {KEY: evaluation.functions.about()}),
+        **({} if evaluation.functions is None else {FUNCTIONS: evaluation.functions.about()}),
         "device": evaluation.device,
         "dtype": evaluation.dtype,
     }
 
 
-def _train(run: BendTraining, file: BendFile, progress: Listener | None) -> None:
-    """All steps that are left; whatever stops them, the file gets what is there."""
+def _train(run: BendTraining, keeper: PartialKeeper[Params], progress: Listener | None) -> None:
+    """All steps that are left; whatever stops them, the state is kept."""
     first, began, steps = run.step, time.perf_counter(), run.training.steps
-    try:
+
+    def state() -> State:
+        return run.state() if run.step and run.whole else {}
+
+    with keeper.keeping(state) as sometimes:
         while not run.done:
             run.advance()
             if progress is not None:
                 seconds = (time.perf_counter() - began) / (run.step - first)
                 progress(Progress(run.step, steps, 1, 1, float("nan"), seconds))
-            file.save_sometimes(run)
-    except BaseException:
-        file.save(run)
-        raise
+            sometimes()
 
 
 def _with_statistics(ends: Ends, bend: Params, evaluation: Evaluation) -> nn.Module:

@@ -7,10 +7,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from landscape.checks.identity import KEY, Functions, result_difference
+from landscape.checks.identity import Functions
 from landscape.compute import Data, as_examples, choose_mask
 from landscape.errors import UserError
 from landscape.examples import Examples
+from landscape.keeping.settings import FUNCTIONS, result_difference
 from landscape.losses import Loss
 from landscape.parameters import ALL, Moving, moving_params
 from landscape.planes.directions import Params
@@ -38,8 +39,8 @@ def same_network(surface: Surface, model: nn.Module, loss: Loss) -> Moving:
         raise UserError(
             f"the surface is of the loss {surface.settings['loss']!r}, not {name!r}; pass the same loss"
         )
-    wanted = {KEY: Functions(model, loss).about()}
-    known = {key: value for key, value in surface.settings.items() if key == KEY}
+    wanted = {FUNCTIONS: Functions(model, loss).about()}
+    known = {key: value for key, value in surface.settings.items() if key == FUNCTIONS}
     difference = result_difference(known, wanted)
     if difference is not None:
         raise UserError(f"the surface was computed with other functions ({difference}); pass the same")

@@ -18,10 +18,13 @@ from analysis.curvature.points import PointSolver
 from analysis.hessian.operator import MEMORY, Derivatives, HessianOperator
 from landscape.compute import Data, choose_device
 from landscape.errors import UserError
+from landscape.keeping.lock import owned
+from landscape.keeping.points import OneByOne
+from landscape.keeping.settings import check_settings, settings_difference
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 from landscape.progress import Listener
-from landscape.surface import Surface, settings_difference
+from landscape.surface import Surface
 
 
 def curvature_map(
@@ -157,8 +160,9 @@ def curvature_map(
     run = MapRun(surface, split, settings, plan, None if path is None else Path(path), len(todo), progress)
     if announce is not None and todo:
         announce(sum(run.left(number) for number in todo), solver(todo[0]).seconds_per_product())
-    for number in todo:
-        run.plane(number, solver(number))  # made anew: the directions of all planes may not fit together
+    with owned(path if todo else None):
+        for number in todo:  # each solver made anew: the directions of all planes may not fit together
+            run.plane(number, OneByOne(solver(number).solve))
     return run.surface
 
 
@@ -187,12 +191,8 @@ def _finished(
     entry = entry_of(surface, number, split)
     if entry is None:
         return False
-    difference = settings_difference(entry["settings"], dict(settings))
-    if difference is None:
-        return bool(entry["complete"])
-    if not overwrite:
-        raise UserError(
-            f"plane {number} has a curvature map made with other settings ({difference}); "
-            "replace it with --overwrite"
-        )
-    return False
+    if overwrite and settings_difference(entry["settings"], dict(settings)) is not None:
+        return False
+    holder = f"plane {number} has a curvature map"
+    check_settings(holder, entry["settings"], settings, "replace it with --overwrite")
+    return bool(entry["complete"])

@@ -20,7 +20,7 @@ KEY = "curvature"  # in `Surface.about`: by split, then by plane
 
 @dataclass
 class Record:
-    """Eigenvalues at the points of one plane, in the order in which they were computed.
+    """Eigenvalues at the points of one plane.
 
     Attributes
     ----------
@@ -61,6 +61,18 @@ class Record:
             grid[index] = metric_value(name, one)
         return grid
 
+    def __contains__(self, index: Index) -> bool:
+        """Whether a point is known."""
+        return index in self.points
+
+    def __len__(self) -> int:
+        """Known points."""
+        return len(self.points)
+
+    def add(self, index: Index, found: Extremes) -> None:
+        """Enter one point."""
+        self.points[index] = found
+
     @property
     def computed(self) -> BoolArray:
         """Where, ``[alpha, beta]``."""
@@ -73,7 +85,7 @@ class Record:
         """Settings, residuals and cost; JSON types only."""
         points = [
             [*index, _json(one.residual_high), _json(one.residual_low), one.products, one.converged]
-            for index, one in self.points.items()
+            for index, one in sorted(self.points.items())
         ]
         return {
             "settings": dict(settings),

@@ -1,23 +1,20 @@
-"""Driving a curvature map: solve at the points that the sampler asks for, keep the file up to date."""
+"""One curvature map in the making: the surface as far as it is known, and its file."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from analysis.curvature.extremes import Extremes
 from analysis.curvature.interpolate import Steering
 from analysis.curvature.map_record import Record, entry_of, with_record
 from analysis.curvature.plan import Plan
-from analysis.curvature.points import PointSolver
 from analysis.curvature.sampler import choose_points
-from landscape.progress import Listener, Progress
-from landscape.sampling import Index, Sampler
-from landscape.surface import Json, Surface, settings_difference
-from landscape.surface.surface_run import SAVE_AT_LEAST_EVERY_SECONDS, SAVE_SHARE
-
-SAVE_EVERY_SECONDS = 2.0
+from landscape.keeping.points import Asked, Evaluator, PointRun
+from landscape.keeping.settings import settings_difference
+from landscape.progress import Listener
+from landscape.sampling import Index
+from landscape.surface import Json, Surface
 
 
 class MapRun:
@@ -50,88 +47,50 @@ class MapRun:
         listener: Listener | None,
     ) -> None:
         self.surface, self.split, self.settings, self.plan = surface, split, settings, plan
-        self.path, self.planes, self.listener = path, planes, listener
-        self._finished = self._points = self._new = 0
-        self._seconds = 0.0
-        self._save_at = time.monotonic() + SAVE_EVERY_SECONDS
+        self._points = PointRun(path, planes, listener)
 
-    def plane(self, number: int, solver: PointSolver) -> None:
+    def plane(self, number: int, evaluator: Evaluator[Extremes]) -> None:
         """All points of one plane; whatever stops it, the file gets what is there."""
-        surface, plan = self.surface, self.plan
-        record = self._record(number)
-        sampler = choose_points(surface.alpha, surface.beta, plan.tolerance, plan.points_limit)
-        steering = Steering()
-        before, new = record.seconds, self._seconds
+        record, grid = self._record(number), (self.surface.alpha, self.surface.beta)
+        sampler = choose_points(*grid, self.plan.tolerance, self.plan.points_limit)
+        steering, before = Steering(), record.seconds - self._points.seconds
 
-        def note(complete: bool = False) -> None:
-            record.seconds = before + self._seconds - new
+        def note(complete: bool) -> None:
+            record.seconds = before + self._points.seconds
             self.surface = with_record(
                 self.surface, number, self.split, record, self.settings, complete=complete
             )
-            self._save()
 
-        try:
-            for batch in sampler.batches(lambda indices: steering(record.lambda_max(indices))):
-                self._batch(batch, record, solver, sampler, note)
-        except BaseException:
-            if record.points:
-                note()
-            raise
-        note(complete=True)
-        self._finished += 1
-        self._points += len(record.points)
+        def write(path: Path) -> None:
+            if not self.finished(number):
+                note(complete=False)
+            self.surface.save(path)
+
+        def close() -> None:
+            note(complete=True)
+            self._points.keeper.save(write)
+
+        def place(index: Index) -> list[float]:
+            return [float(axis[one]) for axis, one in zip(grid, index, strict=True)][: self.surface.dim]
+
+        batches = sampler.batches(lambda indices: steering(record.lambda_max(indices)))
+        self._points.plane(Asked(sampler, batches, place), evaluator, record, write, close)
 
     def left(self, number: int) -> int:
         """Points of a plane that are still to come, at most."""
         whole = min(self.plan.points_limit, math.prod(self.surface.shape))
-        return max(0, whole - len(self._record(number).points))
+        return max(0, whole - len(self._record(number)))
+
+    def finished(self, number: int) -> bool:
+        """Whether the surface has all of this map for a plane."""
+        entry = entry_of(self.surface, number, self.split)
+        return entry is not None and self._is_same(entry) and bool(entry["complete"])
 
     def _record(self, number: int) -> Record:
         """What the file holds of this map."""
         entry = entry_of(self.surface, number, self.split)
-        same = entry is not None and settings_difference(entry["settings"], self.settings) is None
+        same = entry is not None and self._is_same(entry)
         return Record.stored(self.surface, number, self.split) if same else Record(self.surface.shape)
 
-    def _batch(
-        self,
-        batch: Sequence[Index],
-        record: Record,
-        solver: PointSolver,
-        sampler: Sampler,
-        note: Callable[[], None],
-    ) -> None:
-        for index in batch:
-            if index in record.points:
-                continue
-            began = time.perf_counter()
-            at = [float(self.surface.alpha[index[0]]), float(self.surface.beta[index[1]])]
-            record.points[index] = solver.solve(at[: self.surface.dim])
-            self._seconds += time.perf_counter() - began
-            self._new += 1
-            self._tell(sampler, record)
-            if time.monotonic() >= self._save_at:
-                note()
-
-    def _tell(self, sampler: Sampler, record: Record) -> None:
-        if self.listener is None:
-            return
-        here = len(record.points)
-        left = self.planes - self._finished
-        self.listener(
-            Progress(
-                done=self._points + here,
-                expected=self._points + left * max(here, sampler.expected),
-                plane=self._finished + 1,
-                planes=self.planes,
-                error=sampler.relative_error,
-                seconds_per_point=self._seconds / self._new,
-            )
-        )
-
-    def _save(self) -> None:
-        began = time.monotonic()
-        if self.path is not None:
-            self.surface.save(self.path)
-        now = time.monotonic()
-        pause = max(SAVE_EVERY_SECONDS, (now - began) / SAVE_SHARE)  # kept directions may be large
-        self._save_at = now + min(pause, SAVE_AT_LEAST_EVERY_SECONDS)
+    def _is_same(self, entry: Json) -> bool:
+        return settings_difference(entry["settings"], self.settings) is None

@@ -174,7 +174,7 @@ def _stop_message(target: Path, *, overwrite: bool) -> Iterator[Callable[[Progre
     try:
         yield remember
     except KeyboardInterrupt:
-        from analysis.hessian.keeper import state_path
+        from landscape.keeping.partial import state_path
 
         where = f"after {last.done} of about {last.expected} products" if last else "before the first product"
         again = "the same command without --overwrite" if overwrite else "the same command"

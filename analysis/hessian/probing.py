@@ -19,6 +19,7 @@ from analysis.hessian.trace import (
     sample,
     trace_estimate,
 )
+from landscape.keeping.signals import let_through
 
 _ROUND = 5  # products between two looks at what widening the basis brings
 
@@ -94,7 +95,8 @@ class Probing:
                 self._look()
             return
         vector = random_unit(self.operator, self._seed, 2, self.drawn)
-        image = self.operator.multiply(vector)
+        with let_through():
+            image = self.operator.multiply(vector)
         if len(self._vectors) < self.first:
             self.take(vector, image)
         else:

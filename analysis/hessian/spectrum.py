@@ -13,15 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.hessian.keeper import Keeper
-from analysis.hessian.krylov import random_unit
+from analysis.hessian.keeper import SpectrumForm, check_centre
+from analysis.hessian.krylov import FloatArray, random_unit
 from analysis.hessian.lanczos import Eigenpairs, Wanted
 from analysis.hessian.operator import MEMORY, HessianOperator
 from analysis.hessian.result import Pairs, Spectrum
 from analysis.hessian.sampled import spread_over_examples
-from analysis.hessian.spectrum_run import Plan, SpectrumRun
-from landscape.checks.identity import KEY, Functions
+from analysis.hessian.spectrum_file import save_spectrum
+from analysis.hessian.spectrum_run import Plan, SpectrumRun, State
+from landscape.checks.identity import Functions
 from landscape.compute import Data, as_examples, choose_mask
+from landscape.keeping.lock import owned
+from landscape.keeping.partial import PartialKeeper
+from landscape.keeping.settings import FUNCTIONS
 from landscape.kept_weights import density
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
@@ -129,15 +133,8 @@ def hessian_spectrum(
         "seed": seed,
         "operator": {name: operator.about[name] for name in ("device", "dtype", "batch_size", "folded")},
         "keep_vectors": keep_vectors,
-        KEY: functions.about(),
+        FUNCTIONS: functions.about(),
     }
-    keeper = Keeper(None if path is None else Path(path), settings, overwrite)
-    mean_loss, gradient = operator.gradient()
-    keeper.check_centre(
-        mean_loss, float(np.linalg.norm(gradient.astype(np.float64))), operator.about["dtype"]
-    )
-    if keeper.finished is not None:
-        return keeper.finished
     facts = {
         "label": label,
         "mask": source,
@@ -146,21 +143,40 @@ def hessian_spectrum(
         **moving.about(),
         **(about or {}),
     }
-    run = SpectrumRun(operator, plan)
-    seconds = keeper.resume(run)
-    seconds = _work(run, keeper, seconds, progress)
-    result = _result(operator, run, seconds, settings, facts)
-    keeper.finish(result)
+    with owned(path):
+        form = SpectrumForm()
+        keeper = PartialKeeper(None if path is None else Path(path), settings, form, overwrite=overwrite)
+        mean_loss, gradient = operator.gradient()
+        norm = float(np.linalg.norm(gradient.astype(np.float64)))
+        check_centre(keeper, mean_loss, norm, operator.about["dtype"])
+        if keeper.finished is not None:
+            return keeper.finished
+        run = SpectrumRun(operator, plan)
+        seconds = _work(run, keeper, np.array([mean_loss, norm]), progress)
+        result = _result(operator, run, seconds, settings, facts)
+        keeper.finish(lambda there: save_spectrum(result, there, vectors=keep_vectors))
     return result
 
 
-def _work(run: SpectrumRun, keeper: Keeper, before: float, progress: Listener | None) -> float:
+def _work(
+    run: SpectrumRun, keeper: PartialKeeper[Spectrum], centre: FloatArray, progress: Listener | None
+) -> float:
     """All products that are left; whatever stops them, the state is kept. Gives the seconds in all."""
+    keeper.restore(run.restore)
+    before = 0.0 if keeper.state is None else float(keeper.state["seconds"])
     began, start = time.perf_counter(), run.products
-    try:
+
+    def seconds() -> float:
+        return before + time.perf_counter() - began
+
+    def state() -> State:
+        if not run.products or not run.whole:
+            return {}
+        return run.state() | {"centre": centre, "seconds": np.array(seconds())}
+
+    with keeper.keeping(state) as sometimes:
         while not run.done:
             run.advance()
-            elapsed = time.perf_counter() - began
             if progress is not None:
                 progress(
                     Progress(
@@ -169,14 +185,11 @@ def _work(run: SpectrumRun, keeper: Keeper, before: float, progress: Listener | 
                         plane=1,
                         planes=1,
                         error=math.nan,
-                        seconds_per_point=elapsed / (run.products - start),
+                        seconds_per_point=(seconds() - before) / (run.products - start),
                     )
                 )
-            keeper.save_sometimes(run, before + elapsed)
-    except BaseException:
-        keeper.save(run, before + time.perf_counter() - began)
-        raise
-    return before + time.perf_counter() - began
+            sometimes()
+    return seconds()
 
 
 def _result(

@@ -18,6 +18,7 @@ from analysis.hessian.lanczos import Lanczos, Wanted
 from analysis.hessian.probing import Probing
 from analysis.hessian.trace import FIRST_PROBES
 from landscape.errors import UserError
+from landscape.keeping.signals import Interrupted, held_back
 
 State = dict[str, npt.NDArray[Any]]
 
@@ -70,6 +71,11 @@ class SpectrumRun:
     """Everything that the plan asks for, one product at a time; the state can be taken out and put back.
 
     The first product of every probe of the density serves the trace as well.
+
+    Attributes
+    ----------
+    whole
+        False once a failure came where the state was half changed: it is good for nothing then.
     """
 
     def __init__(self, operator: SymmetricOperator, plan: Plan) -> None:
@@ -84,7 +90,7 @@ class SpectrumRun:
             seed=plan.seed,
             capacity=self.search.capacity,
         )
-        self.products = 0
+        self.products, self.whole = 0, True
         self._known: tuple[FloatArray, Tensor] | None = None  # at the end of the search
         self._nodes: list[FloatArray] = []
         self._weights: list[FloatArray] = []
@@ -116,8 +122,18 @@ class SpectrumRun:
         return self.products + density * plan.density_steps - here + self.probing.left() - drawn_for_density
 
     def advance(self) -> None:
-        """One product."""
-        self.products += 1
+        """One product, which a signal may stop before anything is made of it."""
+        with held_back():
+            try:
+                self._advance()
+            except Interrupted:
+                raise
+            except BaseException:
+                self.whole = False
+                raise
+            self.products += 1
+
+    def _advance(self) -> None:
         if self._known is None:
             self.search.advance()
             if self.search.done:

@@ -15,7 +15,7 @@ from analysis.sharpness import sharpness_file as record
 from analysis.sharpness.sharpness_file import Entry
 from analysis.sharpness.sharpness_options import SharpnessOptions
 from analysis.sharpness.sharpness_table import table, to_csv
-from landscape.checks.identity import KEY, Functions, check_same, result_difference
+from landscape.checks.identity import Functions, check_same
 from landscape.commandline.command import (
     distinct_names,
     load_examples,
@@ -27,6 +27,7 @@ from landscape.commandline.command import (
 from landscape.commandline.console import terminal
 from landscape.errors import UserError
 from landscape.files import atomic_path
+from landscape.keeping.settings import FUNCTIONS, result_difference
 from landscape.losses import classification
 from landscape.progress import Listener, Progress, terminal_bar
 
@@ -171,7 +172,7 @@ def _settings(
         "examples": examples.digest(),
         "mask": digest(mask) if mask else None,
         **params.settings(),
-        KEY: functions.about(),
+        FUNCTIONS: functions.about(),
         "dtype": options.computation.dtype,
     }
 
@@ -209,7 +210,7 @@ def _continued(found: Entry | None, fresh: Entry, options: SharpnessOptions) -> 
             f"{options.output.output} holds {fresh.name} with other settings ({parts}); "
             "name another --output, or give --overwrite"
         )
-    keys = (KEY,)
+    keys = (FUNCTIONS,)
     functions = result_difference(*({key: one.settings.get(key) for key in keys} for one in (found, fresh)))
     if functions is not None:
         raise UserError(

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from landscape.checks.identity import ROUNDING, check_same, relative_difference, result_difference
+from landscape.checks.identity import ROUNDING, check_same, relative_difference
 from landscape.engine import Engine, Totals
 from landscape.errors import UserError
 from landscape.examples import Examples
+from landscape.keeping.settings import OTHERWISE, check_settings
 from landscape.surface import Json, Surface, load_surface
 from landscape.surface.plane_record import Index
 
@@ -65,16 +66,11 @@ def earlier_surface(
     if path is None or overwrite or not os.path.exists(path):
         return None
     earlier = load_surface(path)
-    difference = result_difference(earlier.settings, settings)
-    if difference is not None and difference.startswith("examples:") and drawn:
-        difference += (
-            ": a loader that shuffles or augments draws anew, so list its batches once and keep them"
-        )
-    if difference is not None:
-        raise UserError(
-            f"{path} holds a surface made with other settings ({difference}); "
-            "choose another output path, or overwrite it with --overwrite"
-        )
+    redrawn = drawn and earlier.settings.get("examples") != settings["examples"]
+    hint = "; a loader that shuffles or augments draws anew, so list its batches once and keep them"
+    check_settings(
+        f"{path} holds a surface", earlier.settings, settings, OTHERWISE + hint if redrawn else OTHERWISE
+    )
     return earlier
 
 

@@ -4,8 +4,7 @@ Digests of weights and examples don't say what is computed from them. A result t
 returned must come from the same functions, so
 
 1. `Functions` describes the code of loss and network and all that it refers to. A result keeps
-   `Functions.about` in its settings, under `KEY`; `known_settings` takes what an older file or another Python
-   can't say for known.
+   `Functions.about` in its settings, under `landscape.keeping.settings.FUNCTIONS`, where they are compared.
 2. The loss at a point that is known already (and for a Hessian the gradient) is evaluated anew, and
    `check_same` refuses a difference beyond rounding.
 
@@ -24,12 +23,8 @@ from torch import nn
 
 from landscape.checks.description import describe, summary
 from landscape.errors import UserError
-from landscape.surface import settings_difference
 
 Json = dict[str, Any]
-
-KEY = "functions"
-"""The settings' entry that `Functions.about` goes to."""
 
 ROUNDING: Mapping[str, float] = {"float64": 1e-9, "float32": 1e-4, "tf32": 2e-2, "bfloat16": 1e-1}
 """Largest relative difference at one point that other threads, batches or machines explain, by dtype."""
@@ -66,23 +61,6 @@ class Functions:
             "python": ".".join(platform.python_version_tuple()[:2]),  # code is comparable within one
             **{name: summary(_part(lasting, name)) for name in self._values},
         }
-
-
-def known_settings(stored: Json, wanted: Json) -> Json:
-    """`stored`, with the functions of `wanted` where it can't tell: older files, other versions of Python."""
-    known, asked = stored.get(KEY), wanted.get(KEY)
-    if asked is None:
-        return stored
-    if not isinstance(known, Mapping) or known.get("python") != asked["python"]:
-        return stored | {KEY: asked}
-    return stored | {KEY: asked | dict(known)}
-
-
-def result_difference(stored: Json, wanted: Json) -> str | None:
-    """The first setting in which an earlier result differs, functions last and in words; None for none."""
-    stored = known_settings(stored, wanted)
-    parts = [{key: value for key, value in one.items() if key != KEY} for one in (stored, wanted)]
-    return settings_difference(*parts) or _other_function(stored, wanted)
 
 
 def check_same(
@@ -133,15 +111,6 @@ def relative_difference(old: npt.NDArray[np.float64], new: npt.NDArray[np.float6
         return 0.0
     scale = max(float(np.abs(old[finite]).max()), float(np.abs(new[finite]).max()), np.finfo(np.float64).tiny)
     return float(np.abs(old - new)[finite].max()) / scale
-
-
-def _other_function(stored: Json, wanted: Json) -> str | None:
-    """Which of the functions isn't the file's, in words."""
-    for name, digest in wanted.get(KEY, {}).items():
-        if stored[KEY].get(name) != digest:
-            of = "code, or values that it refers to"
-            return f"the {name}: the file has another function ({of}: {stored[KEY].get(name)}, not {digest})"
-    return None
 
 
 def _part(description: Mapping[str, str], name: str) -> dict[str, str]:

@@ -5,7 +5,6 @@ The file's schema is `landscape.surface.schema`; `FORMAT_VERSION` names the vers
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -237,12 +236,3 @@ def load_surface(path: str | os.PathLike[str]) -> Surface:
     tree, sealed = read_tree(path, "surface file", "landscape.surface")
     surface: Surface = readable(path, "surface file", lambda: surface_of(tree, sealed))
     return surface
-
-
-def settings_difference(stored: Json, wanted: Json) -> str | None:
-    """The first setting in which two runs differ, as "name: stored … , wanted …", or None."""
-    for name in sorted({*stored, *wanted}):
-        old, new = stored.get(name), wanted.get(name)
-        if json.dumps(old, sort_keys=True) != json.dumps(new, sort_keys=True):
-            return f"{name}: the file has {json.dumps(old)}, this run wants {json.dumps(new)}"
-    return None

@@ -72,6 +72,14 @@ class Record:
         }
         return record
 
+    def __contains__(self, index: Index) -> bool:
+        """Whether a point is computed."""
+        return bool(self.computed[index])
+
+    def __len__(self) -> int:
+        """Computed points."""
+        return int(self.computed.sum())
+
     @property
     def splits(self) -> Mapping[str, Split]:
         """By name; uncomputed entries are NaN."""

@@ -1,32 +1,20 @@
-"""Driving a computation: evaluate what the sampler asks for, keep the file up to date, tell the listener."""
+"""One surface in the making: what was evaluated so far as a `Surface`, and its file."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from landscape.engine import Totals
+from landscape.keeping.points import Asked, Evaluator, PointRun
 from landscape.planes.directions import Params
-from landscape.progress import Listener, Progress
-from landscape.sampling import Sampler
+from landscape.progress import Listener
+from landscape.sampling import Index, Sampler
 from landscape.surface import Json, Path2D, Plane, Surface
 from landscape.surface.assemble import assemble_plane
-from landscape.surface.plane_record import Index, Record
-
-SAVE_EVERY_SECONDS = 2.0
-SAVE_SHARE = 0.05  # of the time that saving may take, on machines where it is slow …
-SAVE_AT_LEAST_EVERY_SECONDS = 30.0  # … but no more than this is ever lost
-
-
-class Evaluator(Protocol):
-    """What gives values at a point: an engine, or one behind a curve."""
-
-    def evaluate(self, coordinates: Sequence[float]) -> dict[str, Totals]:
-        """Sums by split, at one number per axis."""
-        ...
+from landscape.surface.plane_record import Record
 
 
 class SurfaceRun:
@@ -57,58 +45,44 @@ class SurfaceRun:
         earlier: Surface | None,
         blocks: Sequence[str] = ("loss",),
     ) -> None:
-        self.frame = frame
-        self.blocks = blocks
-        self.planes = planes
-        self.path = path
-        self.listener = listener
-        self.earlier = earlier
+        self.frame, self.earlier, self.blocks = frame, earlier, blocks
         self._timing: Mapping[str, Any] = earlier.about.get("timing", {}) if earlier is not None else {}
         self._finished: list[Plane] = []
-        self._seconds = 0.0
-        self._evaluated = 0
-        self._save_at = time.monotonic() + SAVE_EVERY_SECONDS
+        self._present: Callable[[], Plane] | None = None
+        self._points = PointRun(path, planes, listener)
 
     def plane(
         self,
-        engine: Evaluator,
+        evaluator: Evaluator[Mapping[str, Totals]],
         sampler: Sampler,
         about: Json,
         directions: Sequence[Params],
         path: Path2D | None = None,
     ) -> None:
         """Evaluate one plane until its sampler is content; whatever stops it, the file gets what is there."""
-        record = self._record()
+        record, frame = self._record(), self.frame
         tensors = tuple({name: value.numpy() for name, value in one.items()} for one in directions)
 
-        def assembled() -> Plane:
-            plane = assemble_plane(
-                self.frame.alpha, self.frame.beta, record, about, sampler.error, sampler.log_error
-            )
-            return replace(plane, directions=tensors, path=path)
+        def place(index: Index) -> list[float]:
+            return [float(frame.alpha[index[0]]), float(frame.beta[index[1]])][: frame.dim]
 
-        try:
-            for batch in sampler.batches(record.losses):
-                for index in batch:
-                    if record.computed[index]:
-                        continue
-                    self._evaluate(engine, record, index)
-                    self._tell(sampler, record)
-                    if time.monotonic() > self._save_at:
-                        self._save(assembled)
-        except BaseException:
-            if record.computed.any():
-                self._save(assembled)
-            raise
-        self._finished.append(assembled())
-        if len(self._finished) < self.planes:
-            self._save()
+        def present() -> Plane:
+            found = assemble_plane(frame.alpha, frame.beta, record, about, sampler.error, sampler.log_error)
+            return replace(found, directions=tensors, path=path)
+
+        def close() -> None:
+            self._finished.append(present())
+            self._present = None
+            self._points.keeper.save(self._write)
+
+        self._present = present
+        asked = Asked(sampler, sampler.batches(record.losses), place)
+        self._points.plane(asked, evaluator, record, self._write, close)
 
     def finish(self) -> Surface:
         """The whole surface, saved."""
         surface = replace(self._surface(), complete=True)
-        if self.path is not None:
-            surface.save(self.path)
+        self._points.keeper.save(surface.save)
         return surface
 
     def _record(self) -> Record:
@@ -117,46 +91,15 @@ class SurfaceRun:
             return Record.from_plane(self.earlier.planes[number])
         return Record(self.frame.shape, self.blocks)
 
-    def _evaluate(self, engine: Evaluator, record: Record, index: Index) -> None:
-        began = time.perf_counter()
-        coordinates = [float(self.frame.alpha[index[0]]), float(self.frame.beta[index[1]])]
-        record.add(index, engine.evaluate(coordinates[: self.frame.dim]))
-        self._seconds += time.perf_counter() - began
-        self._evaluated += 1
+    def _write(self, path: Path) -> None:
+        self._surface().save(path)
 
-    def _tell(self, sampler: Sampler, record: Record) -> None:
-        if self.listener is None:
-            return
-        here = int(record.computed.sum())
-        before = sum(int(plane.computed.sum()) for plane in self._finished)
-        left = self.planes - len(self._finished)
-        self.listener(
-            Progress(
-                done=before + here,
-                expected=before + left * max(here, sampler.expected),
-                plane=len(self._finished) + 1,
-                planes=self.planes,
-                error=sampler.relative_error,
-                seconds_per_point=self._seconds / self._evaluated,
-            )
-        )
-
-    def _save(self, *current: Callable[[], Plane]) -> None:
-        began = time.monotonic()
-        if self.path is not None:
-            self._surface(*(plane() for plane in current)).save(self.path)
-        now = time.monotonic()
-        pause = max(SAVE_EVERY_SECONDS, (now - began) / SAVE_SHARE)
-        self._save_at = now + min(pause, SAVE_AT_LEAST_EVERY_SECONDS)
-
-    def _surface(self, *current: Plane) -> Surface:
+    def _surface(self) -> Surface:
+        """With what is known of the present plane."""
+        present = [] if self._present is None else [self._present()]
         timing = {
-            "seconds": self._seconds + float(self._timing.get("seconds", 0.0)),
-            "points": self._evaluated + int(self._timing.get("points", 0)),
+            "seconds": self._points.seconds + float(self._timing.get("seconds", 0.0)),
+            "points": self._points.points + int(self._timing.get("points", 0)),
         }
-        return replace(
-            self.frame,
-            planes=(*self._finished, *current),
-            about=self.frame.about | {"timing": timing},
-            complete=False,
-        )
+        about = self.frame.about | {"timing": timing}
+        return replace(self.frame, planes=(*self._finished, *present), about=about, complete=False)

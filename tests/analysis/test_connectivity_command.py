@@ -154,7 +154,7 @@ def test_a_time_budget_ends_it_and_it_goes_on(folder: Path, monkeypatch: pytest.
 def test_overwriting_begins_anew(folder: Path) -> None:
     assert Outcome("a.pt", "b.pt", *QUICK, "--no-plot", folder=folder).code == 0
     other = [*QUICK, "--no-plot", "--lr", "0.01"]
-    assert "trained with other settings (training" in Outcome("a.pt", "b.pt", *other, folder=folder).error
+    assert "made with other settings (training" in Outcome("a.pt", "b.pt", *other, folder=folder).error
     done = Outcome("a.pt", "b.pt", *other, "--overwrite", folder=folder)
     assert done.code == 0, done.err
 

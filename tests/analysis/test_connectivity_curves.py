@@ -14,12 +14,12 @@ from connectivity_cases import CURVATURE, Point, quadratic, ring, targets
 from torch import Tensor, nn
 
 from analysis.connectivity import Training, barrier, connect
-from analysis.connectivity import bend_files as files_module
 from analysis.connectivity.bend import BendTraining
 from analysis.connectivity.ends import prepare_ends
 from landscape.checkpoint.format import decode
 from landscape.errors import UserError
 from landscape.examples import Examples
+from landscape.keeping import pace
 from landscape.losses import classification
 from landscape.progress import Progress
 from landscape.provenance import digest
@@ -252,13 +252,13 @@ def test_a_stopped_run_ends_with_the_same_bits(
 
 
 def test_a_state_in_the_middle_of_a_change_is_not_saved(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(files_module, "SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(files_module, "SAVE_SHARE", float("inf"))
+    monkeypatch.setattr(pace, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "SHARE", float("inf"))
     training = Training(steps=5, batch_size=8)
 
     def broken(self: BendTraining) -> None:
         if self.step == 3:
-            self.consistent = False
+            self.whole = False
             self.bend.zero_()
             raise KeyboardInterrupt
         advance(self)
@@ -278,7 +278,7 @@ def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
         return connect(network(0), network(1), images(), **{**options, **more})
 
     run()
-    with pytest.raises(UserError, match=r"bend.pt was trained with other settings \(training.*--overwrite"):
+    with pytest.raises(UserError, match=r"bend.pt holds a bend made with other settings \(training"):
         run(training=Training(steps=3))
     with pytest.raises(UserError, match=r"other settings \(points"):
         run(points=4)

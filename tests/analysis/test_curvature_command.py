@@ -21,13 +21,13 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "landscape"))
 
 from command import Outcome, save_images, surface
 
-from analysis.curvature import map_run as running
 from analysis.curvature.__main__ import main
 from analysis.curvature.extremes import Extremes
 from analysis.curvature.map_record import KEY, METRICS
 from analysis.curvature.points import PointSolver
 from analysis.hessian import HessianOperator
 from landscape import load_surface
+from landscape.keeping import pace
 from landscape.plot import plot_surfaces
 from landscape.plot.text import conventions_text, unit_of
 from landscape.viewer.page_data import payload
@@ -197,7 +197,7 @@ def _plain(name: str, *arguments: object, folder: Path) -> Outcome:
 
 
 def test_stopped_it_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "EVERY_SECONDS", 0.0)
     options = ["--points-limit", 9, "--no-page", "--no-plot"]
     shutil.copy(folder / "plane.surface.h5", folder / "whole.surface.h5")
     assert curvature("whole", *options, folder=folder).code == 0

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from analysis.curvature import Plan, curvature_map
 from analysis.curvature import map as map_module
-from analysis.curvature import map_run as run
 from analysis.curvature.directions import plane_directions
 from analysis.curvature.map_record import KEY, METRICS
 from analysis.curvature.points import PointSolver
 from analysis.hessian import HessianOperator, eigenvector_plane, hessian_spectrum
 from landscape import BetweenPlane, RandomPlane, compute_surface, load_surface
 from landscape.examples import Examples
+from landscape.keeping import pace
 from landscape.losses import LossResult, regression
 from landscape.planes import PlaneSpec
 from landscape.progress import Progress
@@ -268,8 +268,8 @@ def test_where_the_network_diverges_its_curvature_is_inf() -> None:
 def test_interrupted_it_goes_on_to_the_same_bits(
     planes: int, dim: int, limit: int, stops: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(run, "SAVE_SHARE", float("inf"))
+    monkeypatch.setattr(pace, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "SHARE", float("inf"))
     model, data, path = tiny(), points(), tmp_path / "x.surface.h5"
     specs = [RandomPlane(number, skip_vectors=False) for number in range(planes)]
     surface = surface_of(model, data, points=9, dim=dim, path=path, plane=specs)
@@ -365,22 +365,3 @@ def test_the_directions_of_one_plane_are_held_at_a_time(monkeypatch: pytest.Monk
     surface = surface_of(model, examples(), mask=mask, plane=planes, points=(3, 1))
     curvature_map(surface, model, examples(), mask=mask, plan=Plan(points_limit=1), **OPTIONS)
     assert len(made) >= 4
-
-
-def test_slow_saving_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Clock:
-        """A second passes at every look."""
-
-        now = 0.0
-
-        def monotonic(self) -> float:
-            self.now += 1
-            return self.now
-
-        perf_counter = monotonic
-
-    clock = Clock()
-    monkeypatch.setattr(run, "time", clock)
-    made = run.Run(surface_of(tiny(), points(), points=(3, 1)), "data", {}, Plan(), None, 1, None)
-    made._save()
-    assert made._save_at == clock.now + 20  # the second that it took is 5 % of it

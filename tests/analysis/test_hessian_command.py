@@ -23,11 +23,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "landscape"))
 from command import Outcome, network, save_images, save_network
 
 from analysis.hessian.__main__ import main, output_paths
-from analysis.hessian.keeper import state_path
 from analysis.hessian.operator import HessianOperator
 from analysis.hessian.spectrum_file import load_spectrum
 from analysis.hessian.spectrum_table import to_json
 from landscape.errors import UserError
+from landscape.keeping.partial import state_path
 
 DEFAULTS = {
     "--data": "npz:images.npz",
@@ -166,10 +166,10 @@ def test_stopped_and_gone_on(folder: Path, tmp_path: Path, monkeypatch: pytest.M
 # Saves after every product, and makes products slow enough to be killed among them.
 KILLABLE = """
 import sys, time
-from analysis.hessian import keeper
+from landscape.keeping import pace
 from analysis.hessian.__main__ import main
 from analysis.hessian.operator import HessianOperator
-keeper.SAVE_EVERY_SECONDS, keeper.SAVE_SHARE = 0.0, 1.0
+pace.EVERY_SECONDS, pace.SHARE = 0.0, 1.0
 multiply = HessianOperator.multiply
 def slowly(self, vectors):
     time.sleep(0.1)

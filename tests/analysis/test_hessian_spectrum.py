@@ -14,8 +14,6 @@ from hessian_cases import convolutional, examples, explicit, kept, random_mask, 
 from torch import Tensor, nn
 
 import analysis.hessian
-import analysis.hessian.keeper
-from analysis.hessian.keeper import state_path
 from analysis.hessian.operator import HessianOperator
 from analysis.hessian.planes import eigenvector_plane
 from analysis.hessian.result import Spectrum
@@ -23,6 +21,8 @@ from analysis.hessian.spectrum import hessian_spectrum
 from analysis.hessian.spectrum_file import load_spectrum
 from landscape.compute import compute_surface
 from landscape.errors import UserError
+from landscape.keeping import pace
+from landscape.keeping.partial import state_path
 from landscape.losses import regression
 from landscape.progress import Progress
 
@@ -138,8 +138,8 @@ def compute(path: Path | None = None, **options: Any) -> Spectrum:
 
 def test_every_state_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a kill at any time: only what was saved on the way is there."""
-    monkeypatch.setattr(analysis.hessian.keeper, "SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(analysis.hessian.keeper, "SAVE_SHARE", float("inf"))
+    monkeypatch.setattr(pace, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "SHARE", float("inf"))
     path = tmp_path / "x.hessian.h5"
     told: list[Progress] = []
 

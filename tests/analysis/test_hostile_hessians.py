@@ -13,7 +13,7 @@ from hostile_results import SECRET, edited, hessian_cases
 from analysis.compare.read import read_results
 from analysis.hessian import load_spectrum
 from analysis.hessian.density import SpectralDensity
-from analysis.hessian.keeper import STATE_FORMAT, _read_state
+from analysis.hessian.keeper import STATE_FORMAT, SpectrumForm
 from analysis.hessian.result import Pairs, Spectrum
 from analysis.hessian.spectrum_file import save_spectrum
 from analysis.hessian.spectrum_table import to_json
@@ -79,7 +79,7 @@ def test_a_state_holds_arrays_only(tmp_path: Path) -> None:
         file.attrs.update({"format": STATE_FORMAT, "format_version": 1, "settings": "{}", "seconds": 1.0})
         file["nodes"] = h5py.SoftLink("/elsewhere")
     with pytest.raises(UserError, match="soft link"):
-        _read_state(path)
+        SpectrumForm().read_state(path)
 
 
 DAMAGE = {

@@ -103,7 +103,7 @@ def start_child(
 def _child(arguments: list[str], folder: Path, pause: float, file_limit: int) -> None:
     """Only here, in a process of its own, may the modules be patched."""
     from landscape.engine import Engine, Totals
-    from landscape.surface import surface_run as run
+    from landscape.keeping import pace
     from landscape.surface.__main__ import main
 
     evaluate = Engine.evaluate
@@ -118,7 +118,7 @@ def _child(arguments: list[str], folder: Path, pause: float, file_limit: int) ->
         os.dup2(err.fileno(), 2)
     with open("child.out", "w") as out:
         os.dup2(out.fileno(), 1)
-    run.SAVE_EVERY_SECONDS, run.SAVE_SHARE = 0.0, float("inf")
+    pace.EVERY_SECONDS, pace.SHARE = 0.0, float("inf")
     Engine.evaluate = slowly  # type: ignore[method-assign,assignment]
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     main(arguments)

@@ -18,9 +18,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "analysis"))
 from hessian_cases import explicit, kept, seeded
 
 from analysis.hessian import HessianOperator, load_spectrum
-from analysis.hessian.keeper import state_path
 from landscape import load_surface
 from landscape.commandline.command import load_examples, load_network
+from landscape.keeping.partial import state_path
 from landscape.planes.hessian import spectrum_path
 from landscape.plot.text import axis_title, conventions_text
 from landscape.surface import Surface

@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from landscape.checks.identity import Functions, check_same, known_settings
+from landscape.checks.identity import Functions, check_same
 from landscape.errors import UserError
+from landscape.keeping.settings import known_settings
 from landscape.losses import classification, regression
 
 Loss = Callable[[Any, Any], Any]

@@ -16,10 +16,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from small_network import bits, examples, small_network
 
-import landscape.surface.surface_run
 from landscape.compute import compute_surface
 from landscape.engine import Engine
 from landscape.errors import UserError
+from landscape.keeping import pace
 from landscape.losses import classification
 from landscape.planes import BetweenPlane, GivenPlane, RandomPlane
 from landscape.progress import Progress
@@ -99,7 +99,7 @@ def test_every_state_of_the_file_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, Surface]
 ) -> None:
     """As after a kill: no chance to save at the end, only what was saved on the way."""
-    monkeypatch.setattr(landscape.surface.surface_run, "SAVE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "EVERY_SECONDS", 0.0)
     path, copies = tmp_path / "x.surface.h5", []
 
     def keep(progress: Progress) -> None:

@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 
 from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path, sha256
+from landscape.keeping.settings import settings_difference
 from landscape.surface import (
     FORMAT_VERSION,
     Metric,
@@ -26,7 +27,6 @@ from landscape.surface import (
     Split,
     Surface,
     load_surface,
-    settings_difference,
 )
 
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)

@@ -17,11 +17,11 @@ import torch
 from loop_helpers import CPU, SMALL, Silent, fit
 
 from landscape.errors import UserError
+from landscape.keeping.signals import ENDING, Interrupted, exit_code, name_of, raised_signals
 from training import loop
 from training.__main__ import main
 from training.checkpoint import RunFolder
 from training.data import TrainingData, load_data
-from training.interruption import ENDING, Interrupted, exit_code, name_of, raised_signals
 from training.run import Run
 from training.step import train_step
 
@@ -96,7 +96,7 @@ def test_a_signal_while_data_are_read(
 
 def test_a_signal_while_modules_are_loaded() -> None:
     """Importing torch takes seconds, in which there is no handler of the training's yet."""
-    code = "import os, signal; from training.interruption import stop_at_once; stop_at_once('again'); "
+    code = "import os, signal; from landscape.keeping.signals import stop_at_once; stop_at_once('again'); "
     for number in (signal.SIGTERM, signal.SIGINT):
         ended = subprocess.run(
             [sys.executable, "-c", f"{code} os.kill(os.getpid(), {int(number)}); import torch"],

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from signal import signal
 from types import FrameType
 
-from training.interruption import listened_to
+from landscape.keeping.signals import listened_to
 from training.sweep.display import Display, Running
 from training.sweep.estimate import Estimator, duration
 from training.sweep.planned import PlannedRun

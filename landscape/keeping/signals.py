@@ -1,4 +1,4 @@
-"""Ctrl-C, and the signals by which terminals and batch systems end a process."""
+"""Ctrl-C, and the signals by which terminals and batch systems end a process: alike in every command."""
 
 from __future__ import annotations
 
@@ -61,16 +61,8 @@ def raised_signals() -> Iterator[None]:
 
     Only in the main thread, where Python handles signals; elsewhere the block changes nothing.
     """
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        raise Interrupted(number)
-
-    before = {number: signal.signal(number, interrupt) for number in listened_to()}
-    try:
+    with _handled(listened_to()):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def listened_to() -> list[int]:
@@ -78,3 +70,66 @@ def listened_to() -> list[int]:
     if threading.current_thread() is not threading.main_thread():
         return []
     return [number for number in ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """A signal that comes inside is raised at the end of the block: what is half done would be no state.
+
+    Outside of `raised_signals` only Ctrl-C waits, and only where nobody else handles it.
+    """
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with _handled([number for number in listened_to() if usual and number == signal.SIGINT]):
+        _held.depth += 1
+        try:
+            yield
+        except BaseException:
+            _held.number = None if _held.depth == 1 else _held.number  # that ends the work as well
+            raise
+        finally:
+            _held.depth -= 1
+        _raise_held()
+
+
+@contextmanager
+def let_through() -> Iterator[None]:
+    """The long part of a `held_back` block, at whose beginning everything is whole."""
+    depth, _held.depth = _held.depth, 0
+    try:
+        _raise_held()
+        yield
+    finally:
+        _held.depth = depth
+
+
+class _Held(threading.local):
+    """How many blocks hold signals back, and which one came; other threads get none."""
+
+    depth = 0
+    number: int | None = None
+
+
+_held = _Held()
+
+
+def _raise_held() -> None:
+    number = _held.number
+    if number is not None and _held.depth == 0:
+        _held.number = None
+        raise Interrupted(number)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if not _held.depth:
+        raise Interrupted(number)
+    _held.number = number
+
+
+@contextmanager
+def _handled(numbers: list[int]) -> Iterator[None]:
+    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
