@@ -30,15 +30,7 @@ from landscape.errors import UserError, exit_with
 from landscape.files import atomic_path
 from landscape.surface import Surface, load_surface
 from landscape.viewer.page_data import Json, generator, payload
-
-ASSETS = Path(__file__).parent / "assets"
-# Joined in this order: each uses what stands before it.
-SCRIPTS = (
-    *("data", "compare", "format", "state", "scales"),
-    *("look", "mesh", "isolines", "figure3d", "figureflat", "figurelines"),
-    *("dom", "keys", "readout", "panel", "panels", "cuts"),
-    *("export", "models", "controls", "table", "main"),
-)
+from landscape.viewer.scripts import asset, joined
 
 
 @dataclass(frozen=True)
@@ -123,8 +115,7 @@ def heading(surfaces: Sequence[Surface]) -> str:
 def render(title: str, data: Json, *, live: bool = False) -> str:
     """The document; a live one, and only that, may ask the server that it came from for news."""
     plotly, packed = _plotly()
-    scripts = (*SCRIPTS, "live") if live else SCRIPTS
-    script = '(() => {\n"use strict";\n' + "\n".join(_asset(f"{name}.js") for name in scripts) + "})();"
+    script = joined("live" if live else "main")
     # Sources are hashes: injected code could not run even if a name got past the escaping.
     policy = (
         f"default-src 'none'; script-src '{source_hash(script)}' '{plotly}'; style-src 'unsafe-inline'; "
@@ -133,23 +124,18 @@ def render(title: str, data: Json, *, live: bool = False) -> str:
     parts = {
         "title": html.escape(title).encode("ascii", "xmlcharrefreplace").decode(),
         "policy": policy,
-        "style": _asset("viewer.css") + (_asset("live.css") if live else ""),
+        "style": asset("viewer.css") + (asset("live.css") if live else ""),
         "payload": _script_json(data),
         "plotly": packed,
         "script": script,
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("viewer.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], asset("viewer.html"))
 
 
 def _script_json(data: Json) -> str:
     """JSON that no HTML parser can leave: ASCII only, with ``<``, ``>`` and ``&`` escaped."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-@cache
-def _asset(name: str) -> str:
-    return (ASSETS / name).read_text(encoding="utf-8")
 
 
 @cache

@@ -70,7 +70,7 @@ def _surface(surface: Surface, row: Mapping[str, Any]) -> Json:
             _plane(plane, name, surface)
             for plane, name in zip(surface.planes, _plane_names(surface), strict=True)
         ],
-        "metrics": [{"name": str(name), **_cell(value)} for name, value in row.items()],
+        "metrics": [_named_cell(str(name), value) for name, value in row.items()],
         "facts": list(_facts({**surface.about, "settings": surface.settings})),
     }
 
@@ -138,6 +138,16 @@ def _rounded(values: npt.NDArray[np.float64], digits: int) -> list[float | None]
 
 def _number(value: float, digits: int) -> float | None:
     return float(f"{value:.{digits}g}") if isfinite(value) else None
+
+
+def _named_cell(name: str, value: Any) -> Json:
+    """A cell with what its name says of its unit: accuracies look as they do in the read-out."""
+    cell = {"name": name, **_cell(value)}
+    if not 0 <= cell.get("value", -1) <= 1:
+        return cell
+    if name.startswith("accuracy"):
+        return {**cell, "unit": "fraction"}
+    return {**cell, "value": 100 * cell["value"], "unit": "%"} if name == "sparsity" else cell
 
 
 def _cell(value: Any) -> Json:

@@ -45,7 +45,7 @@ def pair(tabs: Tabs) -> Tab:
 @pytest.fixture
 def mixed(tabs: Tabs) -> Tab:
     """A surface with holes and two lines, all with hostile names."""
-    surfaces = [*LINES, HOLES]
+    surfaces = [HOLES, *LINES]
     tab = tabs.get("mixed", surfaces, fragment="#view=heatmap", metrics=TABLE, title=HOSTILE)
     tab.visit("#view=heatmap")
     return tab

@@ -1,5 +1,9 @@
 // What a surface shows: its own values or, with a reference, their difference to the reference's.
 
+import { ends, gridOf, isComputed, selectPlain, valuesOf, withValues } from "./data.js";
+import { formatNumber } from "./format.js";
+import { page } from "./page.js";
+
 const differences = new WeakMap(); // metric -> reference's metric -> the difference
 
 /**
@@ -7,7 +11,7 @@ const differences = new WeakMap(); // metric -> reference's metric -> the differ
  * difference and `base` is the reference's choice; the reference itself stays as it is, unless it is a line,
  * which lies at zero among the others. `missing` says why there is none.
  */
-function select(surface, state) {
+export function select(surface, state) {
   const choice = selectPlain(surface, state);
   const reference = page.surfaces[state.reference];
   if (!reference || choice.missing || (surface === reference && surface.dim === 2)) return choice;
@@ -46,6 +50,5 @@ function differenceMetric(choice, base) {
   const both = (index) => isComputed(choice, index) && isComputed(base, index);
   const metric = { ...choice.metric, difference: true, stderr: null, computed: Array.from(values, (_, index) =>
     (both(index) ? "1" : "0")).join(""), error: (choice.metric.error ?? 0) + (base.metric.error ?? 0) };
-  decoded.set(metric, values);
-  return metric;
+  return withValues(metric, values);
 }

@@ -1,6 +1,14 @@
 // The form above the figures. Every control is a labelled form control that writes one field of the state.
 
-const syncs = []; // bring the controls in line with the state
+import { span } from "./data.js";
+import { button, element } from "./dom.js";
+import { displayName, formatValue, shorten } from "./format.js";
+import { limitsOf, logObstacle, shownEverywhere } from "./limits.js";
+import { allMetrics, allPlanes, allSplits, page } from "./page.js";
+import { resetView } from "./panels.js";
+import { listeners, state, update } from "./state.js";
+
+export const syncs = []; // bring the controls in line with the state
 
 /** A choice among a few: radio buttons that look like one bar, or a menu where there are many or long names. */
 function choiceControl(key, legend, options) {
@@ -78,15 +86,6 @@ function pickControl() {
     element("div", { className: "row" }, ...inputs, clear, both ? jump : null));
 }
 
-function resetView() {
-  for (const panel of panels) {
-    panel.zoomed = null;
-    panel.follow(null);
-  }
-  update({ camera: null, zoom: null, clip: 1, pick: null });
-  scheduleDraw();
-}
-
 const named = (names) => names.map((name) => [name, displayName(name)]);
 
 /** The log scale, and in words why there is none. */
@@ -105,7 +104,7 @@ function scaleControl() {
   return control;
 }
 
-function startControls() {
+export function startControls() {
   const flat = page.surfaces.filter((surface) => surface.dim === 2).length;
   const several = flat > 1 || (flat === 1 && page.surfaces.length > 1); // panels: all lines share one
   const planes = page.surfaces.some((surface) => surface.planes.length > 1);
@@ -136,6 +135,6 @@ function startControls() {
   syncControls();
 }
 
-function syncControls() {
+export function syncControls() {
   for (const sync of syncs) sync();
 }

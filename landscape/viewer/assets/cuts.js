@@ -1,5 +1,18 @@
 // The two cuts through the picked point, of all surfaces, as two small charts below the figures.
 
+import { LINE_COLORS } from "./colors.js";
+import { indicesAt, valuesOf, withValues } from "./data.js";
+import { button, element } from "./dom.js";
+import { figureLines, lineColor, lineDash } from "./figurelines.js";
+import { count, formatNumber, metricTitle, shorten } from "./format.js";
+import { limitsFor, shownEverywhere } from "./limits.js";
+import { MARKS, themeColors } from "./look.js";
+import { page } from "./page.js";
+import { SMALLEST } from "./panel.js";
+import { drawAfterPanels, scheduleDraw } from "./panels.js";
+import { extent } from "./scales.js";
+import { state, update } from "./state.js";
+
 /** A line through a choice's surface at the picked point, along alpha (0) or beta (1), as a choice of its own. */
 function cutOf(choice, axis) {
   const { surface, plane, metric, values } = choice;
@@ -10,8 +23,7 @@ function cutOf(choice, axis) {
   const line = (list) => (list ? indices.map((index) => list[index]) : null);
   const sliced = (one) => {
     const cut = { ...one, stderr: line(one.stderr), computed: line(one.computed ?? plane.computed).join("") };
-    decoded.set(cut, Float64Array.from(indices, (index) => valuesOf(one)[index]));
-    return cut;
+    return withValues(cut, Float64Array.from(indices, (index) => valuesOf(one)[index]));
   };
   const shown = sliced(metric);
   const base = choice.base ? { ...choice.base, metric: sliced(choice.base.metric) } : undefined;
@@ -43,7 +55,7 @@ function figureCut(cuts, colors, size) {
 
 const cuts = { section: null, plots: [], titles: [], legend: null, visible: false };
 
-function startCuts() {
+export function startCuts() {
   cuts.section = document.getElementById("cuts");
   cuts.plots = [0, 1].map((axis) => element("div", { className: "cut", role: "img", id: `cut-${axis}` }));
   cuts.titles = [0, 1].map(() => element("h3"));
@@ -57,6 +69,7 @@ function startCuts() {
     cuts.visible = entry.isIntersecting;
     scheduleDraw([]);
   }, { rootMargin: "200px 0px" }).observe(cuts.section);
+  drawAfterPanels.push(drawCuts);
   let width = 0;
   new ResizeObserver(() => {
     if (cuts.plots[0].clientWidth === width) return;

@@ -1,49 +1,47 @@
-// The surfaces of this page, read once from the JSON block. Arrays are flat, index = i * beta.length + j.
+// Surfaces as the page has them: arrays are flat, index = i * beta.length + j. See types.d.ts.
 
-/** For JSON.parse: controls and marks that reorder text stand as their escapes, as on the terminal. */
-function visible(key, value) {
-  if (typeof value !== "string") return value;
-  return value.replace(/(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (letter) =>
-    `\\u${letter.codePointAt(0).toString(16).padStart(4, "0")}`,
-  );
-}
+// @ts-check
+/** @import { Choice, Grid, Metric, Missing, Surface, Wanted } from "./types.js" */
 
-const page = JSON.parse(document.getElementById("payload").textContent, visible);
+import { count, displayName } from "./format.js";
+
+/** @type {WeakMap<Metric, Float64Array>} */
 const decoded = new WeakMap();
 
-/** Values of a metric with NaN = not known and Infinity = diverged. */
-function valuesOf(metric) {
-  if (!decoded.has(metric)) {
-    const values = Float64Array.from(metric.values, (value) => (value === null ? NaN : value));
-    for (const index of metric.diverged) values[index] = Infinity;
-    decoded.set(metric, values);
-  }
-  return decoded.get(metric);
+/**
+ * A metric that isn't from the file, with its values.
+ * @param {Metric} metric
+ * @param {Float64Array} values
+ * @returns {Metric}
+ */
+export function withValues(metric, values) {
+  decoded.set(metric, values);
+  return metric;
 }
 
-/** Names in order of first appearance over all surfaces. */
-function union(namesOf) {
-  return [...new Set(page.surfaces.flatMap(namesOf))];
+/**
+ * Values of a metric with NaN = not known and Infinity = diverged.
+ * @param {Metric} metric
+ * @returns {Float64Array}
+ */
+export function valuesOf(metric) {
+  const known = decoded.get(metric);
+  if (known) return known;
+  const values = Float64Array.from(metric.values, (value) => (value === null ? NaN : value));
+  for (const index of metric.diverged) values[index] = Infinity;
+  decoded.set(metric, values);
+  return values;
 }
-
-const [allPlanes, allSplits, allMetrics] = [[], [], []];
-
-/** Fill the lists of names; again when the surfaces have changed. */
-function collectNames() {
-  const splits = (surface) => surface.planes.flatMap((plane) => plane.splits);
-  const fill = (list, namesOf) => list.splice(0, list.length, ...union(namesOf));
-  fill(allPlanes, (surface) => surface.planes.map((plane) => plane.name));
-  fill(allSplits, (surface) => splits(surface).map((split) => split.name));
-  fill(allMetrics, (surface) => splits(surface).flatMap((split) => split.metrics.map((metric) => metric.name)));
-}
-collectNames();
 
 /**
  * One surface's plane, split, metric and values in a state, whatever the reference.
  * A plane that the file lacks falls back to its first one (the subtitle names it); a split or metric does
  * not, because other examples or units beside each other would mislead: then `missing` says what is absent.
+ * @param {Surface} surface
+ * @param {Wanted} state
+ * @returns {Choice | Missing}
  */
-function selectPlain(surface, state) {
+export function selectPlain(surface, state) {
   const plane = surface.planes.find((one) => one.name === state.plane) ?? surface.planes[0];
   const split = plane.splits.find((one) => one.name === state.split);
   if (!split) return { surface, plane, missing: `This file has no “${state.split}” examples.` };
@@ -54,11 +52,17 @@ function selectPlain(surface, state) {
   return { surface, plane, split, metric, values: valuesOf(metric) };
 }
 
-const gridOf = ({ dim, alpha, beta }) =>
+/** @type {(surface: Surface) => string} */
+export const gridOf = ({ dim, alpha, beta }) =>
   (dim === 2 ? `${alpha.length} × ${beta.length} points` : count(alpha.length, "point"));
 
-/** Index of the coordinate nearest to `value`. */
-function nearest(coordinates, value) {
+/**
+ * Index of the coordinate nearest to `value`.
+ * @param {number[]} coordinates
+ * @param {number} value
+ * @returns {number}
+ */
+export function nearest(coordinates, value) {
   let best = 0;
   coordinates.forEach((one, index) => {
     if (Math.abs(one - value) < Math.abs(coordinates[best] - value)) best = index;
@@ -66,18 +70,33 @@ function nearest(coordinates, value) {
   return best;
 }
 
-/** Grid point nearest to a place, as [i, j] and as flat index. */
-const indicesAt = (surface, [alpha, beta]) => [nearest(surface.alpha, alpha), nearest(surface.beta, beta)];
-function indexAt(surface, at) {
+/**
+ * Grid point nearest to a place, as [i, j] and as flat index.
+ * @type {(surface: Grid, at: [number, number]) => [number, number]}
+ */
+export const indicesAt = (surface, [alpha, beta]) => [nearest(surface.alpha, alpha), nearest(surface.beta, beta)];
+/**
+ * @param {Grid} surface
+ * @param {[number, number]} at
+ * @returns {number}
+ */
+export function indexAt(surface, at) {
   const [i, j] = indicesAt(surface, at);
   return i * surface.beta.length + j;
 }
 
-/** Whether the shown value was computed there: curvature has points of its own. */
-const isComputed = ({ plane, metric }, index) => (metric.computed ?? plane.computed)[index] === "1";
+/**
+ * Whether the shown value was computed there: curvature has points of its own.
+ * @type {(choice: Choice, index: number) => boolean}
+ */
+export const isComputed = ({ plane, metric }, index) => (metric.computed ?? plane.computed)[index] === "1";
 
-/** Grid index of the best finite value: lowest, or highest where more is better; -1 where there is none. */
-function extremum(choice) {
+/**
+ * Grid index of the best finite value: lowest, or highest where more is better; -1 where there is none.
+ * @param {Choice} choice
+ * @returns {number}
+ */
+export function extremum(choice) {
   const sign = choice.metric.unit === "fraction" ? -1 : 1;
   let best = -1;
   choice.values.forEach((value, index) => {
@@ -86,14 +105,22 @@ function extremum(choice) {
   return best;
 }
 
-/** Coordinates of a flat index. */
-function place(surface, index) {
+/**
+ * Coordinates of a flat index.
+ * @param {Grid} surface
+ * @param {number} index
+ * @returns {[number, number]}
+ */
+export function place(surface, index) {
   const width = surface.beta.length;
   return [surface.alpha[Math.floor(index / width)], surface.beta[index % width]];
 }
 
-/** How many values are diverged, not known, computed and in all. */
-function census(choice) {
+/**
+ * How many values are diverged, not known, computed and in all.
+ * @param {Choice} choice
+ */
+export function census(choice) {
   const count = { diverged: 0, unknown: 0, computed: 0, all: choice.values.length };
   choice.values.forEach((value, index) => {
     if (Number.isNaN(value)) count.unknown += 1;
@@ -102,3 +129,20 @@ function census(choice) {
   });
   return count;
 }
+
+/** @type {(coordinates: number[]) => [number, number]} */
+export const ends = (coordinates) => [coordinates[0], coordinates[coordinates.length - 1]];
+/** @type {(coordinates: number[]) => number} */
+export const span = (coordinates) => coordinates[coordinates.length - 1] - coordinates[0] || 1;
+
+/**
+ * Beta's span over alpha's, as drawn: true unless one is more than twice the other.
+ * @type {(surface: Grid) => number}
+ */
+export const proportion = (surface) => Math.min(2, Math.max(0.5, span(surface.beta) / span(surface.alpha)));
+
+/**
+ * For lists: what isn't finite becomes `other`.
+ * @type {<T>(other: T) => (value: number) => number | T}
+ */
+export const finiteOr = (other) => (value) => (Number.isFinite(value) ? value : other);

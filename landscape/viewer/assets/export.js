@@ -1,4 +1,14 @@
-// Files to take away: pictures by Plotly, values as CSV; models are in models.js.
+// Files to take away: pictures by Plotly, values, models.
+
+import { csvOf } from "./csv.js";
+import { button, download, element, fileName } from "./dom.js";
+import { displayName, metricTitle, plain, shorten } from "./format.js";
+import { limitsOf } from "./limits.js";
+import { themeColors } from "./look.js";
+import { trianglesOf } from "./mesh.js";
+import { glbOf, plyOf } from "./models.js";
+import { page } from "./page.js";
+import { state } from "./state.js";
 
 const FILES = [
   ["PNG", "this figure as a picture (PNG)", (panel) => savePicture(panel, "png")],
@@ -8,10 +18,12 @@ const FILES = [
   ["PLY", "the surface as a model with its values (PLY)", (panel) => saveModel(panel, "ply")],
 ];
 
+let menus = 0; // so far, for names that differ
+
 /** A button that opens a panel's list of downloads; `sync` hides models where there is no surface. */
-function downloadMenu(panel) {
-  const list = element("div", { className: "menu", id: `files-${downloadMenu.number = (downloadMenu.number ?? 0) + 1}`,
-    hidden: true });
+export function downloadMenu(panel) {
+  menus += 1;
+  const list = element("div", { className: "menu", id: `files-${menus}`, hidden: true });
   const opener = button("Download", "", () => open(list.hidden));
   opener.setAttribute("aria-expanded", "false");
   opener.setAttribute("aria-controls", list.id);
@@ -58,38 +70,15 @@ async function savePicture(panel, format) {
     { format, ...size, scale: format === "png" ? 2 : 1, filename });
 }
 
-/** A CSV field; text that a spreadsheet would run as a formula is defused. */
-function csvField(text) {
-  const safe = /^[=+\-@\t]/.test(text) ? `'${text}` : text;
-  return /[",\r\n']/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-}
-
-const csvNumber = (value) => {
-  if (value === null || Number.isNaN(value)) return "nan";
-  return Number.isFinite(value) ? String(value) : "inf";
-};
-
-/** All metrics of the chosen plane and split, one grid point a line; curvature has computed points of its own. */
-function csvOf(panel) {
-  const choices = panel.choices().filter((choice) => choice.split);
-  const metrics = [...new Set(choices.flatMap((choice) => choice.split.metrics.map((metric) => metric.name)))];
-  const findIn = (split, name) => split.metrics.find((metric) => metric.name === name);
-  const own = new Set(metrics.filter((name) => choices.some(({ split }) => findIn(split, name)?.computed)));
-  const columns = metrics.flatMap((name) => [name, `${name}_stderr`, ...(own.has(name) ? [`${name}_computed`] : [])]);
-  const head = ["surface", "plane", "split", "alpha", "beta", ...columns, "computed"];
-  const lines = choices.flatMap(({ surface, plane, split }) => {
-    const found = metrics.map((name) => [name, findIn(split, name)]);
-    return Array.from({ length: plane.computed.length }, (_, index) => {
-      const values = found.flatMap(([name, metric]) => [
-        ...(metric ? [csvNumber(valuesOf(metric)[index]), csvNumber(metric.stderr?.[index] ?? null)] : ["nan", "nan"]),
-        ...(own.has(name) ? [metric ? (metric.computed ?? plane.computed)[index] : "0"] : [])]);
-      return [csvField(surface.label), csvField(plane.name), csvField(split.name), ...place(surface, index), ...values,
-        plane.computed[index]].join(",");
-    });
-  });
-  return [head.map(csvField).join(","), ...lines, ""].join("\n");
-}
-
 function saveValues(panel) {
-  download(`${fileName(panel.label)}.csv`, csvOf(panel), "text/csv");
+  download(`${fileName(panel.label)}.csv`, csvOf(panel.choices().filter((choice) => choice.split)), "text/csv");
+}
+
+const MODELS = { glb: [glbOf, "model/gltf-binary"], ply: [plyOf, "application/octet-stream"] };
+
+function saveModel(panel, format) {
+  const [choice] = panel.choices();
+  const name = `${fileName(panel.label)}_${fileName(metricTitle(choice.metric))}.${format}`;
+  const [bytesOf, type] = MODELS[format];
+  download(name, bytesOf(choice, limitsOf([choice]), page.generator), type);
 }

@@ -1,7 +1,17 @@
 // One surface in three dimensions, as Plotly's {data, layout}. A mesh: Plotly's own surface trace refines every
 // grid to 128 points a side, twenty times the triangles, which without a GPU takes a second to draw.
 
-function figure3d(choice, camera, colors, size) {
+import { colorscale, VIRIDIS } from "./colors.js";
+import { ends, finiteOr, indicesAt, place } from "./data.js";
+import { plain, shorten } from "./format.js";
+import { isolines } from "./isolines.js";
+import { limitsOf } from "./limits.js";
+import { baseLayout, colorbar, computedIndices, marked, MARKS, NARROW, pathsOf } from "./look.js";
+import { aspect, densely, heightAt, trianglesOf, verticesOf } from "./mesh.js";
+import { onScale, ticksFor } from "./scales.js";
+import { CAMERA, state } from "./state.js";
+
+export function figure3d(choice, camera, colors, size) {
   const limits = limitsOf([choice]);
   const { surface, metric, values } = choice;
   const [from, to] = [onScale(limits, limits.low), onScale(limits, limits.high)];
@@ -25,7 +35,6 @@ function figure3d(choice, camera, colors, size) {
 }
 
 const ISOLINE = "#bccdd6";
-const finiteOr = (other) => (value) => (Number.isFinite(value) ? value : other);
 
 /** A grid of one row has no area: its points, joined. */
 const rowTrace = (surface, heights, color) => ({
@@ -130,16 +139,9 @@ function arrange({ width, height }) {
 }
 
 /** The camera that a page starts with: far enough away for the box to fit a narrow panel too. */
-function firstCamera({ width, height }) {
+export function firstCamera({ width, height }) {
   const places = arrange({ width, height }).scene;
   const distance = Math.max(1, (1.18 * height) / (width * (places[1] - places[0])));
   const { x, y, z } = CAMERA.eye;
   return { ...CAMERA, eye: { x: x * distance, y: y * distance, z: z * distance } };
-}
-
-/** Sides of the box. */
-function aspect(surface) {
-  const ratio = proportion(surface);
-  const scale = 1 / Math.sqrt(ratio);
-  return { x: scale, y: ratio * scale, z: 0.72 };
 }

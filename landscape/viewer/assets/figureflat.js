@@ -1,5 +1,13 @@
 // One surface as contour map or heat map, as Plotly's {data, layout}.
 
+import { colorscale } from "./colors.js";
+import { indexAt, place, proportion, span } from "./data.js";
+import { plain, shorten } from "./format.js";
+import { limitsOf } from "./limits.js";
+import { baseLayout, colorbar, computedIndices, marked, MARKS, NARROW, pathsOf } from "./look.js";
+import { onScale } from "./scales.js";
+import { state } from "./state.js";
+
 const LEVELS = 16; // bands between lines of equal value
 
 /** Rows over beta of something per grid point, as Plotly wants a matrix. */
@@ -8,7 +16,7 @@ function rows(surface, at) {
   return surface.beta.map((_, j) => surface.alpha.map((_, i) => at(i * width + j)));
 }
 
-function figureFlat(choice, colors, size, zoom = null) {
+export function figureFlat(choice, colors, size, zoom = null) {
   const limits = limitsOf([choice]);
   const { surface, metric, values } = choice;
   const [from, to] = [onScale(limits, limits.low), onScale(limits, limits.high)];
@@ -89,7 +97,7 @@ function flatLayout(choice, colors, size, zoom) {
 }
 
 /** Range of an axis: whole cells in the heat map, the outermost points in the contour map. */
-function edges(coordinates) {
+export function edges(coordinates) {
   if (coordinates.length < 2) return [coordinates[0] - 0.5, coordinates[0] + 0.5];
   const half = contourOr("heatmap") === "heatmap" ? span(coordinates) / (2 * (coordinates.length - 1)) : 0;
   return [coordinates[0] - half, coordinates.at(-1) + half];

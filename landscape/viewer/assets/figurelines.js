@@ -1,6 +1,16 @@
 // Lines in one chart, as Plotly's {data, layout}: one-dimensional surfaces, and cuts through others.
 
-function figureLines(choices, colors, size, zoomed, range = limitsOf(choices)) {
+import { LINE_COLORS } from "./colors.js";
+import { finiteOr, isComputed } from "./data.js";
+import { formatNumber, metricTitle, plain, shorten } from "./format.js";
+import { limitsOf } from "./limits.js";
+import { baseLayout, describe, FONT, LINE_DASHES, marked, MARKS, pathsOf } from "./look.js";
+import { heightAt } from "./mesh.js";
+import { page } from "./page.js";
+import { onScale, ticksFor } from "./scales.js";
+import { state } from "./state.js";
+
+export function figureLines(choices, colors, size, zoomed, range = limitsOf(choices)) {
   const limits = withBands(range, choices);
   const { metric } = choices[0];
   const data = choices.flatMap((choice, index) => lineTraces(choice, index, limits, LINE_COLORS[colors.name]));
@@ -34,13 +44,13 @@ function withBands(limits, choices) {
   return { ...limits, low: limits.log ? Math.max(low, limits.low / 2) : low };
 }
 
-const lineEnds = (choices) => [
+export const lineEnds = (choices) => [
   Math.min(...choices.map((choice) => choice.surface.alpha[0])),
   Math.max(...choices.map((choice) => choice.surface.alpha.at(-1))),
 ];
 
-const lineColor = (order, palette) => palette[order % palette.length];
-const lineDash = (order, palette) => LINE_DASHES[Math.floor(order / palette.length) % LINE_DASHES.length];
+export const lineColor = (order, palette) => palette[order % palette.length];
+export const lineDash = (order, palette) => LINE_DASHES[Math.floor(order / palette.length) % LINE_DASHES.length];
 
 function hoverText(choice, index) {
   const { parts, origin } = describe(choice, index);

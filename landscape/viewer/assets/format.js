@@ -1,15 +1,28 @@
 // Numbers and names as text.
 
-const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
-const minus = (text) => text.replace("-", "−");
+// @ts-check
+/** @import { Metric } from "./types.js" */
 
+const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+/** @type {(text: string) => string} */
+export const minus = (text) => text.replace("-", "−");
+
+/**
+ * @param {number} exponent
+ * @returns {string}
+ */
 function powerOfTen(exponent) {
-  const digits = [...String(Math.abs(exponent))].map((digit) => SUPERSCRIPTS[digit]).join("");
+  const digits = [...String(Math.abs(exponent))].map((digit) => SUPERSCRIPTS[Number(digit)]).join("");
   return `10${exponent < 0 ? "⁻" : ""}${digits}`;
 }
 
-/** `value` with `digits` significant digits, as a person writes it. */
-function formatNumber(value, digits = 4) {
+/**
+ * `value` with `digits` significant digits, as a person writes it.
+ * @param {number} value
+ * @param {number} [digits]
+ * @returns {string}
+ */
+export function formatNumber(value, digits = 4) {
   if (Number.isNaN(value)) return "not known";
   if (!Number.isFinite(value)) return "diverged";
   const size = Math.abs(value);
@@ -20,35 +33,59 @@ function formatNumber(value, digits = 4) {
   return minus(String(Number(value.toPrecision(digits))));
 }
 
+/** @type {Record<string, string>} */
 const NAMES = { lambda_max: "λmax", lambda_min: "λmin", lambda_ratio: "|λmin/λmax|" };
 
-/** A metric's name as a person writes it, also as the start of a column's name: "λmax (test)". */
-const displayName = (name) => name.replace(/^lambda_(max|min|ratio)(?= |$)/, (found) => NAMES[found]);
+/**
+ * A metric's name as a person writes it, also as the start of a column's name: "λmax (test)".
+ * @type {(name: string) => string}
+ */
+export const displayName = (name) => name.replace(/^lambda_(max|min|ratio)(?= |$)/, (found) => NAMES[found]);
 
-/** A number with its error, both to the error's second digit: "2.31 ± 0.05". */
+/**
+ * A number with its error, both to the error's second digit: "2.31 ± 0.05".
+ * @param {number} value
+ * @param {number | null} error
+ * @returns {string}
+ */
 function withError(value, error) {
-  if (!Number.isFinite(value) || !(error > 0)) return formatNumber(value);
+  if (!Number.isFinite(value) || !error || !(error > 0)) return formatNumber(value);
   if (Math.abs(value) >= 1e5 || error < 1e-6) return `${formatNumber(value)} ± ${formatNumber(error, 2)}`;
   const decimals = Math.min(8, Math.max(0, 1 - Math.floor(Math.log10(error))));
   return minus(`${value.toFixed(decimals)} ± ${error.toFixed(decimals)}`);
 }
 
-/** A value of `metric` with its standard error where that is known; fractions as per cent. */
-function formatValue(metric, value, error = null) {
+/**
+ * A value of `metric` with its standard error where that is known; fractions as per cent.
+ * @param {Pick<Metric, "unit" | "difference">} metric
+ * @param {number} value
+ * @param {number | null} [error]
+ * @returns {string}
+ */
+export function formatValue(metric, value, error = null) {
   if (metric.unit !== "fraction" || !Number.isFinite(value)) return withError(value, error);
   if (metric.difference) return `${minus((100 * value).toFixed(1))} % points`;
-  if (!(error > 0)) return `${minus((100 * value).toFixed(1))} %`;
+  if (!error || !(error > 0)) return `${minus((100 * value).toFixed(1))} %`;
   return `${minus((100 * value).toFixed(1))} ± ${(100 * error).toFixed(1)} %`;
 }
 
-function metricTitle(metric) {
+/**
+ * @param {Pick<Metric, "name" | "unit" | "difference">} metric
+ * @returns {string}
+ */
+export function metricTitle(metric) {
   const name = `${metric.difference ? "Δ " : ""}${displayName(metric.name)}`;
   return metric.unit && metric.unit !== "fraction" ? `${name} (${metric.unit})` : name;
 }
 
-const shorten = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
+/** @type {(text: string, length: number) => string} */
+export const shorten = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 
-/** Text that Plotly shows as it is: Plotly reads a little HTML in its texts. */
-const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+/**
+ * Text that Plotly shows as it is: Plotly reads a little HTML in its texts.
+ * @type {(text: unknown) => string}
+ */
+export const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
-const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+/** @type {(number: number, noun: string) => string} */
+export const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;

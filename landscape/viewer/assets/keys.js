@@ -1,18 +1,24 @@
 // A figure that has the focus obeys the keyboard: what the mouse can do, keys can.
 
+import { indexAt, nearest, place } from "./data.js";
+import { firstCamera } from "./figure3d.js";
+import { edges } from "./figureflat.js";
+import { lineEnds } from "./figurelines.js";
+import { CAMERA, state, update } from "./state.js";
+
 const TURN = Math.PI / 36; // 5°
-const KEYS_HINT = "Keyboard, on a figure: arrows turn it or move along it, + and − zoom, Shift with arrows moves the "
+export const KEYS_HINT = "Keyboard, on a figure: arrows turn it or move along it, + and − zoom, Shift with arrows moves the "
   + "read-out point, Escape removes it, 0 resets the view.";
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
-function onKey(panel, event) {
+export function onKey(panel, event) {
   if (event.ctrlKey || event.altKey || event.metaKey) return;
   const arrow = ARROWS[event.key];
   const zoom = { "+": 0.85, "=": 0.85, "-": 1 / 0.85 }[event.key];
   if (arrow && event.shiftKey) movePick(panel, arrow);
   else if (arrow || zoom) panel.gl ? turn(panel, arrow ?? [0, 0], zoom ?? 1) : shift(panel, arrow ?? [0, 0], zoom ?? 1);
   else if (event.key === "Escape") update({ pick: null });
-  else if (event.key === "0" || event.key === "Home") resetView();
+  else if (event.key === "0" || event.key === "Home") panel.deck.reset();
   else return;
   event.preventDefault();
 }

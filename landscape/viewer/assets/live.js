@@ -1,11 +1,21 @@
 // While surfaces are being computed: take the server's news and redraw; camera, settings and scroll stay as they are.
 // Only in pages that `landscape.viewer.live` serves.
 
+import { startControls, syncControls, syncs } from "./controls.js";
+import { element } from "./dom.js";
+import { count, formatNumber } from "./format.js";
+import { limitsOf, shownEverywhere, usesLog } from "./limits.js";
+import { started, summarize } from "./main.js";
+import { allMetrics, allPlanes, allSplits, collectNames, page, visible } from "./page.js";
+import { arrangePanels, isBusy, panels, scheduleDraw } from "./panels.js";
+import { DEFAULTS, listeners, scheduleFragment, setDefaults, state } from "./state.js";
+import { startProvenance, startTable } from "./table.js";
+
 const REST = 4; // between two redraws, in times of how long the last one took
 const LONGEST_RETRY = 60_000; // milliseconds
 const slots = new Map(page.live.slots.map((slot, index) => [slot, page.surfaces[index]]));
 const chosen = new Set(new URLSearchParams(location.hash.slice(1)).keys()); // settings that aren't left to the page
-listeners.push((changed) => changed.forEach((key) => chosen.add(key)));
+listeners.push((changed) => { for (const key of changed) chosen.add(key); });
 
 const live = { version: page.live.version, source: null, retry: 2000, progress: page.live.progress,
   news: null, ready: false, pressed: false, restUntil: 0, timer: null, bar: null };
@@ -69,7 +79,7 @@ function rebuildTable() {
   const left = section.querySelector(".scroll")?.scrollLeft ?? 0;
   section.replaceChildren();
   startTable();
-  const head = name && [...section.querySelectorAll("thead th")].find((one) => one.textContent === name);
+  const head = name && [...section.querySelectorAll("th:has(button)")].find((one) => one.textContent === name);
   for (let turn = 0; head && turn < 2 && head.getAttribute("aria-sort") !== order; turn += 1) {
     head.querySelector("button").click();
   }
@@ -77,7 +87,7 @@ function rebuildTable() {
 }
 
 function rebuildProvenance() {
-  document.querySelectorAll("#provenance > section").forEach((section) => section.remove());
+  for (const section of document.querySelectorAll("#provenance > section")) section.remove();
   startProvenance();
 }
 
@@ -106,7 +116,7 @@ function refresh() {
 
 /** Leave time between redraws: on a machine without a GPU they would slow the computation down. */
 function rest(began) {
-  if (busy) return setTimeout(rest, 50, began);
+  if (isBusy()) return setTimeout(rest, 50, began);
   const now = performance.now();
   live.restUntil = now + REST * (now - began);
   document.documentElement.dataset.refreshed = Number(document.documentElement.dataset.refreshed ?? 0) + 1;
@@ -118,7 +128,7 @@ function refreshSoon() {
   clearTimeout(live.timer);
   if (!live.news) return;
   const over = live.progress.state !== "computing";
-  if (live.ready && !live.pressed && !busy && (over || performance.now() >= live.restUntil)) refresh();
+  if (live.ready && !live.pressed && !isBusy() && (over || performance.now() >= live.restUntil)) refresh();
   else live.timer = setTimeout(refreshSoon, 100);
 }
 

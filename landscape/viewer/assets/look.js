@@ -1,29 +1,22 @@
 // What all figures share: colours, marks, colour bars, the words for one point.
 
-// Viridis and a blue-to-red map whose middle is pale: even in lightness, they survive greyscale and colour-blindness.
-const VIRIDIS = ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b",
-  "#fde725"];
-const DIVERGING = ["#1b3a6b", "#2f6aa8", "#6fa3cd", "#b9d3e6", "#f2f0ec", "#efc5b0", "#d98b6c", "#b4503c", "#701b24"];
-const LINE_COLORS = { // after Okabe & Ito: told apart by the colour-blind; lighter ones on a dark page
-  light: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a06b00", "#5b4fc9"],
-  dark: ["#56b4e9", "#e69f00", "#2fc6a0", "#f0a0cb", "#f0e442", "#a9a2ff"],
-};
-const LINE_DASHES = ["solid", "dash", "dot", "dashdot"];
-const FONT = 'ui-sans-serif, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
-const NARROW = 480; // pixels: less room for titles
-const MARKS = {
+import { PATHS } from "./colors.js";
+import { census, extremum, indexAt, isComputed, valuesOf } from "./data.js";
+import { displayName, formatValue, metricTitle, plain, shorten } from "./format.js";
+import { ticksFor } from "./scales.js";
+import { state } from "./state.js";
+
+export const LINE_DASHES = ["solid", "dash", "dot", "dashdot"];
+export const FONT = 'ui-sans-serif, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
+export const NARROW = 480; // pixels: less room for titles
+export const MARKS = {
   centre: { symbol: "circle", color: "#ffffff", size: 10 },
   best: { symbol: "diamond", color: "#ff4d6d", size: 15 },
   pick: { symbol: "circle-open", color: "#ff9d00", size: 14 },
 };
-const PATHS = ["#ff5a36", "#39c5f3", "#ffd23f", "#d783ff", "#8be36b", "#ff9ac4"]; // as landscape.plot's
-
-/** The colours for a range of values: diverging where zero is the middle. */
-const colorsFor = (limits) => (limits.diverging ? DIVERGING : VIRIDIS);
-const colorscale = (limits) => colorsFor(limits).map((color, index, all) => [index / (all.length - 1), color]);
 
 /** Colours of the current theme, from the style sheet. */
-function themeColors() {
+export function themeColors() {
   const style = getComputedStyle(document.documentElement);
   const read = (name) => style.getPropertyValue(`--${name}`).trim();
   const names = ["ink", "muted", "grid", "card", "wall", "diverged", "unknown"];
@@ -32,7 +25,7 @@ function themeColors() {
 }
 
 /** The read-out of one point, without its coordinates. */
-function describe(choice, index) {
+export function describe(choice, index) {
   const { split, metric, base } = choice;
   const part = (one, name = displayName(one.name)) =>
     ({ name, text: formatValue(one, valuesOf(one)[index], one.stderr ? one.stderr[index] : null) });
@@ -50,7 +43,7 @@ function describe(choice, index) {
   return { parts, origin: Number.isNaN(choice.values[index]) ? "not known" : origin };
 }
 
-function colorbar(limits, metric, colors) {
+export function colorbar(limits, metric, colors) {
   return {
     title: { text: plain(shorten(metricTitle(metric), 40)) + (limits.log ? ", log scale" : ""), side: "right",
       font: { size: 12 } },
@@ -59,7 +52,7 @@ function colorbar(limits, metric, colors) {
 }
 
 /** Points worth a mark: [kind, flat index], the picked one last, on top. */
-function marked(choice) {
+export function marked(choice) {
   const { surface } = choice;
   const marks = [["best", extremum(choice)]];
   if (surface.center) marks.push(["centre", surface.center[0] * surface.beta.length + surface.center[1]]);
@@ -69,7 +62,7 @@ function marked(choice) {
 }
 
 /** The computed points among interpolated ones; none where no point was interpolated. */
-function computedIndices(choice) {
+export function computedIndices(choice) {
   const found = census(choice);
   if (!state.computed || found.computed + found.unknown >= found.all) return [];
   return [...choice.values.keys()].filter((index) => isComputed(choice, index));
@@ -79,7 +72,7 @@ function computedIndices(choice) {
 const pathOf = ({ plane }) => (state.path && plane.path?.alpha.length ? plane.path : null);
 
 /** The paths to draw, one for each training, with their names and colours. */
-function pathsOf(choice) {
+export function pathsOf(choice) {
   const path = pathOf(choice);
   if (!path) return [];
   let start = 0;
@@ -91,13 +84,7 @@ function pathsOf(choice) {
   });
 }
 
-const baseLayout = (colors) => ({
+export const baseLayout = (colors) => ({
   paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false,
   font: { family: FONT, size: 12, color: colors.ink },
 });
-
-const ends = (coordinates) => [coordinates[0], coordinates.at(-1)];
-const span = (coordinates) => coordinates.at(-1) - coordinates[0] || 1;
-
-/** Beta's span over alpha's, as drawn: true unless one is more than twice the other. */
-const proportion = (surface) => Math.min(2, Math.max(0.5, span(surface.beta) / span(surface.alpha)));

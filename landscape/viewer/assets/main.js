@@ -1,5 +1,17 @@
 // Start: unpack Plotly, build the page, draw.
 
+import { startControls } from "./controls.js";
+import { startCuts } from "./cuts.js";
+import { gridOf } from "./data.js";
+import { element } from "./dom.js";
+import { count } from "./format.js";
+import { KEYS_HINT } from "./keys.js";
+import { page } from "./page.js";
+import { scheduleDraw, startPanels } from "./panels.js";
+import { startPrinting } from "./print.js";
+import { followAddress, listeners, state } from "./state.js";
+import { startProvenance, startTable } from "./table.js";
+
 /** Plotly's bundle travels compressed; the browser unpacks and runs it. */
 async function loadPlotly() {
   const text = document.getElementById("plotly").textContent;
@@ -24,7 +36,7 @@ function applyTheme() {
   document.documentElement.dataset.theme = dark ? "dark" : "light";
 }
 
-function summarize() {
+export function summarize() {
   const grids = new Set(page.surfaces.map(gridOf));
   const grid = grids.size === 1 ? [...grids][0] : "different grids";
   const waiting = page.surfaces.filter((surface) => !surface.complete).length;
@@ -32,7 +44,8 @@ function summarize() {
     waiting ? `${waiting} incomplete` : "", `made with ${page.generator}`].filter(Boolean).join(" · ");
 }
 
-async function start() {
+export async function start() {
+  followAddress();
   applyTheme();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { applyTheme(); scheduleDraw(); });
   listeners.unshift((changed) => { if (changed.has("theme")) applyTheme(); });
@@ -46,9 +59,10 @@ async function start() {
   await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve))); // show the page first
   await loadPlotly();
   startPanels();
+  startPrinting();
 }
 
-const started = start();
+export const started = start();
 started.catch((error) => {
   const status = document.getElementById("status");
   status.hidden = false;

@@ -1,9 +1,18 @@
 // A surface as triangles over its grid points, and heights between them. Vertex numbers are flat indices.
 
+// @ts-check
+/** @import { Grid, Sides, Triangles } from "./types.js" */
+
+import { place, proportion, span } from "./data.js";
+
 const meshes = new WeakMap();
 
-/** Corners of every grid point: {x, y}, one number a vertex. */
-function verticesOf(surface) {
+/**
+ * Corners of every grid point: {x, y}, one number a vertex.
+ * @param {Grid} surface
+ * @returns {{ x: number[], y: number[] }}
+ */
+export function verticesOf(surface) {
   if (!meshes.has(surface)) {
     const all = surface.alpha.length * surface.beta.length;
     const places = Array.from({ length: all }, (_, index) => place(surface, index));
@@ -15,13 +24,17 @@ function verticesOf(surface) {
 /**
  * Triangles {i, j, k} whose corners are all finite, wound so that they face up. Each cell is cut along the
  * diagonal whose ends differ less, which follows ridges and valleys.
+ * @param {Grid} surface
+ * @param {ArrayLike<number> & object} values
+ * @returns {Triangles}
  */
-function trianglesOf(surface, values) {
+export function trianglesOf(surface, values) {
   if (meshes.has(values)) return meshes.get(values);
+  /** @type {number[][]} */
   const [i, j, k] = [[], [], []];
   const add = (...corners) => {
     if (!corners.every((corner) => Number.isFinite(values[corner]))) return;
-    [i, j, k].forEach((list, position) => list.push(corners[position]));
+    [i, j, k].forEach((list, position) => { list.push(corners[position]); });
   };
   const width = surface.beta.length;
   for (let a = 0; a + 1 < surface.alpha.length; a += 1) {
@@ -38,8 +51,14 @@ function trianglesOf(surface, values) {
   return meshes.get(values);
 }
 
-/** Height at any place by bilinear interpolation; NaN outside and beside holes. */
-function heightAt(surface, heights, [alpha, beta]) {
+/**
+ * Height at any place by bilinear interpolation; NaN outside and beside holes.
+ * @param {Grid} surface
+ * @param {ArrayLike<number>} heights
+ * @param {[number, number]} place
+ * @returns {number}
+ */
+export function heightAt(surface, heights, [alpha, beta]) {
   const [i, s] = cellOf(surface.alpha, alpha);
   const [j, t] = cellOf(surface.beta, beta);
   if (i < 0 || j < 0) return NaN;
@@ -48,19 +67,29 @@ function heightAt(surface, heights, [alpha, beta]) {
   return at(i, j, (1 - s) * (1 - t)) + at(i + 1, j, s * (1 - t)) + at(i, j + 1, (1 - s) * t) + at(i + 1, j + 1, s * t);
 }
 
-/** The cell that holds `value` and where in it, 0 to 1; -1 outside. */
-function cellOf(coordinates, value) {
+/**
+ * The cell that holds `value` and where in it, 0 to 1; -1 outside.
+ * @param {number[]} coordinates
+ * @param {number} value
+ * @returns {[number, number]}
+ */
+export function cellOf(coordinates, value) {
   if (coordinates.length === 1) return [0, 0];
   const slack = 1e-9 * span(coordinates);
-  if (!(value >= coordinates[0] - slack && value <= coordinates.at(-1) + slack)) return [-1, 0];
+  if (!(value >= coordinates[0] - slack && value <= coordinates[coordinates.length - 1] + slack)) return [-1, 0];
   let cell = 0;
   while (cell + 2 < coordinates.length && coordinates[cell + 1] <= value) cell += 1;
   const share = (value - coordinates[cell]) / (coordinates[cell + 1] - coordinates[cell]);
   return [cell, Math.min(1, Math.max(0, share))];
 }
 
-/** Points along straight lines through `places`, close enough to follow the surface. */
-function densely(surface, places) {
+/**
+ * Points along straight lines through `places`, close enough to follow the surface.
+ * @param {Grid} surface
+ * @param {[number, number][]} places
+ * @returns {number[][]}
+ */
+export function densely(surface, places) {
   const step = Math.min(...[surface.alpha, surface.beta].map((one) => span(one) / Math.max(1, one.length - 1))) / 2;
   return places.flatMap((end, index) => {
     if (!index) return [end];
@@ -69,4 +98,15 @@ function densely(surface, places) {
     return Array.from({ length: parts }, (_, part) =>
       start.map((value, axis) => value + ((end[axis] - value) * (part + 1)) / parts));
   });
+}
+
+/**
+ * Sides of the box.
+ * @param {Grid} surface
+ * @returns {Sides}
+ */
+export function aspect(surface) {
+  const ratio = proportion(surface);
+  const scale = 1 / Math.sqrt(ratio);
+  return { x: scale, y: ratio * scale, z: 0.72 };
 }

@@ -1,7 +1,21 @@
 // One panel: its figure, in 3D or flat, what stands around it, and what the pointer does.
 
+import { select } from "./compare.js";
+import { census, extremum, indexAt, nearest, place } from "./data.js";
+import { element, keepWheelForPage, probeWebgl } from "./dom.js";
+import { downloadMenu } from "./export.js";
+import { figure3d, firstCamera } from "./figure3d.js";
+import { figureFlat } from "./figureflat.js";
+import { figureLines } from "./figurelines.js";
+import { count, displayName, formatNumber, formatValue, shorten } from "./format.js";
+import { onKey } from "./keys.js";
+import { pathsOf, themeColors } from "./look.js";
+import { page } from "./page.js";
+import { pathInWords, readoutLine, subtitleOf, tipLines } from "./readout.js";
+import { state, update } from "./state.js";
+
 const webgl = probeWebgl();
-const SMALLEST = 80; // pixels; in less, as while a window is being resized, Plotly finds no room for its titles
+export const SMALLEST = 80; // pixels; in less, as while a window is being resized, Plotly finds no room for its titles
 const POINTED = ["surface", "isolines", "cut"]; // traces that a pointer reads
 
 /** A place for one of a panel's two drawings. Kept while hidden: a new WebGL context costs most of a redraw's time. */
@@ -11,9 +25,11 @@ function stage(className) {
   return node;
 }
 
-class Panel {
-  constructor(surfaces) {
+export class Panel {
+  /** `deck` has what concerns all panels: `draw(panel)`, `makeRoom()`, `reset()`. */
+  constructor(surfaces, deck) {
     this.surfaces = surfaces;
+    this.deck = deck;
     this.lines = surfaces[0].dim === 1;
     this.camera = state.camera;
     this.visible = false;
@@ -84,7 +100,7 @@ class Panel {
   async draw() {
     const choices = this.choices();
     const empty = choices.every((choice) => choice.missing);
-    const gl = !empty && state.view === "3d" && !this.lines && webgl && (this.holdsContext || makeRoom());
+    const gl = !empty && state.view === "3d" && !this.lines && webgl && (this.holdsContext || this.deck.makeRoom());
     if (empty) this.release();
     this.show(Boolean(gl));
     this.describe(choices);
@@ -179,7 +195,7 @@ class Panel {
   zoom(zoom) {
     if (!this.lines && state.linked) return update({ zoom });
     this.zoomed = this.lines ? zoom?.x ?? null : zoom;
-    return drawNow(this);
+    return this.deck.draw(this);
   }
 
   /** Take camera and zoom that all share. */

@@ -1,7 +1,11 @@
 // All panels, one per surface and one for all lines. Panels are drawn when they come into sight.
 
+import { page } from "./page.js";
+import { Panel } from "./panel.js";
+import { listeners, MANY_PANELS, state, update } from "./state.js";
+
 const GL_LIMIT = 12; // browsers drop the oldest WebGL context at about 16
-const panels = [];
+export const panels = [];
 
 /** Whether one more WebGL context may be made; takes one that is out of sight if need be. */
 function makeRoom() {
@@ -13,6 +17,9 @@ function makeRoom() {
 }
 
 let busy = 0;
+export const isBusy = () => busy > 0;
+
+export const drawAfterPanels = []; // what else is drawn whenever panels are
 
 /** Do some drawing; `data-busy` of the page counts what is under way, and what fails is over, too. */
 async function whileBusy(draw) {
@@ -43,7 +50,7 @@ async function drawStale() {
   const seen = stale.filter(inSight);
   try {
     for (const panel of seen) await drawNow(panel);
-    await drawCuts();
+    for (const draw of drawAfterPanels) await draw();
   } finally {
     document.documentElement.dataset.sight = "drawn";
   }
@@ -55,7 +62,7 @@ async function drawStale() {
 let scheduled = false;
 
 /** Draw what is in sight and leave the rest for when it comes into sight; at most once a frame. */
-function scheduleDraw(outdated = panels) {
+export function scheduleDraw(outdated = panels) {
   for (const panel of outdated) panel.stale = true;
   if (scheduled) return;
   scheduled = true;
@@ -67,15 +74,18 @@ function scheduleDraw(outdated = panels) {
   });
 }
 
-/** A panel for each surface and one for all lines, in order; those that are there already stay as they are. */
-function arrangePanels() {
-  const flat = page.surfaces.filter((surface) => surface.dim === 2).map((surface) => [surface]);
+const deck = { draw: drawNow, makeRoom, reset: resetView };
+
+/** A panel for each surface and one for all lines, where the first of them was given; those that are there already stay as they are. */
+export function arrangePanels() {
   const lines = page.surfaces.filter((surface) => surface.dim === 1);
+  const groups = page.surfaces.filter((surface) => surface.dim === 2 || surface === lines[0])
+    .map((surface) => (surface.dim === 2 ? [surface] : lines));
   const shown = (surfaces) => panels.find((panel) => panel.surfaces.length === surfaces.length
     && panel.surfaces.every((surface, index) => surface === surfaces[index]));
-  const wanted = [...flat, ...(lines.length ? [lines] : [])].map((surfaces) => shown(surfaces) ?? new Panel(surfaces));
+  const wanted = groups.map((surfaces) => shown(surfaces) ?? new Panel(surfaces, deck));
   for (const panel of panels.filter((one) => !wanted.includes(one))) {
-    if (panel.lines) wanted.at(-1).zoomed = panel.zoomed;
+    if (panel.lines) wanted.find((one) => one.lines).zoomed = panel.zoomed;
     panel.release();
     panel.node.remove();
   }
@@ -104,7 +114,7 @@ async function drawFirst() {
 
 let [panelSight, panelResize] = [null, null]; // draw what comes into sight, and anew what changed its size
 
-function startPanels() {
+export function startPanels() {
   panelSight = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       target.panel.visible = isIntersecting;
@@ -132,3 +142,12 @@ listeners.push((changed) => {
   }
   if (REDRAWN_BY.some((key) => changed.has(key))) scheduleDraw();
 });
+
+export function resetView() {
+  for (const panel of panels) {
+    panel.zoomed = null;
+    panel.follow(null);
+  }
+  update({ camera: null, zoom: null, clip: 1, pick: null });
+  scheduleDraw();
+}

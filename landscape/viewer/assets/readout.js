@@ -1,5 +1,11 @@
 // What a panel says in words: conditions, read-out, tooltip, path.
 
+import { gridOf, place } from "./data.js";
+import { element } from "./dom.js";
+import { count, formatNumber, shorten } from "./format.js";
+import { describe } from "./look.js";
+import { cellOf } from "./mesh.js";
+
 /** Mask, normalization, plane, examples and grid of a surface: what a reader must know to compare. */
 function conditionsOf({ surface, plane, split }) {
   const examples = split ? `${split.name}, ${count(split.examples, "example")}` : "";
@@ -7,7 +13,7 @@ function conditionsOf({ surface, plane, split }) {
 }
 
 /** The conditions, once where all lines share them. */
-function subtitleOf(choices) {
+export function subtitleOf(choices) {
   const conditions = choices.map(conditionsOf);
   const shared = new Set(conditions).size === 1;
   const each = choices.map(({ surface }, index) => `${surface.label}: ${conditions[index]}`);
@@ -15,7 +21,7 @@ function subtitleOf(choices) {
   return `${shared ? conditions[0] : each.join("; ")}${bands ? " · band: one standard error" : ""}`;
 }
 
-function readoutLine(choice, index, named) {
+export function readoutLine(choice, index, named) {
   const { parts, origin } = describe(choice, index);
   const [alpha, beta] = place(choice.surface, index);
   const field = (name, text) => element("span", {}, element("b", { textContent: name }), ` ${text}`);
@@ -29,14 +35,14 @@ function readoutLine(choice, index, named) {
 }
 
 /** What a tooltip says about a point. */
-function tipLines(choice, index) {
+export function tipLines(choice, index) {
   if (choice.missing) return [];
   const { parts, origin } = describe(choice, index);
   const [alpha, beta] = place(choice.surface, index).map((value) => formatNumber(value, 3));
   return [`α ${alpha}, β ${beta}`, ...parts.map((part) => `${part.name} ${part.text}`), origin];
 }
 
-function pathInWords(surface, path) {
+export function pathInWords(surface, path) {
   const inside = path.alpha.filter((alpha, index) => cellOf(surface.alpha, alpha)[0] >= 0
     && cellOf(surface.beta, path.beta[index])[0] >= 0).length;
   const outside = path.alpha.length - inside;

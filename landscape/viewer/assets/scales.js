@@ -1,10 +1,21 @@
 // Value ranges, clipping, linear and log, ticks.
 
+// @ts-check
+/** @import { Choice, Extent, Limits, Metric } from "./types.js" */
+
+import { formatNumber, minus } from "./format.js";
+
+/** @type {WeakMap<Metric, Extent>} */
 const extents = new WeakMap();
 
-/** Lowest, highest and lowest positive finite value of a choice; infinite bounds where nothing is finite. */
-function extentOf(choice) {
-  if (extents.has(choice.metric)) return extents.get(choice.metric);
+/**
+ * Lowest, highest and lowest positive finite value of a choice; infinite bounds where nothing is finite.
+ * @param {Pick<Choice, "metric" | "values">} choice
+ * @returns {Extent}
+ */
+export function extentOf(choice) {
+  const known = extents.get(choice.metric);
+  if (known) return known;
   let [low, high, positive] = [Infinity, -Infinity, Infinity];
   for (const value of choice.values) {
     if (!Number.isFinite(value)) continue;
@@ -16,7 +27,11 @@ function extentOf(choice) {
   return { low, high, positive };
 }
 
-function extent(choices) {
+/**
+ * @param {Pick<Choice, "metric" | "values">[]} choices
+ * @returns {Extent}
+ */
+export function extent(choices) {
   const all = choices.map(extentOf);
   return {
     low: Math.min(...all.map((one) => one.low)),
@@ -25,46 +40,33 @@ function extent(choices) {
   };
 }
 
-const shownEverywhere = () =>
-  page.surfaces.map((surface) => select(surface, state)).filter((choice) => !choice.missing);
-
-/** Why there is no log scale: "" where there is one. It needs positive values throughout. */
-function logObstacle() {
-  if (state.reference !== "") return "differences have a linear scale";
-  const below = shownEverywhere().find((choice) => extentOf(choice).low <= 0);
-  return below ? `linear: ${displayName(below.metric.name)} is not above 0 everywhere` : "";
-}
-
-const logPossible = () => !logObstacle();
-const usesLog = () => state.scale === "log" && logPossible();
-
-/** From where to where a figure shows values; differences and plain values have limits of their own. */
-function limitsOf(choices) {
-  const differences = Boolean(choices[0]?.metric?.difference);
-  const alike = shownEverywhere().filter((choice) => Boolean(choice.metric.difference) === differences);
-  return limitsFor(extent(state.limits === "shared" ? alike : choices), differences);
-}
-
 /**
- * Limits for values in an extent. The clip slider's cube makes its lower part fine, where the basin is; it
- * moves the upper end only. Differences have zero in the middle.
+ * Limits for values in an extent. The clip, a share of the range, moves the upper end only. Differences have zero
+ * in the middle.
+ * @param {Extent} found
+ * @param {{ differences?: boolean, log?: boolean, share?: number }} [how]
+ * @returns {Limits}
  */
-function limitsFor(found, differences = false, share = state.clip ** 3) {
+export function rangeOf(found, { differences = false, log = false, share = 1 } = {}) {
   if (found.high < found.low) return { low: 0, high: 1, log: false };
   if (differences) {
     const high = Math.max(Math.abs(found.low), Math.abs(found.high)) * share || 1e-12;
     return { low: -high, high, log: false, diverging: true };
   }
-  const log = usesLog();
   const low = log ? found.positive : found.low;
   let high = low + (found.high - low) * share;
   if (!(high > low)) high = low + Math.max(Math.abs(low) * 0.01, 1e-12);
   return { low, high, log };
 }
 
-const onScale = (limits, value) => (limits.log ? Math.log10(value) : value);
+/** @type {(limits: Limits, value: number) => number} */
+export const onScale = (limits, value) => (limits.log ? Math.log10(value) : value);
 
-/** Round values in the log range for ticks: 1, 2, 5 × 10^k, or powers of ten where they would crowd. */
+/**
+ * Round values in the log range for ticks: 1, 2, 5 × 10^k, or powers of ten where they would crowd.
+ * @param {Pick<Limits, "low" | "high">} limits
+ * @returns {number[]}
+ */
 function logTicks({ low, high }) {
   const [from, to] = [Math.log10(low), Math.log10(high)];
   if (to - from < 0.7) return evenTicks(low, high);
@@ -78,18 +80,27 @@ function logTicks({ low, high }) {
   return shown.length < 3 ? evenTicks(low, high) : shown;
 }
 
-/** Four to eight round, evenly spaced values. */
+/**
+ * Four to eight round, evenly spaced values.
+ * @param {number} low
+ * @param {number} high
+ * @returns {number[]}
+ */
 function evenTicks(low, high) {
   const rough = (high - low) / 8;
   const unit = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * unit).find((one) => one >= rough);
+  const step = [1, 2, 5, 10].map((factor) => factor * unit).find((one) => one >= rough) ?? 10 * unit;
   const ticks = [];
   for (let k = Math.ceil(low / step); k * step <= high; k += 1) ticks.push(Number((k * step).toPrecision(10)));
   return ticks;
 }
 
-/** Plotly tick settings for an axis or colour bar whose numbers are `onScale`. */
-function ticksFor(limits, metric) {
+/**
+ * Plotly tick settings for an axis or colour bar whose numbers are `onScale`.
+ * @param {Limits} limits
+ * @param {Pick<Metric, "unit">} metric
+ */
+export function ticksFor(limits, metric) {
   const values = limits.log ? logTicks(limits) : evenTicks(limits.low, limits.high);
   const percent = (value) => Number((100 * value).toPrecision(6));
   const decimals = (value) => String(percent(value)).split(".")[1]?.length ?? 0;

@@ -1,7 +1,10 @@
 // The view: one object that every control changes, that every figure is drawn from, and that the URL keeps.
 
-const CAMERA = { eye: { x: 1.16, y: -1.35, z: 0.86 }, center: { x: 0, y: 0, z: -0.2 }, up: { x: 0, y: 0, z: 1 } };
-const MANY_PANELS = 8; // above, 3D only on request: every 3D panel needs a WebGL context
+import { select } from "./compare.js";
+import { allMetrics, allPlanes, allSplits, page } from "./page.js";
+
+export const CAMERA = { eye: { x: 1.16, y: -1.35, z: 0.86 }, center: { x: 0, y: 0, z: -0.2 }, up: { x: 0, y: 0, z: 1 } };
+export const MANY_PANELS = 8; // above, 3D only on request: every 3D panel needs a WebGL context
 
 const defaultView = () => ({
   view: page.surfaces.filter((surface) => surface.dim === 2).length > MANY_PANELS ? "contour" : "3d",
@@ -21,7 +24,7 @@ const defaultView = () => ({
   zoom: null, // {x: [from, to], y: [from, to]} of the flat views; each has its own where they aren't linked
 });
 
-const DEFAULTS = {};
+export const DEFAULTS = {};
 
 /** Walls that dwarf the basin call for a log scale: the largest value far above the median. */
 function fittingScale() {
@@ -35,7 +38,7 @@ function fittingScale() {
 }
 
 /** Set the defaults; again when the surfaces have changed. */
-function setDefaults() {
+export function setDefaults() {
   Object.assign(DEFAULTS, defaultView());
   DEFAULTS.scale = fittingScale();
 }
@@ -45,11 +48,11 @@ const OPTIONS = {
   view: ["3d", "contour", "heatmap"], scale: ["linear", "log"], limits: ["shared", "own"],
   theme: ["auto", "light", "dark"], metric: allMetrics, split: allSplits, plane: allPlanes,
 };
-const state = { ...DEFAULTS };
-const listeners = [];
+export const state = { ...DEFAULTS };
+export const listeners = [];
 
 /** Change the view; listeners get the names of what changed. */
-function update(patch) {
+export function update(patch) {
   const changed = Object.keys(patch).filter((key) => JSON.stringify(patch[key]) !== JSON.stringify(state[key]));
   if (!changed.length) return;
   Object.assign(state, patch);
@@ -110,7 +113,7 @@ function viewOf(fragment) {
 let writing = null;
 
 /** Keep the view in the address; not at every step of a drag, which browsers forbid. */
-function scheduleFragment() {
+export function scheduleFragment() {
   clearTimeout(writing);
   writing = setTimeout(writeFragment, 200);
 }
@@ -124,5 +127,8 @@ function writeFragment() {
   }
 }
 
-Object.assign(state, viewOf(location.hash));
-window.addEventListener("hashchange", () => update(viewOf(location.hash)));
+/** Take the view from the address, now and whenever it changes. */
+export function followAddress() {
+  Object.assign(state, viewOf(location.hash));
+  window.addEventListener("hashchange", () => update(viewOf(location.hash)));
+}

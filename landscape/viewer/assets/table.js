@@ -1,68 +1,79 @@
 // The metrics of all surfaces, sortable, and where the surfaces came from.
 
-/** A cell's text and, for an estimate, its interval. */
-function cellParts(cell) {
-  if (!cell) return ["—", ""];
-  if (cell.text !== undefined) return [cell.text, ""];
-  const interval = cell.low === undefined ? "" : `${formatNumber(cell.low, 4)} to ${formatNumber(cell.high, 4)}`;
-  return [formatNumber(cell.value, 4), interval];
-}
+import { cellParts, compareBy, markdown, tabbed } from "./cells.js";
+import { button, download, element } from "./dom.js";
+import { displayName } from "./format.js";
+import { page } from "./page.js";
 
-function tableRow(surface) {
+const FEW = 6; // surfaces that stand beside each other
+const MANY = 7; // columns that fit on a narrow screen and on paper
+
+/** A surface's name and its values, one for each column. */
+function cellsOf(surface, scope) {
   const cells = page.columns.map((name) => {
     const cell = surface.metrics.find((one) => one.name === name);
     const [text, interval] = cellParts(cell);
     return element("td", { className: cell?.text === undefined ? "number" : "" }, text,
       interval ? element("small", { textContent: interval }) : null);
   });
-  return element("tr", {}, element("th", { scope: "row", title: surface.label },
-    element("div", { className: "clamp", textContent: surface.label })), ...cells);
+  return [element("th", { scope, title: surface.label },
+    element("div", { className: "clamp", textContent: surface.label })), ...cells];
 }
 
-/** Order of two surfaces by a column: numbers by size, text by alphabet, what is absent last. */
-function compareBy(name) {
-  const key = (surface) => {
-    if (name === null) return surface.label;
-    const cell = surface.metrics.find((one) => one.name === name);
-    return cell?.value ?? cell?.text ?? "\uffff";
-  };
-  return (one, other) => {
-    const [a, b] = [key(one), key(other)];
-    if (typeof a === "number" && typeof b === "number") return a - b;
-    return String(a).localeCompare(String(b), "en", { numeric: true });
-  };
-}
+/**
+ * The table: a row a surface or, `turned`, a column a surface. `order` has the surfaces as they stand; a sort moves
+ * cells and leaves the buttons where they are, and with them the focus.
+ */
+class Table {
+  constructor() {
+    this.turned = page.columns.length > MANY && page.surfaces.length <= FEW;
+    this.heads = [null, ...page.columns].map((name, index) => this.head(name, this.turned && index ? "row" : "col"));
+    this.cells = new Map(page.surfaces.map((surface) => [surface, cellsOf(surface, this.turned ? "col" : "row")]));
+    this.order = page.surfaces;
+    const lines = this.turned ? this.heads.map((head) => element("tr", {}, head))
+      : [element("tr", {}, ...this.heads), ...page.surfaces.map(() => element("tr"))];
+    this.node = element("table", { className: this.turned ? "turned" : "" }, element("thead", {}, lines[0]),
+      element("tbody", {}, ...lines.slice(1)));
+    this.fill();
+  }
 
-function sortTable(body, header, name) {
-  const ascending = header.getAttribute("aria-sort") !== "ascending";
-  for (const one of header.parentElement.children) one.removeAttribute("aria-sort");
-  header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-  const sorted = [...page.surfaces].sort(compareBy(name));
-  if (!ascending) sorted.reverse();
-  body.replaceChildren(...sorted.map(tableRow));
-}
+  head(name, scope) {
+    const head = element("th", { scope });
+    const shown = displayName(name ?? "surface");
+    head.append(button(shown, `Sort by ${shown}`, () => this.sort(head, name)));
+    return head;
+  }
 
-/** The table's texts in the order shown, intervals in brackets. */
-function tableTexts(table) {
-  return [...table.rows].map((row) => [...row.cells].map((cell) => {
-    const interval = cell.querySelector("small")?.textContent;
-    const text = (cell.firstChild?.textContent ?? "").replace(/\s+/g, " ");
-    return interval ? `${text} [${interval}]` : text;
-  }));
-}
+  fill() {
+    const rows = [...this.node.rows];
+    const columns = this.order.map((surface) => this.cells.get(surface));
+    if (this.turned) rows.forEach((row, index) => { row.append(...columns.map((cells) => cells[index])); });
+    else columns.forEach((cells, index) => { rows[index + 1].replaceChildren(...cells); });
+  }
 
-const tabbed = (rows) => rows.map((row) => row.join("\t")).join("\n");
+  sort(head, name) {
+    const ascending = head.getAttribute("aria-sort") !== "ascending";
+    for (const one of this.heads) one.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+    this.order = [...page.surfaces].sort(compareBy(name));
+    if (!ascending) this.order.reverse();
+    this.fill();
+  }
 
-function markdown([head, ...rows]) {
-  const line = (cells) => `| ${cells.join(" | ")} |`;
-  const escaped = (row) => row.map((text) => text.replace(/[\\|`*_<>[\]]/g, "\\$&"));
-  return [line(escaped(head)), line(head.map(() => "---")), ...rows.map((row) => line(escaped(row)))].join("\n");
+  /** A row a surface in the order shown, intervals in brackets. */
+  texts() {
+    return [this.heads, ...this.order.map((surface) => this.cells.get(surface))].map((cells) => cells.map((cell) => {
+      const interval = cell.querySelector("small")?.textContent;
+      const text = (cell.firstChild?.textContent ?? "").replace(/\s+/g, " ");
+      return interval ? `${text} [${interval}]` : text;
+    }));
+  }
 }
 
 /** A button that copies the table; `format` makes a text of its rows. */
 function copyButton(table, label, what, format, name) {
   const trigger = button(label, `Copy the table as ${what}`, async () => {
-    const text = format(tableTexts(table));
+    const text = format(table.texts());
     try {
       await navigator.clipboard.writeText(text);
       trigger.textContent = "Copied";
@@ -74,30 +85,23 @@ function copyButton(table, label, what, format, name) {
   return trigger;
 }
 
-function startTable() {
+export function startTable() {
   if (!page.columns.length) return;
-  const body = element("tbody", {}, ...page.surfaces.map(tableRow));
-  const heads = [null, ...page.columns].map((name) => {
-    const head = element("th", { scope: "col" });
-    const shown = displayName(name ?? "surface");
-    head.append(button(shown, `Sort by ${shown}`, () => sortTable(body, head, name)));
-    return head;
-  });
-  const table = element("table", {}, element("thead", {}, element("tr", {}, ...heads)), body);
+  const table = new Table();
   const copies = element("div", { className: "copies" },
     copyButton(table, "Copy table", "tab-separated text", tabbed, "metrics.tsv"),
     copyButton(table, "Copy Markdown", "Markdown", markdown, "metrics.md"));
   const section = document.getElementById("metrics");
   section.hidden = false;
   const heading = element("h2", { id: "metrics-title", textContent: "Metrics" });
-  const scroll = element("div", { className: "scroll", tabIndex: 0, role: "region" }, table);
+  const scroll = element("div", { className: "scroll", tabIndex: 0, role: "region" }, table.node);
   scroll.setAttribute("aria-label", "Metrics of all surfaces");
-  const intervals = body.querySelector("small") ? "Below a value: its 95 % interval." : "";
+  const intervals = table.node.querySelector("small") ? "Below a value: its 95 % interval." : "";
   section.append(element("div", { className: "section-head" }, heading, copies), scroll,
     element("p", { className: "note", textContent: intervals }));
 }
 
-function startProvenance() {
+export function startProvenance() {
   const details = document.getElementById("provenance");
   details.hidden = page.surfaces.every((surface) => !surface.facts.length);
   for (const surface of page.surfaces) {
