@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from landscape.checks.centre import check_earlier, check_steady, earlier_surface, evaluate_centre
 from landscape.checks.identity import Functions
 from landscape.engine import Engine
+from landscape.engine.modes import own_modes
 from landscape.errors import UserError
 from landscape.examples.forms import Data, as_examples, named_splits
 from landscape.keeping.lock import owned
@@ -35,6 +36,7 @@ from landscape.surface.spans import SPANS
 from landscape.surface.surface_run import SurfaceRun
 
 
+@own_modes()
 def compute_surface(
     model: nn.Module,
     data: Data | Mapping[str, Data],
@@ -124,10 +126,6 @@ def compute_surface(
         For unusable arguments, non-finite weights, a loss that isn't finite at the network itself or isn't a
         function of the weights, or a file at `path` with other settings or made with other functions.
     """
-    arguments = dict(locals())
-    if torch.get_default_device().type == "meta":  # tensors without numbers: nobody can mean that here
-        with torch.device("cpu"):
-            return compute_surface(**arguments)
     planes = list(plane) if isinstance(plane, Sequence) else [plane or RandomPlane()]
     shape = _shape(points, dim)
     _check(planes, shape, span, tolerance, max_points)

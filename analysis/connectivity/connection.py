@@ -17,6 +17,7 @@ from analysis.connectivity.recipe import Curve, Training
 from analysis.connectivity.work import Watcher, Work, about_bend, remove
 from landscape.checks.identity import Functions
 from landscape.compute import Data, as_examples, choose_device, choose_mask, named_splits
+from landscape.engine.modes import own_modes
 from landscape.errors import UserError
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
@@ -46,6 +47,7 @@ class Connection:
     files: tuple[Path, ...] = ()
 
 
+@own_modes()
 def connect(
     first: nn.Module,
     second: nn.Module,

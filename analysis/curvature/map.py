@@ -17,6 +17,7 @@ from analysis.curvature.plan import Plan
 from analysis.curvature.points import PointSolver
 from analysis.hessian.operator import MEMORY, Derivatives, HessianOperator
 from landscape.compute import Data, choose_device
+from landscape.engine.modes import own_modes
 from landscape.errors import UserError
 from landscape.keeping.lock import owned
 from landscape.keeping.points import OneByOne
@@ -27,6 +28,7 @@ from landscape.progress import Listener
 from landscape.surface import Surface
 
 
+@own_modes()
 def curvature_map(
     surface: Surface,
     model: nn.Module,

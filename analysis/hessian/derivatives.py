@@ -191,7 +191,8 @@ def probes(space: WeightSpace, weights: Tensor, seed: int = 0) -> tuple[Tensor, 
     scale = space.restrict(scales)
     first, second = (
         space.without_padding(
-            torch.randn(len(weights), generator=generator, dtype=torch.float64).to(weights) * scale
+            torch.randn(len(weights), generator=generator, dtype=torch.float64, device="cpu").to(weights)
+            * scale
         )
         for _ in range(2)
     )

@@ -44,7 +44,7 @@ def random_unit(operator: SymmetricOperator, *key: int) -> Tensor:
     """Direction drawn uniformly, ``[n]``; the same for one key on every device (drawn on the CPU)."""
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(operator.size, generator=generator, dtype=torch.float64)
+    drawn = torch.randn(operator.size, generator=generator, dtype=torch.float64, device="cpu")
     unit: Tensor = drawn / drawn.norm()
     return unit.to(operator.torch_device, operator.torch_dtype)
 

@@ -37,6 +37,7 @@ from landscape.engine.contract import check_contract, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import numerics
 from landscape.engine.following import Source
+from landscape.engine.modes import own_modes
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import probe
 from landscape.engine.streams import Streams, one_thread
@@ -117,6 +118,7 @@ class HessianOperator(LinearOperator):
 
     products: int
 
+    @own_modes()
     def __init__(
         self,
         model: nn.Module,

@@ -23,6 +23,7 @@ from analysis.hessian.spectrum_file import save_spectrum
 from analysis.hessian.spectrum_run import Plan, SpectrumRun, State
 from landscape.checks.identity import Functions
 from landscape.compute import Data, as_examples, choose_mask
+from landscape.engine.modes import own_modes
 from landscape.keeping.lock import owned
 from landscape.keeping.partial import PartialKeeper
 from landscape.keeping.settings import FUNCTIONS
@@ -36,6 +37,7 @@ Json = dict[str, Any]
 _SPREAD_PROBES = 4
 
 
+@own_modes()
 def hessian_spectrum(
     model: nn.Module,
     data: Data,

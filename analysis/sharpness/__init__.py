@@ -26,6 +26,7 @@ from analysis.sharpness.objective import Objective
 from analysis.sharpness.sam import sam, sam_ascent
 from analysis.sharpness.top_eigenvalue import EXPECTED_PRODUCTS
 from landscape.compute import Data
+from landscape.engine.modes import own_modes
 from landscape.errors import UserError
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice
@@ -94,6 +95,7 @@ MEASURES: dict[str, Measure] = {
 }
 
 
+@own_modes()
 def sharpness(
     model: nn.Module,
     data: Data,

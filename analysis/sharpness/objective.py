@@ -20,6 +20,7 @@ from landscape.engine.contract import check_contract, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size, measure
 from landscape.engine.cuda_graph import numerics
 from landscape.engine.following import Source
+from landscape.engine.modes import own_modes
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import probe
 from landscape.engine.streams import one_thread
@@ -76,6 +77,7 @@ class Objective:
         finite at w.
     """
 
+    @own_modes()
     def __init__(
         self,
         model: nn.Module,
@@ -223,7 +225,7 @@ class Objective:
 
     def normal(self, *place: int) -> Tensor:
         """Standard normal numbers, ``[n]``: the same on every device and in every dtype, up to rounding."""
-        drawn = torch.randn(self.size, generator=self.generator(*place), dtype=torch.float64)
+        drawn = torch.randn(self.size, generator=self.generator(*place), dtype=torch.float64, device="cpu")
         return drawn.to(self.weights)
 
     def count(self, passes: int) -> None:

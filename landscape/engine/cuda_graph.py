@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 import torch
 
+from landscape.engine.modes import own_modes
+
 Result = TypeVar("Result")
 _WARM_UPS = 3  # cuBLAS, cuDNN and the allocator set themselves up outside the capture
 
@@ -48,12 +50,14 @@ class CapturedRun(Generic[Result]):
 def numerics(device: torch.device, tf32: bool) -> Iterator[None]:
     """Deterministic cuDNN algorithms, TF32 only where asked for; the caller's settings return afterwards."""
     if device.type != "cuda":
-        yield
+        with own_modes(device):
+            yield
         return
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
     try:
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = tf32, tf32, False, True
-        yield
+        with own_modes(device):
+            yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before

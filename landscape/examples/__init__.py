@@ -122,7 +122,8 @@ class Examples:
         layout = torch.channels_last if channels_last else torch.contiguous_format
 
         def move(value: Tensor) -> Tensor:
-            value = value.detach().to(device, dtype if value.is_floating_point() else None)
+            value = value.clone() if value.is_inference() else value.detach()  # else no gradients
+            value = value.to(device, dtype if value.is_floating_point() else None)
             return value.contiguous(memory_format=layout if value.dim() == 4 else torch.contiguous_format)
 
         if self.given:

@@ -35,7 +35,7 @@ def hold_out(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.i
     parts = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        order = torch.randperm(len(members), generator=generator).numpy()
+        order = torch.randperm(len(members), generator=generator, device="cpu").numpy()
         parts.append(members[order[: round(share * len(members))]])
     return np.sort(np.concatenate(parts))
 
@@ -49,7 +49,7 @@ def balanced_subset(
     """
     generator = generator_for(seed, "subset")
     classes = [among[labels[among] == label] for label in np.unique(labels[among])]
-    shuffled = [one[torch.randperm(len(one), generator=generator).numpy()] for one in classes]
+    shuffled = [one[torch.randperm(len(one), generator=generator, device="cpu").numpy()] for one in classes]
     turns = np.concatenate([np.arange(len(one)) for one in shuffled])  # an image's turn in its class
     return np.sort(np.concatenate(shuffled)[np.argsort(turns, kind="stable")[:count]])
 

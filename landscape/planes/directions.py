@@ -27,7 +27,7 @@ def random_direction(params: Mapping[str, Tensor], seed: int, axis: int) -> Para
     """
     generator = torch.Generator(device="cpu").manual_seed(_mix(seed, axis))
     return {
-        name: torch.randn(value.shape, generator=generator, dtype=torch.float64).float()
+        name: torch.randn(value.shape, generator=generator, dtype=torch.float64, device="cpu").float()
         for name, value in params.items()
     }
 
@@ -70,7 +70,7 @@ def given_direction(params: Mapping[str, Tensor], direction: Mapping[str, Tensor
     if bad:
         raise UserError(f"the direction isn't finite in {bad[0]!r}; expected finite numbers")
     return {
-        name: _precise(direction[name]) if name in direction else torch.zeros(value.shape)
+        name: _precise(direction[name]) if name in direction else torch.zeros(value.shape, device="cpu")
         for name, value in params.items()
     }
 
