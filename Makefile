@@ -21,9 +21,9 @@ $(VENV)/.installed: pyproject.toml
 demo: install
 	$(RUN) -m landscape.surface examples/checkpoints/resnet20-cifar10-erk90.pt examples/checkpoints/resnet20-cifar10-erk98.pt --data sample --examples 500 --output surfaces
 
-# A worker per core, a test file at a time: fixtures of a file are made once.
+# A worker per core, a test file at a time (fixtures of a file are made once), slow ones first.
 test: install browser check
-	$(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile
+	$(RUN) -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(VENV)/bin/ruff check .

@@ -27,7 +27,12 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` make sense on a GPU only: without one they are no tests of this machine's."""
+    """Slow files first, so that no worker ends long after the others; GPU tests where there is a GPU.
+
+    Without one, tests marked `gpu` are no tests of this machine's.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

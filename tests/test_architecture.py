@@ -34,6 +34,7 @@ TRAINING_MAY_USE = {
     "landscape.sparse.kernels",
     "landscape.sparse.machine",
     "landscape.sparse.trace",
+    "landscape.threads",
     "landscape.images",
     "landscape.keeping.lock",
     "landscape.keeping.signals",

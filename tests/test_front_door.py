@@ -15,6 +15,8 @@ import sharpscape
 from landscape.errors import UserError
 from landscape.siblings import need
 
+pytestmark = pytest.mark.slow  # among the first files that start
+
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINT = ROOT / "examples/checkpoints/resnet20-cifar10-erk90.pt"
 LINE = ("--points", "3", "--dim", "1", "--examples", "10", "--data", "sample", "--exact")

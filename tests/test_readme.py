@@ -42,6 +42,8 @@ SMALLER: dict[str, dict[str, str]] = {
 MODELS = """
 from torch import nn
 
+pytestmark = pytest.mark.slow  # among the first files that start
+
 def small(num_classes=10):
     return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, num_classes))
 """

@@ -6,6 +6,7 @@ Whether a run has it is decided before the first step, and stays so when it goes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from landscape.errors import UserError
 from landscape.sparse.choice import Sparse, check_choice, reason_against_network
 from landscape.sparse.machine import missing
+from landscape.threads import one_thread, threads
 from training.masks import Mask
 from training.sparsity.dense import Dense
 
@@ -52,6 +54,7 @@ class KeptForward:
         self.model, self.mask, self.images, self.sparse = model, mask, images, sparse
         self.traced, self.machine, self.kind = trace(model, images), host(), SparseTraining
         self.lanes = self.machine.lanes("float")
+        self.threads = torch.get_num_threads()
         self.kind(model, {}, images, self.machine, traced=self.traced)  # what can't run is known now
         self._norms = [one for one in model.modules() if isinstance(one, _BatchNorm)]
         self._net: Callable[[Tensor], Tensor] | None = None
@@ -63,7 +66,8 @@ class KeptForward:
     def __call__(self, images: Tensor) -> Tensor:
         """The network's output; moves running statistics as the network does."""
         if any(not one.training and one.running_mean is not None for one in self._norms):
-            dense: Tensor = self.model(images)
+            with self.without():
+                dense: Tensor = self.model(images)
             return dense
         if self._net is None:
             self._net = self.model if self._is_dense() else self._built()
@@ -80,10 +84,20 @@ class KeptForward:
         from landscape.sparse.inference import SparseNet
 
         net = SparseNet(self.model, self.mask, self.images, self.machine, self.traced)
-        return partial(net.in_threads, torch.get_num_threads())
+        return partial(net.in_threads, self.threads)
 
     def _built(self) -> SparseTraining:
-        return self.kind(self.model, self.mask, self.images, self.machine, traced=self.traced)
+        return self.kind(
+            self.model, self.mask, self.images, self.machine, traced=self.traced, threads=self.threads
+        )
+
+    def beside(self) -> AbstractContextManager[None]:
+        """For what PyTorch computes beside the kernels: in one thread, so that theirs have the cores."""
+        return nullcontext() if self._is_dense() else one_thread()
+
+    def without(self) -> AbstractContextManager[None]:
+        """For a step that the network itself computes."""
+        return threads(self.threads)
 
     def described(self) -> dict[str, int]:
         """What determines the last bits."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -195,23 +196,8 @@ def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, record_every: int) 
         config.batch_size, generator_for(config.seed, "epoch", run.epoch), config.augment
     )
     batches = TimedBatches(shuffled, clock_of(run.device))
-    rewind_step = config.method.rewind_step
-    skipped = max(0, rewind_step - epoch.number * steps) if epoch.round else 0
-    examples = 0
-    for number, (images, labels) in enumerate(batches):
-        step = epoch.number * steps + number
-        if number < skipped:
-            continue
-        if step == rewind_step and not epoch.round and len({one.round for one in run.plan}) > 1:
-            run.rewind = {name: value.clone() for name, value in run.model.state_dict().items()}
-        if record_every and (run.epoch * steps + number) % record_every == 0:
-            _record(run, run.epoch * steps + number)
-        train_step(run, epoch, step, images, labels, losses[number])
-        examples += len(labels)
-        if (number + 1) % _CHECK_EVERY == 0 or number + 1 == steps:
-            first = max(number - number % _CHECK_EVERY, skipped)
-            mean = _finite_mean(run, losses, first, number + 1)
-            reporter.step(run.epoch + 1, number + 1, steps, mean)
+    with nullcontext() if run.kept is None else run.kept.beside():
+        skipped, examples = _steps(run, epoch, batches, losses, reporter, record_every)
     trained = time.perf_counter() - started
     return {
         "epoch": run.epoch + 1,
@@ -229,6 +215,30 @@ def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, record_every: int) 
         "seconds": trained,
         "data_share": batches.seconds / trained,
     }
+
+
+def _steps(
+    run: Run, epoch: Epoch, batches: TimedBatches, losses: Tensor, reporter: Reporter, record_every: int
+) -> tuple[int, int]:
+    """The epoch's steps, their losses into `losses`; how many steps were left out, and images trained on."""
+    steps, rewind_step = len(losses), run.config.method.rewind_step
+    skipped = max(0, rewind_step - epoch.number * steps) if epoch.round else 0
+    examples = 0
+    for number, (images, labels) in enumerate(batches):
+        step = epoch.number * steps + number
+        if number < skipped:
+            continue
+        if step == rewind_step and not epoch.round and len({one.round for one in run.plan}) > 1:
+            run.rewind = {name: value.clone() for name, value in run.model.state_dict().items()}
+        if record_every and (run.epoch * steps + number) % record_every == 0:
+            _record(run, run.epoch * steps + number)
+        train_step(run, epoch, step, images, labels, losses[number])
+        examples += len(labels)
+        if (number + 1) % _CHECK_EVERY == 0 or number + 1 == steps:
+            first = max(number - number % _CHECK_EVERY, skipped)
+            mean = _finite_mean(run, losses, first, number + 1)
+            reporter.step(run.epoch + 1, number + 1, steps, mean)
+    return skipped, examples
 
 
 def _record(run: Run, step: int) -> None:

@@ -81,7 +81,8 @@ def train_step(run: Run, epoch: Epoch, step: int, images: Tensor, labels: Tensor
     moment = Moment(step, epoch.epochs * run.steps_per_epoch, run.steps_per_epoch)
     if method.update_due(moment):
         if method.gradient == "dense":
-            closure.gradients()
+            with nullcontext() if run.kept is None else run.kept.without():
+                closure.gradients()
         _change_mask(run, epoch, moment)
         if method.gradient == "dense":
             return

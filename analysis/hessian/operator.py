@@ -40,11 +40,12 @@ from landscape.engine.following import Source
 from landscape.engine.modes import own_modes
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import probe
-from landscape.engine.streams import Streams, one_thread
+from landscape.engine.streams import Streams
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice
+from landscape.threads import one_thread
 
 FloatArray = npt.NDArray[Any]
 Found = TypeVar("Found")

@@ -23,11 +23,11 @@ from landscape.engine.following import Source
 from landscape.engine.modes import own_modes
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import probe
-from landscape.engine.streams import one_thread
 from landscape.engine.totals import BatchValues, Totals, batch_values, total
 from landscape.errors import UserError
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice
+from landscape.threads import one_thread
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 BLOCKS = 20  # of examples, for the jackknife

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
@@ -21,13 +22,14 @@ from landscape.engine.hooks import take_off_watching
 from landscape.engine.network import Case, Network, choose_network
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import Probe, probe
-from landscape.engine.streams import Streams, one_thread
+from landscape.engine.streams import Streams
 from landscape.engine.totals import BatchValues, FloatArray, Totals, batch_values, gathered, total
 from landscape.engine.weights import Weights
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.examples.structure import tensors_in
 from landscape.losses import Loss
+from landscape.threads import one_thread
 
 if TYPE_CHECKING:
     from landscape.sparse.choice import Sparse
@@ -183,10 +185,14 @@ class Engine:
 
     def _point(self) -> _Values:
         """Everything that is computed for a point whose coordinates are set."""
-        self._weights.write()
+        # Threads of an operation that has just ended go on looking for work, on the cores of the streams.
+        with nullcontext() if self._streams is None else one_thread():
+            self._weights.write()
+            if self._recalibration is None:
+                self._network.refresh()
         if self._recalibration is not None:
             self._recalibration.run()
-        self._network.refresh()
+            self._network.refresh()
         return {name: self._split(batches) for name, batches in self._batches.items()}
 
     def _split(self, batches: list[Any]) -> list[BatchValues]:

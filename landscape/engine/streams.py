@@ -6,13 +6,14 @@ operation; small convolutions lose much of their time there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
 import torch
+
+from landscape.threads import one_thread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,21 +46,6 @@ class Streams:
                 for future in futures:
                     future.cancel()
                 wait(futures)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Operations don't split themselves over threads; the caller's setting returns afterwards.
-
-    For small work this is faster, by orders of magnitude where other processes keep the cores busy: the
-    threads of one operation wait for each other until each was given its turn.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _set_up() -> None:

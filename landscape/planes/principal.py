@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.engine.streams import one_thread
 from landscape.errors import UserError
 from landscape.parameters import Moving
 from landscape.planes.directions import Params, direction_between
 from landscape.surface import FloatArray
+from landscape.threads import one_thread
 
 MEMORY = 1 << 30  # bytes for weights in float64 at a time
 SMALLEST = 1e-10  # share of the largest variance below which a component is rounding

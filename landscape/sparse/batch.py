@@ -24,6 +24,7 @@ from landscape.sparse.slots import Emit, Phases
 from landscape.sparse.statistics import ARENA_STEP, BLOCKS, FIRST_ARENA, IMAGES, LAST_VALID
 from landscape.sparse.threads import give_way, pool
 from landscape.sparse.trace import CannotRun, Traced, trace
+from landscape.threads import one_thread
 
 Ints = npt.NDArray[np.int64]
 
@@ -48,6 +49,8 @@ class SparseTraining:
         Whether gradients by the input are wanted, too.
     traced
         What `trace` found, where that was done already.
+    threads
+        In which a batch is computed; as many as PyTorch has at a forward pass by default.
 
     Raises
     ------
@@ -64,11 +67,12 @@ class SparseTraining:
         *,
         input_gradient: bool = False,
         traced: Traced | None = None,
+        threads: int | None = None,
     ) -> None:
         if example.dtype not in ELEMENTS:
             raise CannotRun(f"the kernels compute in float32 and float64, not {example.dtype}")
         self.network, self.dtype = network, example.dtype
-        self.input_gradient = input_gradient
+        self.input_gradient, self.threads = input_gradient, threads
         traced = traced or trace(network, example)
         first = traced.operations[0].form
         self.input_shape = (first.channels, first.height, first.width)
@@ -83,7 +87,12 @@ class SparseTraining:
         self._call = llvm.prototype(8)(kernels.run_phases())
         self._parameters = dict(network.named_parameters())
         self._names = list(self._parameters)
-        self._norms = [one for one in self._plan.counted.values() if one.norm is not None]
+        self._counted = list(self._plan.counted.values())
+        self._norms = [one for one in self._counted if one.norm is not None]
+        self._weighted = [
+            one for one in self._plan.layers.values() if one.unit.module and one.gradient_at >= 0
+        ]
+        self._order = _joined(self._weighted)
         self._free: list[_Workspace] = []
         self._lock = threading.Lock()
 
@@ -120,14 +129,16 @@ class SparseTraining:
 
     def run_forward(self, x: Tensor) -> tuple[Tensor, _Workspace]:
         """Output, and the memory that the backward pass reads."""
-        self._read_parameters()
         work = self._workspace(len(x))
+        with one_thread():
+            self._read_parameters()
         size = x.element_size()
         out = torch.empty((len(x), *self.result), dtype=self.dtype)
         work.aim(x.data_ptr(), size * x.stride(0), out.data_ptr(), size * out.stride(0))
         work.contexts[:, STRIDES : STRIDES + 4] = [size * one for one in x.stride()]
         self._run(self._forward_program, work)
-        self._move_statistics(work, len(x))
+        with one_thread():
+            self._move_statistics(work, len(x))
         return out, work
 
     def run_backward(self, gradient: Tensor, work: _Workspace) -> tuple[Tensor | None, list[Tensor | None]]:
@@ -141,7 +152,8 @@ class SparseTraining:
         step = gradient.element_size() * gradient.stride(0)
         work.aim(gradient.data_ptr(), step, out, out_step)
         self._run(self._backward_program, work)
-        return by_input, self._gradients(work)
+        with one_thread():
+            return by_input, self._gradients(work)
 
     def _run(self, program: _Program, work: _Workspace) -> None:
         """All phases, in as many threads as there are threads and blocks."""
@@ -168,7 +180,7 @@ class SparseTraining:
     # -- memory -------------------------------------------------------------------------------------------
 
     def _workspace(self, images: int) -> _Workspace:
-        threads = max(1, min(torch.get_num_threads(), -(-images // self.lanes)))
+        threads = max(1, min(self.threads or torch.get_num_threads(), -(-images // self.lanes)))
         with self._lock:
             found = self._free.pop() if self._free else None
         if found is None or found.threads != threads or not found.fits(images, self.lanes):
@@ -199,9 +211,7 @@ class SparseTraining:
         for layer in self._plan.layers.values():
             if layer.module is None:
                 continue
-            weight = layer.module.weight
-            assert isinstance(weight, Tensor)
-            flat = weight.detach().reshape(-1)
+            flat = layer.weight.detach().reshape(-1)
             torch.index_select(flat, 0, layer.order, out=layer.values)
             for _, _, values, order in layer.back:
                 torch.index_select(flat, 0, order, out=values)
@@ -211,22 +221,32 @@ class SparseTraining:
     @torch.no_grad()
     def _move_statistics(self, work: _Workspace, images: int) -> None:
         """Running mean and variance, as `torch.nn.BatchNorm2d` in training mode."""
+        for share, norms in self._by_share().items():
+            count = [one.area * images for one in norms]
+            means = work.numbers("mean", norms)
+            for at, one in enumerate(norms):
+                bias = self._bias_before(one)
+                means[at] = means[at] if bias is None else means[at] + bias.detach()
+            free = [one / (one - 1) for one in count]
+            variances = torch._foreach_mul(work.numbers("variance", norms), free)
+            for name, values in (("running_mean", means), ("running_var", variances)):
+                running = [getattr(one.norm, name) for one in norms]
+                torch._foreach_mul_(running, 1 - share)
+                torch._foreach_add_(running, values, alpha=share)
+
+    def _by_share(self) -> dict[float, list[Counted]]:
+        """Norms with running statistics, by the weight of a new batch; counts the batch."""
+        found: dict[float, list[Counted]] = {}
         for one in self._norms:
             norm = one.norm
             assert norm is not None
             if not norm.track_running_stats or norm.running_mean is None:
                 continue
             assert norm.num_batches_tracked is not None
-            assert norm.running_var is not None
             norm.num_batches_tracked.add_(1)
             share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-            count = one.area * images
-            mean = work.numbers(one.at["mean"], one.channels, self.dtype)
-            bias = self._bias_before(one)
-            mean = mean if bias is None else mean + bias.detach()
-            variance = work.numbers(one.at["variance"], one.channels, self.dtype) * (count / (count - 1))
-            norm.running_mean.mul_(1 - share).add_(mean, alpha=share)
-            norm.running_var.mul_(1 - share).add_(variance, alpha=share)
+            found.setdefault(share, []).append(one)
+        return found
 
     def _bias_before(self, one: Counted) -> Tensor | None:
         """The bias of the convolution before a norm, which the norm takes away again."""
@@ -235,36 +255,26 @@ class SparseTraining:
         return bias if isinstance(bias, Tensor) else None
 
     def _gradients(self, work: _Workspace) -> list[Tensor | None]:
-        found: dict[str, Tensor] = {}
-        for layer in self._plan.layers.values():
-            if layer.unit.module and layer.gradient_at >= 0:
-                found[_name(layer.unit.module, "weight")] = self._by_weight(layer, work)
-        for one in self._plan.counted.values():
-            by_beta = work.numbers(one.at["by_beta"], one.channels, self.dtype).clone()
-            if one.norm is None:
-                found[_name(one.term.module, "bias")] = by_beta
-                continue
-            found[_name(one.term.module, "weight")] = work.numbers(
-                one.at["by_gamma"], one.channels, self.dtype
-            ).clone()
-            found[_name(one.term.module, "bias")] = by_beta
+        found = self._by_weight(work)
+        norms = self._norms
+        for kind, name, counted in (("by_beta", "bias", self._counted), ("by_gamma", "weight", norms)):
+            values = torch.cat(work.numbers(kind, counted)) if counted else torch.empty(0)
+            parts = torch.split(values, [one.channels for one in counted])
+            found |= {_name(one.term.module, name): part for one, part in zip(counted, parts, strict=True)}
+        for one in norms:
             if self._bias_before(one) is not None:  # the norm takes it away
                 before = self._plan.layers[one.term.source].unit.module
                 found[_name(before, "bias")] = torch.zeros(one.channels, dtype=self.dtype)
         return [found.get(name) for name in self._names]
 
-    def _by_weight(self, layer: Layer, work: _Workspace) -> Tensor:
-        """The gradient by a weight: what all threads found, in order; 0 where pruned."""
-        assert layer.module is not None
-        weight = layer.module.weight
-        assert isinstance(weight, Tensor)
-        count = len(layer.kept)
-        total = work.numbers(layer.gradient_at, count, self.dtype)
-        for thread in range(1, work.threads):
-            total = total + work.numbers(layer.gradient_at, count, self.dtype, thread)
-        found = torch.zeros(weight.numel(), dtype=self.dtype)
-        found.index_copy_(0, layer.order, total)
-        return found.view(weight.shape)
+    def _by_weight(self, work: _Workspace) -> dict[str, Tensor]:
+        """Gradients by weights: what all threads found, in order; 0 where pruned."""
+        weights = [one.weight for one in self._weighted]
+        found = torch.zeros(sum(one.numel() for one in weights), dtype=self.dtype)
+        found.index_copy_(0, self._order, work.gradients(self._weighted))
+        names = [_name(one.unit.module, "weight") for one in self._weighted]
+        parts = torch.split(found, [one.numel() for one in weights])
+        return {name: part.view_as(one) for name, part, one in zip(names, parts, weights, strict=True)}
 
 
 class _Step(torch.autograd.Function):
@@ -310,6 +320,10 @@ class _Workspace:
         self.arena = aligned(self.step * self.most)
         self.scratch = [aligned(plan.scratch.memory.size) for _ in range(threads)]
         self.thread = [aligned(plan.thread.size) for _ in range(threads)]
+        self._views = [
+            torch.from_numpy(one[: len(one) // self.item * self.item]).view(plan.dtype) for one in self.thread
+        ]
+        self._parts: dict[tuple[int, int], Tensor] = {}
         self.barrier = aligned(64).view(np.int64)
         self.contexts: Ints = np.zeros((0, driver.CONTEXT), dtype=np.int64)
 
@@ -341,9 +355,25 @@ class _Workspace:
         self.contexts[:, INPUT] = source + first * source_step
         self.contexts[:, OUTPUT] = goal + first * goal_step
 
-    def numbers(self, at: int, count: int, dtype: torch.dtype, thread: int = 0) -> Tensor:
-        """Part of a thread's memory."""
-        return torch.from_numpy(self.thread[thread][at : at + count * self.item]).view(dtype)
+    def numbers(self, kind: str, of: list[Counted]) -> list[Tensor]:
+        """Numbers of the first thread, one tensor for each."""
+        return [self._part(0, one.at[kind], one.channels) for one in of]
+
+    def gradients(self, layers: list[Layer]) -> Tensor:
+        """Those of all kept weights, layer after layer: sums over threads, in order."""
+        total = torch.zeros(0)
+        for thread, view in enumerate(self._views):
+            parts = [self._part(thread, one.gradient_at, len(one.kept)) for one in layers]
+            here = torch.cat(parts) if parts else view[:0]
+            total = here if thread == 0 else total.add_(here)
+        return total
+
+    def _part(self, thread: int, at: int, count: int) -> Tensor:
+        """A view of a thread's memory, made once."""
+        found = self._parts.get((thread, at))
+        if found is None:
+            found = self._parts[thread, at] = self._views[thread].narrow(0, at // self.item, count)
+        return found
 
 
 class _Program:
@@ -382,6 +412,15 @@ def _read(counted: Counted, plan: BatchPlan) -> None:
         own["pivot"].copy_(norm.running_mean)
         if isinstance(bias, Tensor):
             own["pivot"].sub_(bias)
+
+
+def _joined(layers: list[Layer]) -> Tensor:
+    """Places of all kept weights where the layers' weights lie one after the other."""
+    first, places = 0, [torch.zeros(0, dtype=torch.int64)]
+    for one in layers:
+        places.append(one.order + first)
+        first += one.weight.numel()
+    return torch.cat(places)
 
 
 def _name(module: str, parameter: str) -> str:

@@ -55,6 +55,14 @@ class Layer:
     back: list[tuple[tuple[int, int], KeptList, Tensor, Tensor]] = field(default_factory=list)
     gradient_at: int = -1
 
+    @property
+    def weight(self) -> Tensor:
+        """The module's, all of them."""
+        assert self.module is not None
+        weight = self.module.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
 
 @dataclass
 class Counted:

@@ -29,6 +29,8 @@ from analysis.hessian.spectrum_table import to_json
 from landscape.errors import UserError
 from landscape.keeping.partial import state_path
 
+pytestmark = pytest.mark.slow  # among the first files that start
+
 DEFAULTS = {
     "--data": "npz:images.npz",
     "--examples": "10",

@@ -26,6 +26,8 @@ from landscape.keeping.partial import state_path
 from landscape.losses import regression
 from landscape.progress import Progress
 
+pytestmark = pytest.mark.slow  # among the first files that start
+
 EXACT: dict[str, Any] = {"dtype": "float64", "device": "cpu", "tolerance": 1e-9, "mask": "none"}
 SMALL: dict[str, Any] = {"device": "cpu", "top": 2, "density_probes": 2, "density_steps": 5, "batch_size": 9}
 

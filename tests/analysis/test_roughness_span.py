@@ -11,6 +11,8 @@ from roughness_surfaces import surface_of
 from analysis.roughness import roughness
 from landscape.errors import UserError
 
+pytestmark = pytest.mark.slow  # among the first files that start
+
 AXIS = np.linspace(-1, 1, 41)
 VALLEY = 1 + 30 * np.add.outer(AXIS**2, 0.5 * AXIS**2)
 

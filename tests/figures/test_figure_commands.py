@@ -14,6 +14,8 @@ from made_results import NETWORK, all_runs, loss_of, run_name, surface_of, write
 from figures.__main__ import PRODUCTS
 from figures.product_command import main
 
+pytestmark = pytest.mark.slow  # among the first files that start
+
 ROOT = Path(__file__).resolve().parents[2]
 FORMS = {
     **dict.fromkeys(("figure1", "figure2", "figure3"), ("pdf", "png", "md", "html")),

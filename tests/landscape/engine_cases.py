@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from landscape.engine.streams import one_thread
 from landscape.examples import Examples
+from landscape.threads import one_thread
 from training.models.cifar_resnet import CifarResNet
 
 SIZE = 12

@@ -16,11 +16,11 @@ pytest.importorskip("llvmlite", reason="the extra 'sparse' isn't installed")
 
 from sparse_networks import RandomNet, exact, layers, machines, prepare
 
-from landscape.engine.streams import one_thread
 from landscape.sparse.inference import SparseNet
 from landscape.sparse.layout import cover
 from landscape.sparse.machine import host
 from landscape.sparse.trace import CannotRun
+from landscape.threads import one_thread
 from training.models import build_model
 
 SHAPES = {"resnet20": (3, 32, 32), "resnet32_wide": (3, 32, 32), "vgg19": (3, 32, 32)}

@@ -18,6 +18,8 @@ from torch import nn
 from training import loop, models
 from training.__main__ main
 
+pytestmark = pytest.mark.slow  # among the first files that start
+
 class Plain(nn.Module):
     "Without batch norm, whose statistics would be those of a process's part of the batch."
     def __init__(self, num_classes=4):

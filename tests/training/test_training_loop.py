@@ -32,6 +32,8 @@ from training.schedule import Epoch, lr_factor
 from training.sparsity import Dense, Random
 from training.sparsity.base import Moment, Situation, Source, SparsityMethod
 
+pytestmark = pytest.mark.slow  # among the first files that start
+
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
