@@ -7,9 +7,10 @@ import io
 import numpy as np
 import pytest
 from browser import Tab, Tabs
-from landscape.summary import metrics
 from PIL import Image
 from viewer_surfaces import bowl, with_curvature
+
+from landscape.surface.summary import metrics
 
 pytestmark = pytest.mark.browser
 
