@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from landscape.checks.arguments import number, whole
 from landscape.checks.centre import check_earlier, check_steady, earlier_surface, evaluate_centre
 from landscape.checks.identity import Functions
 from landscape.engine import Engine
@@ -126,9 +126,11 @@ def compute_surface(
         For unusable arguments, non-finite weights, a loss that isn't finite at the network itself or isn't a
         function of the weights, or a file at `path` with other settings or made with other functions.
     """
-    planes = list(plane) if isinstance(plane, Sequence) else [plane or RandomPlane()]
+    planes = _planes(plane)
+    if not isinstance(path, str | os.PathLike | None):
+        raise UserError(f"path {path!r}: expected a file's name")
     shape = _shape(points, dim)
-    _check(planes, shape, span, tolerance, max_points)
+    _check(span, tolerance, max_points)
     axes = 1 if shape[1] == 1 else dim  # one point across is a line
     moving = moving_params(model, params)
     functions = Functions(model, loss)
@@ -245,33 +247,51 @@ def as_begun(path: str | os.PathLike[str] | None, overwrite: bool, sparse: Spars
 
 
 def _shape(points: int | tuple[int, int], dim: int) -> tuple[int, int]:
-    first, second = (points, points) if isinstance(points, int) else points
+    if dim not in (1, 2):
+        raise UserError(f"dim must be 1 for a line or 2 for a plane, got {dim!r}")
+    both = points if isinstance(points, tuple | list) else (points, points)
+    if len(both) != 2:
+        raise UserError(f"points must be a number or two, one per axis, got {points!r}")
+    first, second = (whole("points", one) for one in both)
     return (first, second if dim == 2 else 1)
 
 
-def _check(
-    planes: Sequence[PlaneSpec], shape: tuple[int, int], span: float, tolerance: float, max_points: int | None
-) -> None:
+def _planes(plane: PlaneSpec | Sequence[PlaneSpec] | None) -> list[PlaneSpec]:
+    planes = list(plane) if isinstance(plane, Sequence) else [RandomPlane() if plane is None else plane]
     if not planes:
         raise UserError("no plane given; expected at least one")
-    if min(shape) < 1:
-        raise UserError(f"points must be at least 1 per axis, got {min(shape)}")
-    if not SPANS[0] <= span <= SPANS[1]:
+    for one in planes:
+        if isinstance(one, type | str) or not all(
+            hasattr(one, name) for name in ("directions", "axis", "about")
+        ):
+            raise UserError(
+                f"plane {one!r}: expected an object with directions, axis and about, such as "
+                "landscape.RandomPlane(seed=0)"
+            )
+    return planes
+
+
+def _check(span: float, tolerance: float, max_points: int | None) -> None:
+    if not SPANS[0] <= number("span", span) <= SPANS[1]:
         raise UserError(
             f"span must be a positive, finite number between {SPANS[0]:g} and {SPANS[1]:g}, got {span}"
         )
-    if not (math.isfinite(tolerance) and 0 < tolerance < 1):
+    if not 0 < number("tolerance", tolerance) < 1:
         raise UserError(f"tolerance must lie between 0 and 1 (a share of the loss range), got {tolerance}")
-    if max_points is not None and max_points < 1:
-        raise UserError(f"max_points must be at least 1, got {max_points}")
+    if max_points is not None:
+        whole("max_points", max_points)
 
 
 def choose_mask(
-    mask: Mapping[str, Tensor] | str, source: str, params: Params
+    mask: Mapping[str, Tensor] | str | None, source: str, params: Params
 ) -> tuple[Mapping[str, Tensor] | None, str]:
     """The mask that an argument stands for, and what a file calls its source."""
     if isinstance(mask, str):
         return resolve_mask(mask, None, params)
+    if not isinstance(mask, Mapping | None):
+        raise UserError(
+            f"the mask is a {type(mask).__name__}; expected bool tensors by name, 'auto' or 'none'"
+        )
     return (resolve_mask("checkpoint", mask, params)[0] if mask else None), source
 
 

@@ -191,8 +191,8 @@ def refuse_other(fixed: Mapping[str, Tensor], other: Mapping[str, Tensor], what:
 
 
 def _rule(params: ParamsChoice) -> tuple[str, ...]:
-    rule = (params,) if isinstance(params, str) else tuple(params)
-    rule = tuple(dict.fromkeys(rule)) or (TRAINABLE,)
+    listed = (params,) if isinstance(params, str) or not isinstance(params, Iterable) else tuple(params)
+    rule = tuple(dict.fromkeys(listed)) or (TRAINABLE,)
     if not all(isinstance(one, str) and one.strip("!") for one in rule):
         raise UserError(
             f"params {params!r}: expected 'trainable', 'all', or names and patterns of parameters"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from landscape.checks.arguments import number, whole
 from landscape.errors import UserError
 
 
@@ -29,16 +30,15 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.points_limit < 1:
-            raise UserError(f"points_limit must be at least 1, got {self.points_limit}")
-        if not 0 < self.tolerance < 1:
+        whole("points_limit", self.points_limit)
+        whole("seed", self.seed, 0)
+        if not 0 < number("tolerance", self.tolerance) < 1:
             raise UserError(
                 f"tolerance must lie between 0 and 1 (a share of the range), got {self.tolerance}"
             )
-        if not 0 < self.eigenvalue_tolerance < 1:
+        if not 0 < number("eigenvalue_tolerance", self.eigenvalue_tolerance) < 1:
             raise UserError(f"eigenvalue_tolerance must lie between 0 and 1, got {self.eigenvalue_tolerance}")
-        if self.max_products < 1:
-            raise UserError(f"max_products must be at least 1, got {self.max_products}")
+        whole("max_products", self.max_products)
 
     def settings(self) -> dict[str, Any]:
         """What of it determines the numbers; JSON types."""

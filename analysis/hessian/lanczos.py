@@ -18,6 +18,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from analysis.hessian.krylov import FloatArray, Krylov, Ritz, SymmetricOperator, random_unit
+from landscape.checks.arguments import number, whole
 from landscape.errors import UserError
 
 BASIS_BYTES = 4 << 30
@@ -69,12 +70,13 @@ class Wanted:
     max_products: int = 300
 
     def __post_init__(self) -> None:
+        for name in ("top", "bottom"):
+            whole(name, getattr(self, name), -(2**63))
         if self.top < 0 or self.bottom < 0 or self.top + self.bottom < 1:
             raise UserError(f"top {self.top} and bottom {self.bottom}: expected at least one eigenvalue")
-        if not 0 < self.tolerance < 1:
+        if not 0 < number("tolerance", self.tolerance) < 1:
             raise UserError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
-        if self.max_products < 1:
-            raise UserError(f"max_products must be at least 1, got {self.max_products}")
+        whole("max_products", self.max_products)
 
 
 class Lanczos:

@@ -30,6 +30,7 @@ from analysis.hessian.network_function import ChainRule, Reparametrized, reparam
 from analysis.hessian.sampled import BLOCKS
 from analysis.hessian.shifted import Shifted
 from analysis.hessian.space import WeightSpace
+from landscape.checks.arguments import whole
 from landscape.checks.fitting import check_labels, fitting_loss
 from landscape.compute import Data, as_examples, choose_device
 from landscape.engine import own_copy
@@ -435,7 +436,7 @@ def _refuse_infinite(loss: float, gradient: Sequence[Tensor]) -> None:
 def _check(dtype: str, batch_size: int | None, memory: float) -> None:
     if dtype not in DTYPES:
         raise UserError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
-    if batch_size is not None and batch_size < 1:
-        raise UserError(f"batch size must be at least 1, got {batch_size}")
+    if batch_size is not None:
+        whole("batch size", batch_size)
     if not memory >= 0:
         raise UserError(f"memory must be a number of bytes, 0 or more, got {memory}")

@@ -131,6 +131,8 @@ def _kept(
     params: Mapping[str, Tensor], every: Mapping[str, Tensor], mask: Mapping[str, Tensor]
 ) -> Tensor | None:
     """Indices of the kept coordinates, int64 ``[n]``; None where all are."""
+    if not isinstance(mask, Mapping):
+        raise UserError(f"the mask is {mask!r}; expected bool tensors by name, or None for the full space")
     for name, kept in mask.items():
         if name not in every:
             raise UserError(f"the mask names {name!r}, which is no parameter of the network")

@@ -17,6 +17,7 @@ from analysis.hessian.krylov import FloatArray, Krylov, SymmetricOperator, rando
 from analysis.hessian.lanczos import Lanczos, Wanted
 from analysis.hessian.probing import Probing
 from analysis.hessian.trace import FIRST_PROBES
+from landscape.checks.arguments import number, whole
 from landscape.errors import UserError
 from landscape.keeping.signals import Interrupted, held_back
 
@@ -49,17 +50,17 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.trace_tolerance < 1:
+        for name in ("density_probes", "density_steps"):
+            whole(name, getattr(self, name), -(2**63))
+        if not 0 < number("trace_tolerance", self.trace_tolerance) < 1:
             raise UserError(f"trace_tolerance must lie between 0 and 1, got {self.trace_tolerance}")
-        if self.max_probes < FIRST_PROBES:
-            raise UserError(f"max_probes must be at least {FIRST_PROBES}, got {self.max_probes}")
+        whole("max_probes", self.max_probes, FIRST_PROBES)
         if self.density_probes < 0 or self.density_steps < 1:
             raise UserError(
                 f"density_probes {self.density_probes} and density_steps {self.density_steps}: "
                 "expected at least 0 and 1"
             )
-        if self.seed < 0:
-            raise UserError(f"seed must be at least 0, got {self.seed}")
+        whole("seed", self.seed, 0)
 
     @property
     def first(self) -> int:

@@ -12,6 +12,7 @@ True
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -25,11 +26,11 @@ from analysis.sharpness.measure import Measure, Settings, Sharpness
 from analysis.sharpness.objective import Objective
 from analysis.sharpness.sam import sam, sam_ascent
 from analysis.sharpness.top_eigenvalue import EXPECTED_PRODUCTS
-from landscape.compute import Data
+from landscape.compute import Data, choose_mask
 from landscape.engine.modes import own_modes
 from landscape.errors import UserError
 from landscape.losses import Loss, classification
-from landscape.parameters import TRAINABLE, ParamsChoice
+from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 
 __all__ = ["MEASURES", "Measure", "Objective", "Settings", "Sharpness", "sharpness"]
 
@@ -103,7 +104,7 @@ def sharpness(
     measures: Sequence[str] = tuple(MEASURES),
     settings: Settings | None = None,
     loss: Loss = classification,
-    mask: Mapping[str, Tensor] | None = None,
+    mask: Mapping[str, Tensor] | Literal["auto", "none"] | None = "auto",
     params: ParamsChoice = TRAINABLE,
     batch_size: int | None = None,
     device: str = "cpu",
@@ -117,26 +118,31 @@ def sharpness(
         Names of `MEASURES`; default all.
     settings
         Radii, draws, steps, seed.
-    model, data, loss, mask, params, batch_size, device, dtype
+    mask
+        Weights that may move, as for `landscape.compute_surface`: "auto" leaves exact zeros alone, "none" or
+        None moves all.
+    model, data, loss, params, batch_size, device, dtype
         See `Objective`.
 
     Raises
     ------
     UserError
-        For an unknown measure, and as `Objective`.
+        For an unknown measure, settings that can't be measured, and as `Objective`.
     """
+    measures = [measures] if isinstance(measures, str) else measures
     check_names(measures)
+    chosen = settings or Settings()
+    chosen.check()
     objective = Objective(
         model,
         data,
         loss=loss,
-        mask=mask,
+        mask=choose_mask(mask, "given", moving_params(model, params))[0],
         params=params,
         batch_size=batch_size,
         device=device,
         dtype=dtype,
     )
-    chosen = settings or Settings()
     return {name: MEASURES[name].compute(objective, chosen) for name in measures}
 
 

@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from analysis.sharpness.objective import Objective
 from analysis.statistics.uncertainty import estimate
+from landscape.checks.arguments import number, positive, whole
 from landscape.engine.totals import Totals
+from landscape.errors import UserError
 
 FloatArray = npt.NDArray[np.float64]
 Kind = Literal["estimate", "lower bound"]
@@ -52,6 +54,27 @@ class Settings:
     steps: int = 20
     starts: int = 3
     seed: int = 0
+
+    def check(self, name: Callable[[str], str] = str) -> None:
+        """Refuse what can't be measured.
+
+        Parameters
+        ----------
+        name
+            What a field is called where it is set.
+
+        Raises
+        ------
+        UserError
+            Naming the field, what came and what is expected.
+        """
+        for one in ("rho", "adaptive_rho", "epsilon", "sigma", "relative_sigma"):
+            positive(name(one), getattr(self, one))
+        if not 0 <= number(name("eta"), self.eta) < inf:
+            raise UserError(f"{name('eta')} {self.eta}: expected a finite number, 0 or more")
+        for one, least in (("draws", 2), ("steps", 1), ("starts", 1), ("seed", 0)):
+            if whole(name(one), getattr(self, one), -(2**63)) < least:
+                raise UserError(f"{name(one)} {getattr(self, one)}: expected at least {least}")
 
 
 @dataclass(frozen=True)

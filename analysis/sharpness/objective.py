@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from analysis.hessian.derivatives import CHECKED, MISSING, checked_gradient
 from analysis.hessian.shifted import NO_GRADIENT, Shifted
 from analysis.hessian.space import WeightSpace
+from landscape.checks.arguments import whole
 from landscape.checks.fitting import check_labels, fitting_loss
 from landscape.compute import Data, as_examples, choose_device
 from landscape.engine import own_copy
@@ -92,8 +93,8 @@ class Objective:
     ) -> None:
         if dtype not in DTYPES:
             raise UserError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
-        if batch_size is not None and batch_size < 1:
-            raise UserError(f"batch size must be at least 1, got {batch_size}")
+        if batch_size is not None:
+            whole("batch size", batch_size)
         self._given = as_examples(data)
         self.device, self.dtype, self.mask = torch.device(choose_device(device)), dtype, mask
         self.loss = fitting_loss(loss, [self._given])

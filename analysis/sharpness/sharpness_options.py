@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -109,14 +108,7 @@ class Chosen:
             Naming the option, what came and what is expected.
         """
         check_names(self.measures)
-        for name in ("rho", "adaptive_rho", "epsilon", "sigma", "relative_sigma"):
-            if not 0 < getattr(self, name) < inf:
-                raise UserError(f"{_option(name)} {getattr(self, name)}: expected a positive, finite number")
-        if not 0 <= self.eta < inf:
-            raise UserError(f"--eta {self.eta}: expected a finite number, 0 or more")
-        for name, least in (("draws", 2), ("steps", 1), ("starts", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"{_option(name)} {getattr(self, name)}: expected at least {least}")
+        self.settings().check(_option)
 
 
 @Parameter(name="*", group=_COMPUTATION)

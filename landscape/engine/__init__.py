@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from landscape.checks.arguments import whole
 from landscape.checks.fitting import check_labels, fitting_loss
 from landscape.checks.usable import check_usable
 from landscape.engine.batch_norm import BATCH_SIZE as RECALIBRATION_BATCH_SIZE
@@ -225,8 +226,8 @@ def _check(data: Mapping[str, Examples], batch_norm: str, batch_size: int | None
         raise UserError("no examples: no split is given; expected at least one")
     if batch_norm not in ("fixed", "recalibrate"):
         raise UserError(f"unknown batch norm {batch_norm!r}; expected fixed or recalibrate")
-    if batch_size is not None and batch_size < 1:
-        raise UserError(f"batch size must be at least 1, got {batch_size}")
+    if batch_size is not None:
+        whole("batch size", batch_size)
     if blocks < 1:
         raise UserError(f"blocks must be at least 1, got {blocks}")
 

@@ -108,6 +108,8 @@ def _check_iterable(data: Any) -> None:
 
 def _tensor(value: Any) -> Tensor:
     if isinstance(value, Tensor):
+        if value.layout != torch.strided:
+            raise UserError(f"the data hold a sparse tensor ({value.layout}); give .to_dense(), or batches")
         return value
     if value.dtype.kind not in "biufc":
         raise UserError(f"an array holds {value.dtype}; expected numbers")

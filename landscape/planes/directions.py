@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from landscape.checks.arguments import whole
 from landscape.errors import UserError
 from landscape.parameters import Moving, refuse_other
 
@@ -25,7 +26,7 @@ def random_direction(params: Mapping[str, Tensor], seed: int, axis: int) -> Para
     Each (seed, axis) pair has its own generator, so an axis doesn't depend on how many others are drawn.
     Drawn in float64 and rounded: float32 draws differ in the last bits between vectorized and plain kernels.
     """
-    generator = torch.Generator(device="cpu").manual_seed(_mix(seed, axis))
+    generator = torch.Generator(device="cpu").manual_seed(_mix(whole("seed", seed, -(2**63)), axis))
     return {
         name: torch.randn(value.shape, generator=generator, dtype=torch.float64, device="cpu").float()
         for name, value in params.items()
