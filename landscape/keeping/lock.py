@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
+from landscape.keeping.signals import held_back
 
 BEAT_SECONDS = 30.0
 SILENT_SECONDS = 600.0  # of an owner that can't be looked at: it is dead, or has stood still for that long
@@ -60,7 +61,7 @@ class Lock:
     def check(self) -> None:
         """UserError when another process has taken over meanwhile, as after a machine has slept."""
         found = _read(self.path)
-        if found is not None and not self._is_ours(found):
+        if found and not self._is_ours(found):
             raise UserError(
                 f"cannot write {self.output}: {_named(found)} has taken it over, because this process gave "
                 "no sign for long; let that one finish, or choose another path"
@@ -131,11 +132,15 @@ def owned(output: str | os.PathLike[str] | None) -> Iterator[None]:
     if output is None:
         yield
         return
-    lock = _entered(Path(output))
+    lock: Lock | None = None
     try:
+        with held_back():
+            lock = _entered(Path(output))
         yield
     finally:
-        _left(lock)
+        if lock is not None:
+            with held_back():
+                _left(lock)
 
 
 def check_owned(output: Path) -> None:
@@ -209,7 +214,8 @@ def _is_dead(owner: Owner, path: Path) -> bool:
     here, there, pid = _machine(), owner.get("machine"), owner.get("pid")
     if there == here and isinstance(pid, int):
         born = _born(pid)
-        if not _exists(pid) or (born is not None and born != owner.get("born")):
+        ours = pid == os.getpid()  # it couldn't be removed: what is held was looked for before
+        if ours or not _exists(pid) or (born is not None and born != owner.get("born")):
             return True
         if born is not None:
             return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -73,6 +73,7 @@ class PartialKeeper(Generic[Result]):
             return
         if path.exists():
             self.finished = self._accepted(path, *form.read(path))
+            self._remove_state(path)  # of a run that was killed after its last write
         elif state_path(path).exists():
             self.state = self._accepted(state_path(path), *form.read_state(state_path(path)))
 
@@ -102,7 +103,11 @@ class PartialKeeper(Generic[Result]):
         """Write the result, then remove the state."""
         if self.path is not None:
             self._keeper.save(write)
-            state_path(self.path).unlink(missing_ok=True)
+            self._remove_state(self.path)
+
+    def _remove_state(self, path: Path) -> None:
+        with suppress(OSError):
+            state_path(path).unlink(missing_ok=True)
 
     def _accepted(self, path: Path, settings: Mapping[str, Any], found: Any) -> Any:
         check_settings(f"{path} {self._form.holds}", settings, self.settings)
