@@ -1,4 +1,5 @@
 """When to save, and what signals do meanwhile."""
+# ruff: noqa: PT012  (at which statement it is raised is what is tested)
 
 from __future__ import annotations
 
