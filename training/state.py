@@ -11,6 +11,7 @@ from torch import Tensor
 
 from landscape.errors import UserError
 from training import masks
+from training.optimizers.perturbing import PERTURBATION
 
 if TYPE_CHECKING:  # which itself checks states by this module
     from training.run import Run
@@ -140,7 +141,8 @@ def _same_optimizer(
 ) -> None:
     """One optimizer's state, and those that it wraps."""
     _expect(
-        isinstance(found, dict) and set(found) == set(wanted), f"its {where} isn't of the kind of this run's"
+        isinstance(found, dict) and set(found) | {PERTURBATION} == set(wanted) | {PERTURBATION},
+        f"its {where} isn't of the kind of this run's",
     )
     groups, own = found["param_groups"], wanted["param_groups"]
     _expect(isinstance(groups, list) and len(groups) == len(own), f"its {where} has other groups")
@@ -168,6 +170,8 @@ def _same_optimizer(
             _expect(
                 type(count) is int and 0 <= count <= steps, f"its {where} made {count!r:.20} of {steps} steps"
             )
+        elif key == PERTURBATION:  # older files have none
+            _expect(found.get(key, value) == value, f"its {where}'s {key} isn't this run's")
         elif key == "base":
             _same_optimizer(found[key], value, parameters, steps, f"{where}'s base")
 

@@ -97,6 +97,10 @@ def batch_values(result: Any) -> BatchValues:
                 f"the loss returned {what} as {name!r} for {count} examples; "
                 f"expected a tensor of shape [{count}] (one value per example) or [] (their sum)"
             )
+        if value.is_complex():
+            raise UserError(
+                f"the loss returned {value.dtype} as {name!r}; expected real numbers (.real, .abs())"
+            )
     return BatchValues(int(count), {name: value.detach() for name, value in values.items()})
 
 

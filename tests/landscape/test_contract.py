@@ -209,6 +209,7 @@ def result(then: Any) -> Any:
         (lambda values, count: (values.sum().item(), count), "float as 'loss'"),
         (lambda values, count: (values.numpy(), count), "ndarray as 'loss'"),
         (lambda values, count: values, "returned Tensor; expected"),
+        (lambda values, count: (values + 1j, count), "torch.complex64 as 'loss'; expected real numbers"),
     ],
 )
 def test_results_that_break_the_contract(then: Any, words: str) -> None:

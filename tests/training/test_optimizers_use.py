@@ -373,6 +373,30 @@ def test_any_base_resumes_exactly(base: str) -> None:
     assert alike(half, whole)
 
 
+def test_the_length_of_the_perturbation_is_resumed_as_learning_rates_are() -> None:
+    """Also where a loop of one's own changed it; states from before lengths were kept leave it alone."""
+    net = network()
+    optimizer = S2SAM(BASES["sgd"](net.parameters()), rho=0.5)
+    train(net, optimizer, batches(2))
+    optimizer.rho = 0.3
+    state = saved_and_loaded(optimizer.state_dict())
+    whole, half = copy.deepcopy(net), copy.deepcopy(net)
+    resumed = S2SAM(BASES["sgd"](half.parameters()))
+    resumed.load_state_dict(state)
+    assert resumed.rho == 0.3
+    going_on = S2SAM(BASES["sgd"](whole.parameters()), rho=0.3)
+    older = saved_and_loaded(optimizer.state_dict())
+    del older["perturbation"]
+    going_on.load_state_dict(older)
+    assert going_on.rho == 0.3
+    train(half, resumed, batches(2))
+    train(whole, going_on, batches(2))
+    assert alike(half, whole)
+    for other in (S2SAM(BASES["sgd"](net.parameters()), adaptive="asam"), SAM(optimizer.base, model=net)):
+        with pytest.raises(UserError, match=r"optimizer state of S2SAM with adaptive 'none'.*the same"):
+            other.load_state_dict(state)
+
+
 def test_a_copy_goes_on_by_itself() -> None:
     """With model and optimizer in one copy, as ``copy.deepcopy`` of a trainer does."""
     net = network()

@@ -19,6 +19,8 @@ from training.optimizers.flat import Flat, strided
 Schedule = Literal["constant", "sqrt"]
 Restore = Literal["copy", "subtract"]
 Closure = Callable[..., Any]
+PERTURBATION = "perturbation"  # in a state_dict
+_LENGTH = ("rho", "rho_schedule", "rho_c")
 
 
 class Perturbing(torch.optim.Optimizer):
@@ -66,18 +68,41 @@ class Perturbing(torch.optim.Optimizer):
         return self.rho if self.rho_c is None else math.sqrt(self.rho_c / (self.steps + 1))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next steps depend on, `base` included."""
-        return {**super().state_dict(), "base": self.base.state_dict(), "steps": self.steps}
+        """Everything that the next steps depend on, `base` and the perturbation's length included."""
+        return {
+            **super().state_dict(),
+            "base": self.base.state_dict(),
+            "steps": self.steps,
+            PERTURBATION: self._perturbation(),
+        }
+
+    def _perturbation(self) -> dict[str, Any]:
+        """Of which kind, and how long."""
+        kind = {"optimizer": type(self).__name__, "adaptive": getattr(self, "adaptive", "none")}
+        return {**kind, **{name: getattr(self, name) for name in _LENGTH}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict` of the same class; raises UserError for another optimizer's."""
+        """Go on from a `state_dict` of the same class; raises UserError for another optimizer's.
+
+        Like learning rates, `rho` and its schedule are from then on those of the state.
+        """
         own = dict(state_dict)
         if not {"base", "steps"} <= own.keys():
             raise UserError(
                 f"optimizer state with {', '.join(own)}: {type(self).__name__} needs base and steps too; "
                 f"load another optimizer's state into .base"
             )
+        perturbation = own.pop(PERTURBATION, {})  # older states have none
+        for name, value in perturbation.items():
+            if name not in _LENGTH and value != self._perturbation().get(name):
+                raise UserError(
+                    f"optimizer state of {perturbation.get('optimizer')} with adaptive "
+                    f"{perturbation.get('adaptive')!r}, loaded into {type(self).__name__} with "
+                    f"{self._perturbation()['adaptive']!r}: make the same optimizer"
+                )
         self.base.load_state_dict(own.pop("base"))
+        for name in _LENGTH:
+            setattr(self, name, perturbation.get(name, getattr(self, name)))
         self.steps = own.pop("steps")
         super().load_state_dict(own)
 
