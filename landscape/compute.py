@@ -27,7 +27,7 @@ from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 from landscape.planes import PlaneSpec, RandomPlane
 from landscape.planes.directions import Params, checked
-from landscape.progress import Listener
+from landscape.progress import Watch, watching
 from landscape.provenance import describe_run, digest
 from landscape.sampling import LOG_TOLERANCE, adaptive, exact
 from landscape.sparse.choice import Sparse, check_choice
@@ -62,7 +62,7 @@ def compute_surface(
     keep_directions: bool = False,
     label: str = "",
     about: Mapping[str, Any] | None = None,
-    progress: Listener | None = None,
+    progress: Watch = "auto",
 ) -> Surface:
     """Loss and metrics of a network on a line or plane through its weights.
 
@@ -113,7 +113,8 @@ def compute_surface(
     label, about
         Name for legends, and provenance to store.
     progress
-        Called after every point.
+        "auto" shows a bar in a terminal or a notebook, nothing elsewhere; None shows nothing; or a function
+        that is called with a `landscape.progress.Progress` after every point.
 
     Returns
     -------
@@ -182,7 +183,7 @@ def compute_surface(
         **moving.about(),
         **(about or {}),
     }
-    with owned(path):
+    with owned(path), watching(progress, label or "surface") as listener:
         earlier = earlier_surface(path, settings, overwrite, any(one.given for one in splits.values()))
         if earlier is not None:
             check_earlier(path, earlier, engine, centre)
@@ -192,7 +193,7 @@ def compute_surface(
             Surface(alpha, beta, (), settings, facts, complete=False),
             len(planes),
             Path(path) if path is not None else None,
-            progress,
+            listener,
             earlier,
         )
         for number, spec in enumerate(planes):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,75 @@ class Progress:
 
 
 Listener = Callable[[Progress], None]
+Watch = Listener | Literal["auto"] | None
+"""What functions take as `progress`: "auto" shows a bar where somebody looks, in a terminal or a notebook."""
+
+
+@contextmanager
+def watching(progress: Watch, title: str, unit: str = "points") -> Iterator[Listener | None]:
+    """The listener that `progress` stands for: with "auto" a bar, or None where nobody would see it."""
+    from landscape.errors import UserError
+
+    if progress is None or callable(progress):
+        yield progress
+        return
+    if progress != "auto":
+        raise UserError(f"progress={progress!r}: expected 'auto', None or a function of a Progress")
+    if _notebook() is not None:
+        with notebook_bar(title, unit) as listener:
+            yield listener
+    elif sys.stderr is not None and sys.stderr.isatty():
+        with terminal_bar(title, unit) as listener:
+            yield listener
+    else:
+        yield None
+
+
+def _notebook() -> Any:
+    """IPython's shell where this runs in a notebook's kernel, else None."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell if shell is not None and "IPKernelApp" in shell.config else None
+
+
+@contextmanager
+def notebook_bar(title: str, unit: str = "points") -> Iterator[Listener]:
+    """A bar below the cell, which is gone when the work is done."""
+    from html import escape
+    from time import monotonic
+
+    from IPython.display import HTML, display  # a kernel has it
+
+    handle, last = display(HTML(""), display_id=True), -1.0
+
+    def show(state: Progress) -> None:
+        nonlocal last
+        if monotonic() - last < 0.25:
+            return
+        last = monotonic()
+        left = max(0, state.expected - state.done) * state.seconds_per_point
+        words = f"{title}: {state.done}/{state.expected} {unit}{_note(state)}, ETA {left:.0f} s"
+        bar = f'<progress value="{state.done}" max="{max(1, state.expected)}"></progress>'
+        handle.update(HTML(f"<small>{bar} {escape(words)}</small>"))
+
+    try:
+        yield show
+    finally:
+        handle.update(HTML(""))
+
+
+def counted(listener: Listener, expected: int) -> Callable[[int], None]:
+    """What tells a listener of work that comes in portions; `expected` is how much there will be, about."""
+    from time import perf_counter
+
+    began, done = perf_counter(), 0
+
+    def tell(portion: int) -> None:
+        nonlocal done
+        done += portion
+        seconds = (perf_counter() - began) / done
+        listener(Progress(done, max(expected, done), 1, 1, float("nan"), seconds))
+
+    return tell
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def connect(
     names: tuple[str, str] = ("a", "b"),
     identity: Identity | None = None,
     about: Mapping[str, Any] | None = None,
-    progress: Watcher | None = None,
+    progress: Watcher = "auto",
 ) -> Connection:
     """Loss and metrics on a straight line and on a trained quadratic Bézier curve between two networks.
 
@@ -114,8 +114,9 @@ def connect(
     names, identity, about
         The networks' names, what the bend's checkpoint says of its architecture, and provenance to store.
     progress
-        Called after every step of the training and every point, with "linear", "bend" or "bezier" and how far
-        that is.
+        "auto" shows bars in a terminal or a notebook and nothing elsewhere; None shows nothing; or a function
+        that is called after every step of the training and every point, with "linear", "bend" or "bezier" and
+        how far that is.
 
     Raises
     ------

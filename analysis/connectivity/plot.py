@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from analysis.connectivity.barriers import Barrier, barrier, chord
 from landscape.plot import STYLE
 from landscape.plot.layout import LINE_COLORS
+from landscape.plot.picture import Picture
 from landscape.plot.text import literal, unit_of
 from landscape.surface import FloatArray, Surface
 
@@ -46,7 +47,7 @@ def plot_connection(surfaces: Mapping[str, Surface], names: tuple[str, str]) -> 
     metrics = [name for name in ("loss", "accuracy") if name in there]
     with mpl.rc_context(STYLE):
         size = PANEL[0] * len(metrics), PANEL[1] * len(splits) + HEAD
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Picture(figsize=size, layout="constrained")
         axes = figure.subplots(len(splits), len(metrics), squeeze=False, sharex=True)
         for row, split in zip(axes, splits, strict=True):
             for one, metric in zip(row, metrics, strict=True):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -24,13 +25,13 @@ from landscape.keeping.partial import PartialKeeper, State, state_path
 from landscape.keeping.settings import FUNCTIONS
 from landscape.kept_weights import density
 from landscape.planes.directions import Params
-from landscape.progress import Listener, Progress
+from landscape.progress import Listener, Progress, watching
 from landscape.provenance import digest
 from landscape.surface import Surface
 
 SUFFIX = ".surface.h5"
 BEND_SUFFIX = ".bend.pt"
-Watcher = Callable[[str, Progress], None]
+Watcher = Callable[[str, Progress], None] | Literal["auto"] | None
 
 
 @dataclass
@@ -46,7 +47,8 @@ class Work:
     names, identity, about
         See `analysis.connectivity.connection.connect`.
     watcher
-        Called with "linear", "bend" or "bezier" and how far that is, or None.
+        Called with "linear", "bend" or "bezier" and how far that is; or "auto" or None as in
+        `landscape.progress.watching`.
     files
         What was written so far, in order.
     """
@@ -57,23 +59,24 @@ class Work:
     names: tuple[str, str]
     identity: Identity
     about: dict[str, Any]
-    watcher: Watcher | None
+    watcher: Watcher
     files: list[Path] = field(default_factory=list)
 
     def surface(self, curve: Curve, bend: Params | None, about: Mapping[str, Any]) -> Surface:
         """The loss along a curve, computed or read."""
         path = _beside(self.base, f".{curve}{SUFFIX}")
-        found = curve_surface(
-            self.ends,
-            self.evaluation,
-            bend,
-            names=self.names,
-            path=path,
-            label=f"{self.names[0]} → {self.names[1]}, {curve}",
-            about=self.about,
-            plane_about=about,
-            progress=self._listener(curve),
-        )
+        with self._watching(curve, "points") as listener:
+            found = curve_surface(
+                self.ends,
+                self.evaluation,
+                bend,
+                names=self.names,
+                path=path,
+                label=f"{self.names[0]} → {self.names[1]}, {curve}",
+                about=self.about,
+                plane_about=about,
+                progress=listener,
+            )
         self.files += [path] if path else []
         return found
 
@@ -90,14 +93,16 @@ class Work:
             kind = DTYPES[evaluation.dtype]
             run = BendTraining(ends, examples, evaluation.loss, training, evaluation.device, kind)
             keeper.restore(run.restore)
-            _train(run, keeper, self._listener("bend"))
+            with self._watching("bend", "steps") as listener:
+                _train(run, keeper, listener)
             bend = run.weights()
             module = _with_statistics(ends, bend, evaluation)
             keeper.finish(lambda there: save_bend(there, module, ends.kept, self.identity, settings))
         return bend
 
-    def _listener(self, phase: str) -> Listener | None:
-        return None if self.watcher is None else partial(self.watcher, phase)
+    def _watching(self, phase: str, unit: str) -> AbstractContextManager[Listener | None]:
+        told = partial(self.watcher, phase) if callable(self.watcher) else self.watcher
+        return watching(told, phase, unit)
 
 
 def _settings(ends: Ends, evaluation: Evaluation, examples: Examples, training: Training) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from landscape.keeping.points import OneByOne
 from landscape.keeping.settings import check_settings, settings_difference
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
-from landscape.progress import Listener
+from landscape.progress import Watch, watching
 from landscape.surface import Surface
 
 
@@ -48,7 +48,7 @@ def curvature_map(
     memory: float = MEMORY,
     path: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
-    progress: Listener | None = None,
+    progress: Watch = "auto",
     announce: Callable[[int, float], None] | None = None,
 ) -> Surface:
     """The extreme eigenvalues of the Hessian over a surface, and |λmin/λmax|.
@@ -86,7 +86,8 @@ def curvature_map(
     overwrite
         Replace curvature that was computed with other settings.
     progress
-        Called after every point.
+        "auto" shows a bar in a terminal or a notebook, nothing elsewhere; None shows nothing; or a function
+        that is called with a `landscape.progress.Progress` after every point.
     announce
         Called before the first new point with how many are to come at most, and the seconds of a product,
         which takes two products to find out.
@@ -159,13 +160,15 @@ def curvature_map(
     todo = [number for number in numbers if not _finished(surface, number, split, settings, overwrite)]
     for number in todo:
         solver(number)  # what can't be had is refused before hours go into the first
-    run = MapRun(surface, split, settings, plan, None if path is None else Path(path), len(todo), progress)
-    if announce is not None and todo:
-        announce(sum(run.left(number) for number in todo), solver(todo[0]).seconds_per_product())
-    with owned(path if todo else None):
-        for number in todo:  # each solver made anew: the directions of all planes may not fit together
-            run.plane(number, OneByOne(solver(number).solve))
-    return run.surface
+    file = None if path is None else Path(path)
+    with watching(progress, surface.label) as listener:
+        run = MapRun(surface, split, settings, plan, file, len(todo), listener)
+        if announce is not None and todo:
+            announce(sum(run.left(number) for number in todo), solver(todo[0]).seconds_per_product())
+        with owned(path if todo else None):
+            for number in todo:  # each solver made anew: the directions of all planes may not fit together
+                run.plane(number, OneByOne(solver(number).solve))
+        return run.surface
 
 
 def _recalibrated(surface: Surface, split: str) -> bool:

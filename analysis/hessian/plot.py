@@ -11,6 +11,7 @@ import numpy as np
 from analysis.hessian.result import Spectrum
 from landscape.errors import UserError
 from landscape.files import atomic_path
+from landscape.plot.picture import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,9 +28,7 @@ def plot_densities(spectra: Sequence[Spectrum]) -> Figure:
     UserError
         When a spectrum has no density.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.0, 0.8 + 2.2 * len(spectra)), layout="constrained")
+    figure = Picture(figsize=(6.0, 0.8 + 2.2 * len(spectra)), layout="constrained")
     panels = figure.subplots(len(spectra), 1, squeeze=False)[:, 0]
     for panel, spectrum in zip(panels, spectra, strict=True):
         _draw(panel, spectrum)

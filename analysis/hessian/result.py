@@ -13,6 +13,7 @@ from torch import Tensor
 
 from analysis.hessian.density import SpectralDensity
 from analysis.hessian.trace import Estimate
+from landscape.escaping import plain
 
 FloatArray = npt.NDArray[np.float64]
 Json = dict[str, Any]
@@ -46,7 +47,7 @@ class Pairs:
         return np.fmax(self.residuals, known)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Spectrum:
     """What is known about the spectrum of a Hessian.
 
@@ -94,6 +95,19 @@ class Spectrum:
     settings: Json = field(default_factory=dict)
     about: Json = field(default_factory=dict)
     trace_over_examples: float = math.nan
+
+    def __repr__(self) -> str:
+        """One line: eigenvalues, trace, and of what."""
+        top, bottom = (
+            ", ".join(
+                f"{value:.4g} ± {error:.2g}" for value, error in zip(one.values, one.errors(), strict=True)
+            )
+            for one in (self.top, self.bottom)
+        )
+        return (
+            f"Spectrum of {plain(self.label)!r}, {self.n:,} weights, {self.examples} examples: "
+            f"largest {top or 'not asked for'}; smallest {bottom or 'not asked for'}; trace {self.trace}"
+        )
 
     @property
     def label(self) -> str:

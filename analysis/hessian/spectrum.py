@@ -30,7 +30,7 @@ from landscape.keeping.settings import FUNCTIONS
 from landscape.kept_weights import density
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
-from landscape.progress import Listener, Progress
+from landscape.progress import Listener, Progress, Watch, watching
 from landscape.provenance import describe_run, digest
 
 Json = dict[str, Any]
@@ -64,7 +64,7 @@ def hessian_spectrum(
     keep_vectors: bool = False,
     label: str = "",
     about: Mapping[str, Any] | None = None,
-    progress: Listener | None = None,
+    progress: Watch = "auto",
 ) -> Spectrum:
     """Eigenvalues, trace, Frobenius norm and density of the Hessian of a network's mean loss.
 
@@ -94,7 +94,8 @@ def hessian_spectrum(
     label, about
         Name for tables, and provenance to store.
     progress
-        Called after every product.
+        "auto" shows a bar in a terminal or a notebook, nothing elsewhere; None shows nothing; or a function
+        that is called with a `landscape.progress.Progress` after every product.
 
     Raises
     ------
@@ -145,7 +146,7 @@ def hessian_spectrum(
         **moving.about(),
         **(about or {}),
     }
-    with owned(path):
+    with owned(path), watching(progress, label or "Hessian", "products") as listener:
         form = SpectrumForm()
         keeper = PartialKeeper(None if path is None else Path(path), settings, form, overwrite=overwrite)
         mean_loss, gradient = operator.gradient()
@@ -154,7 +155,7 @@ def hessian_spectrum(
         if keeper.finished is not None:
             return keeper.finished
         run = SpectrumRun(operator, plan)
-        seconds = _work(run, keeper, np.array([mean_loss, norm]), progress)
+        seconds = _work(run, keeper, np.array([mean_loss, norm]), listener)
         result = _result(operator, run, seconds, settings, facts)
         keeper.finish(lambda there: save_spectrum(result, there, vectors=keep_vectors))
     return result

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from analysis.hessian.krylov import FloatArray, Krylov, SymmetricOperator, random_unit
 from landscape.errors import UserError
+from landscape.intervals import with_interval
 
 CONFIDENCE = 0.98  # samples are few and skewed: the interval then covers in 95 of 100 cases and more
 FIRST_PROBES = 8  # decide how many are needed; with fewer, Student's t makes intervals wide
@@ -39,6 +40,10 @@ class Estimate:
     value: float
     stderr: float = 0.0
     error: float = 0.0
+
+    def __str__(self) -> str:
+        """The number and its interval, such as "3.21 [3.05, 3.37]"."""
+        return with_interval(self.value, self.value - self.error, self.value + self.error)
 
     def scaled(self, factor: float) -> Estimate:
         """The same in other units."""

@@ -30,7 +30,7 @@ FEWEST = 8  # points evaluated within a span that can carry its roughness
 UNSURE = 0.2  # share of Ra from which its interpolation error is worth a warning
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Roughness:
     """Roughness of one surface on one split, averaged over its planes.
 
@@ -73,6 +73,11 @@ class Roughness:
     evaluated: float
     diverged_radius: float | None = None
     finite: Roughness | None = None
+
+    def __repr__(self) -> str:
+        """One line: the estimates, and of what."""
+        numbers = ", ".join(f"{name} {one}" for name, one in self.estimates.items())
+        return f"Roughness of {self.label!r}, {self.quantity} on {self.split}: {numbers}"
 
     def __getattr__(self, name: str) -> Estimate:
         if name not in METRICS:

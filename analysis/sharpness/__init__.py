@@ -31,6 +31,7 @@ from landscape.engine.modes import own_modes
 from landscape.errors import UserError
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
+from landscape.progress import Watch, counted, watching
 
 __all__ = ["MEASURES", "Measure", "Objective", "Settings", "Sharpness", "sharpness"]
 
@@ -109,6 +110,7 @@ def sharpness(
     batch_size: int | None = None,
     device: str = "cpu",
     dtype: str = "float32",
+    progress: Watch = "auto",
 ) -> dict[str, Sharpness]:
     """Sharpness of a network's loss at its weights, by measure; the model stays as it is.
 
@@ -123,6 +125,9 @@ def sharpness(
         None moves all.
     model, data, loss, params, batch_size, device, dtype
         See `Objective`.
+    progress
+        "auto" shows a bar in a terminal or a notebook, nothing elsewhere; None shows nothing; or a function
+        that is called with a `landscape.progress.Progress` after every pass over the examples.
 
     Raises
     ------
@@ -143,7 +148,10 @@ def sharpness(
         device=device,
         dtype=dtype,
     )
-    return {name: MEASURES[name].compute(objective, chosen) for name in measures}
+    expected = sum(MEASURES[name].passes(chosen) for name in measures)
+    with watching(progress, "sharpness", "passes") as listener:
+        objective.listener = None if listener is None else counted(listener, expected)
+        return {name: MEASURES[name].compute(objective, chosen) for name in measures}
 
 
 def check_names(measures: Sequence[str]) -> None:

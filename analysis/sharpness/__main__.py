@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +27,7 @@ from landscape.errors import UserError
 from landscape.files import atomic_path
 from landscape.keeping.settings import FUNCTIONS, result_difference
 from landscape.losses import classification
-from landscape.progress import Listener, Progress, terminal_bar
+from landscape.progress import counted, terminal_bar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -236,7 +234,7 @@ def _compute(
     expected = sum(MEASURES[name].passes(settings) for name in left)
     try:
         with terminal_bar(entry.name) as bar:
-            objective.listener = _listener(bar, expected)
+            objective.listener = counted(bar, expected)
             for name in left:
                 entry.measures[name] = MEASURES[name].compute(objective, settings)
                 if target is not None:
@@ -249,18 +247,6 @@ def _compute(
         finished = sum(name in entry.measures for name in wanted)
         say(f"stopped after {finished} of {len(wanted)} measures of {entry.name}; {kept}")
         raise SystemExit(130) from None
-
-
-def _listener(bar: Listener, expected: int) -> Callable[[int], None]:
-    began, done = time.perf_counter(), 0
-
-    def tell(passes: int) -> None:
-        nonlocal done
-        done += passes
-        seconds = (time.perf_counter() - began) / done
-        bar(Progress(done, max(expected, done), 1, 1, nan, seconds))
-
-    return tell
 
 
 def _write(

@@ -15,6 +15,7 @@ from analysis.statistics.uncertainty import estimate
 from landscape.checks.arguments import number, positive, whole
 from landscape.engine.totals import Totals
 from landscape.errors import UserError
+from landscape.intervals import with_interval
 
 FloatArray = npt.NDArray[np.float64]
 Kind = Literal["estimate", "lower bound"]
@@ -105,6 +106,10 @@ class Sharpness:
     stderr_draws: float = nan
     kind: Kind = "estimate"
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The number and its interval, such as "0.034 [0.019, 0.048]"."""
+        return with_interval(self.value, self.low, self.high)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from landscape.intervals import with_interval
+
 FloatArray = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
 LARGEST = 700.0  # exponent that doesn't overflow yet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """A number, its 95 % interval and what the interval is made of.
 
@@ -46,6 +48,20 @@ class Estimate:
     stderr_examples: float = nan
     stderr_planes: float = nan
     error_interpolation: float = nan
+
+    def __str__(self) -> str:
+        """The number and its interval, such as "0.034 [0.019, 0.048]"."""
+        return with_interval(self.value, self.low, self.high)
+
+    def __repr__(self) -> str:
+        """The same with what the interval is made of, as far as it is known."""
+        parts = {
+            "examples ±": self.stderr_examples,
+            "planes ±": self.stderr_planes,
+            "interpolation": self.error_interpolation,
+        }
+        known = [f"{name} {value:.2g}" for name, value in parts.items() if not isnan(value)]
+        return f"Estimate({self}{'; ' if known else ''}{', '.join(known)})"
 
 
 def estimate(

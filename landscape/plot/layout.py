@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from landscape.errors import UserError
 from landscape.plot.panels import Panel, draw_contour, draw_lines, draw_surface, marks
+from landscape.plot.picture import Picture
 from landscape.plot.text import wrap
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
@@ -71,7 +72,7 @@ class _Sheet:
                 f"a picture of {width:.4g} × {height:.4g} inches: expected at most {LARGEST} each way; "
                 "draw fewer surfaces, choose more columns, or a smaller width"
             )
-        return cls(Figure(figsize=(width, height), facecolor="white"), width, height)
+        return cls(Picture(figsize=(width, height), facecolor="white"), width, height)
 
     def axes(self, left: float, top: float, width: float, height: float, **options: Any) -> Any:
         box = (
@@ -172,7 +173,7 @@ def draw_planes(
     rows = [slice(start, start + layout.columns) for start in range(0, len(panels), layout.columns)]
     text = layout.column - 2 * MARGIN
     tops = [max(heading.height(text) for heading in headings[row]) + 0.06 for row in rows]
-    legend = marks(panels) if layout.contour else []
+    legend = marks(panels, contour=layout.contour)
     closing = Heading("", "", footer)
     below = closing.height(layout.width - 4 * MARGIN) + FOOTER if footer else 0.0
     legend_rows = ceil(len(legend) / _fitting(layout.width))
@@ -227,26 +228,35 @@ def _fitting(width: float) -> int:
 
 
 def draw_line_chart(panels: Sequence[Panel], headings: Sequence[Heading], footer: str = "") -> Figure:
-    """All lines in one chart; the words about each stand beside it in the line's colour."""
-    plot, words = (3.4, 2.5), 2.9
-    heights = [heading.height(words - 0.12) + 0.12 for heading in headings]
-    width = SIDE + 0.1 + plot[0] + 0.25 + words + MARGIN
+    """All lines in one chart; below it the words about each, beside a bar of the line's colour."""
+    plot, left = (5.2, 2.5), SIDE + 0.1
+    width = left + plot[0] + 2 * MARGIN
+    columns = min(2, len(headings))
+    step = plot[0] / columns
+    words = step - 0.25
+    rows = [headings[start : start + columns] for start in range(0, len(headings), columns)]
+    heights = [max(heading.height(words) for heading in row) + 0.1 for row in rows]
     closing = Heading("", "", footer)
     below = closing.height(width - 4 * MARGIN) + FOOTER if footer else 0.0
-    height = max(plot[1] + UNDER, sum(heights)) + 2 * MARGIN + 0.1 + below
+    top = MARGIN + 0.1 + plot[1] + UNDER + 0.06
+    height = top + sum(heights) + MARGIN + below
     sheet = _Sheet.of(width, height)
-    axes = sheet.axes(SIDE + 0.1, MARGIN + 0.1, *plot)
     colors = [LINE_COLORS[index % len(LINE_COLORS)] for index in range(len(panels))]
-    draw_lines(axes, panels, colors)
-    left, top = SIDE + 0.1 + plot[0] + 0.25, MARGIN + 0.1
-    for heading, color, one in zip(headings, colors, heights, strict=True):
-        key = sheet.axes(left, top, 0.035, one - 0.12)
-        key.set_facecolor(color)
-        key.set(xticks=[], yticks=[], frame_on=True)
-        for spine in key.spines.values():
-            spine.set_visible(False)
-        sheet.heading(heading, left + 0.12, top, words - 0.12, "left")
-        top += one
+    draw_lines(sheet.axes(left, MARGIN + 0.1, *plot), panels, colors)
+    for number, (heading, color) in enumerate(zip(headings, colors, strict=True)):
+        row, column = divmod(number, columns)
+        place = left + column * step, top + sum(heights[:row])
+        _draw_key(sheet, color, *place, heading.height(words))
+        sheet.heading(heading, place[0] + 0.12, place[1], words, "left")
     if footer:
         sheet.heading(closing, 2 * MARGIN, height - below, width - 4 * MARGIN)
     return sheet.figure
+
+
+def _draw_key(sheet: _Sheet, color: str, left: float, top: float, height: float) -> None:
+    """A bar in a line's colour, beside the words about it."""
+    key = sheet.axes(left, top, 0.035, height)
+    key.set_facecolor(color)
+    key.set(xticks=[], yticks=[], frame_on=True)
+    for spine in key.spines.values():
+        spine.set_visible(False)

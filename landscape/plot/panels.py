@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
+from scipy.interpolate import RegularGridInterpolator
 
 from landscape.plot.scale import Scale, number
 from landscape.plot.text import axis_title, unit_of
@@ -111,10 +112,54 @@ def draw_surface(axes: Any, panel: Panel, zoom: float = 0.92) -> None:
             alpha, beta, z, levels, zdir="z", offset=floor, cmap=panel.colors, norm=panel.norm, linewidths=0.6
         )
     axes.set(xlim=_ends(panel.surface.alpha), ylim=_ends(panel.surface.beta), zlim=(floor, scale.high))
+    _mark_surface(axes, panel)
     axes.view_init(**CAMERA)
     axes.set_box_aspect((1, 1, 0.78), zoom=zoom)
     axes.patch.set_visible(False)
     _dress(axes, panel)
+
+
+def _mark_surface(axes: Any, panel: Panel) -> None:
+    """The checkpoint on a stem and the path on the surface, both seen through its walls."""
+    axes.computed_zorder = False  # matplotlib orders whole things by their middles: marks would vanish
+    around = [withStroke(linewidth=1.8, foreground=(0, 0, 0, 0.6))]
+    if panel.path is not None:
+        for order, (_, path) in enumerate(panel.path.each()):
+            color = path_color(order)
+            axes.plot(
+                *_on_surface(panel, *_densely(path)),
+                color=color,
+                linewidth=0.9,
+                path_effects=around,
+                zorder=3,
+            )
+            start = _on_surface(panel, path.alpha[:1], path.beta[:1])
+            axes.plot(*start, color=color, marker="s", markersize=3.5, markeredgecolor="black",
+                      markeredgewidth=0.5, zorder=3.1)  # fmt: skip
+    if panel.surface.center is not None:
+        x, y, z = (float(one[0]) for one in _on_surface(panel, np.zeros(1), np.zeros(1)))
+        if np.isfinite(z):
+            head = min(z + 0.22 * (panel.scale.high - panel.scale.low), panel.scale.high)
+            axes.plot([x, x], [y, y], [z, head], color="white", linewidth=1.0, path_effects=around, zorder=4)
+            axes.plot([x], [y], [head], marker="o", markersize=4, color="white", markeredgecolor="black",
+                      markeredgewidth=0.7, zorder=4.1)  # fmt: skip
+
+
+def _densely(path: Path2D) -> tuple[FloatArray, FloatArray]:
+    """A path in short steps, which follow the surface between its networks."""
+    steps = np.linspace(0, len(path.alpha) - 1, 20 * (len(path.alpha) - 1) + 1)
+    own = np.arange(len(path.alpha))
+    return np.interp(steps, own, path.alpha), np.interp(steps, own, path.beta)
+
+
+def _on_surface(
+    panel: Panel, alpha: FloatArray, beta: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Places with their heights between the grid points; NaN beyond the grid and beside holes."""
+    found = RegularGridInterpolator(
+        (panel.surface.alpha, panel.surface.beta), panel.positions, bounds_error=False
+    )(np.stack([alpha, beta], axis=1))
+    return alpha, beta, np.asarray(found, np.float64)
 
 
 def _dress(axes: Any, panel: Panel) -> None:
@@ -256,12 +301,15 @@ def draw_lines(axes: Axes, panels: Sequence[Panel], colors: Sequence[str]) -> No
         axes.set_yscale("log")
 
 
-def marks(panels: Sequence[Panel]) -> list[Line2D | Patch]:
-    """Legend entries for the marks that the contours of these panels carry."""
+def marks(panels: Sequence[Panel], *, contour: bool = True) -> list[Line2D | Patch]:
+    """Legend entries for the marks that the contours of these panels carry, or without them the 3D views."""
     ring: dict[str, Any] = {"linestyle": "none", "markeredgecolor": "black"}
     entries: list[Line2D | Patch] = []
     if any(panel.surface.center is not None for panel in panels):
-        entries.append(Line2D([], [], marker="x", markersize=5, label="checkpoint", **ring))
+        mark = "x" if contour else "o"
+        entries.append(
+            Line2D([], [], marker=mark, markersize=5, markerfacecolor="white", label="checkpoint", **ring)
+        )
     drawn = {
         (name, path_color(order))
         for panel in panels
@@ -274,6 +322,8 @@ def marks(panels: Sequence[Panel]) -> list[Line2D | Patch]:
             Line2D([], [], color=color, marker="s", markersize=3.5, label=label,
                    markeredgecolor="black", markeredgewidth=0.5)
         )  # fmt: skip
+    if not contour:
+        return entries
     best = f"{panels[0].best} grid point"
     entries.append(Line2D([], [], marker="o", markersize=5, markerfacecolor="none", label=best, **ring))
     if any(not panel.computed.all() for panel in panels):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import floor, isfinite, log10
+from math import isfinite, nan
 from numbers import Real
 from typing import Any
 
@@ -14,7 +14,9 @@ from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 
 from landscape.escaping import plain
+from landscape.intervals import interval_parts
 from landscape.surface import Plane, Surface
+from landscape.surface.glance import normalization_text
 
 JOIN = "\u00a0· "  # no line begins with the dot
 LONGEST_NAME = 17  # letters of a network's name beside an axis
@@ -85,12 +87,8 @@ def interval_text(value: Any) -> str:
     numbers = [float(part) for part in parts]
     if not isfinite(numbers[0]):
         return "not finite"
-    half = (numbers[2] - numbers[1]) / 2 if len(numbers) == 3 else 0.0
-    if not isfinite(half) or half <= 0:
-        return f"{numbers[0]:.4g}"
-    decimals = 1 - floor(log10(half))
-    style = f".{decimals}f" if 0 <= decimals <= 9 else ".4g"
-    return f"{numbers[0]:{style}}, 95 % [{numbers[1]:{style}}, {numbers[2]:{style}}]"
+    number, interval = interval_parts(*(numbers if len(numbers) == 3 else (numbers[0], nan, nan)))
+    return f"{number}, 95 % {interval}" if interval else number
 
 
 def conventions_text(surface: Surface, plane: Plane, metric: str, split: str) -> str:
@@ -139,13 +137,6 @@ def mask_text(about: Mapping[str, Any]) -> str:
     if isinstance(density, Real) and float(density) < 1:
         text += f", {100 * (1 - float(density)):.4g} % sparse"
     return text
-
-
-def normalization_text(normalize: str) -> str:
-    """In words, such as "filter-normalized"."""
-    if not normalize:
-        return ""
-    return "not normalized" if normalize == "none" else f"{normalize}-normalized"
 
 
 def wrap(

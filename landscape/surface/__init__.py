@@ -134,7 +134,7 @@ class Plane:
     path: Path2D | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Surface:
     """The loss on one or several planes through a network's weights, on one grid.
 
@@ -159,6 +159,18 @@ class Surface:
     settings: Json = field(default_factory=dict)
     about: Json = field(default_factory=dict)
     complete: bool = True
+
+    def __repr__(self) -> str:
+        """One line: what it is of, its grid and planes, and between which values the loss lies."""
+        from landscape.surface.glance import one_line
+
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        """Jupyter: the figures that the command prints, as a small table."""
+        from landscape.surface.glance import small_table
+
+        return small_table(self)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import json
 import re
 import webbrowser
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,7 +45,7 @@ class Page:
         Its title.
     """
 
-    html: str
+    html: str = field(repr=False)  # a notebook keeps the text beside the frame: megabytes, once more
     title: str
 
     def save(self, path: str | Path) -> Path:

@@ -17,17 +17,12 @@ import numpy.typing as npt
 
 import sharpscape
 from landscape.surface import BoolArray, Metric, Path2D, Plane, Split, Surface
+from landscape.surface.glance import normalization_text
 
 Json = dict[str, Any]
 
 DIGITS = 6  # of every value on the page; the surface file has them all
 MASKS = {"checkpoint": "mask from the checkpoint", "zeros": "mask from exact zeros", "none": "no mask"}
-NORMALIZATIONS = {
-    "filter": "filter-normalized",
-    "layer": "layer-normalized",
-    "weight": "weight-normalized",
-    "none": "not normalized",
-}
 
 
 def payload(surfaces: Sequence[Surface], metrics: Sequence[Mapping[str, Any]]) -> Json:
@@ -181,12 +176,8 @@ def _notes(about: Mapping[str, Any]) -> list[str]:
     )
     return [
         MASKS.get(mask, f"mask: {mask}") + sparse,
-        _normalization(str(about.get("normalize", "normalization unknown"))),
+        normalization_text(str(about.get("normalize", "normalization unknown"))),
     ]
-
-
-def _normalization(name: str) -> str:
-    return NORMALIZATIONS.get(name, name)
 
 
 def _axis_title(symbol: str, end: str, about: Mapping[str, Any]) -> str:
@@ -202,7 +193,7 @@ def _axis_title(symbol: str, end: str, about: Mapping[str, Any]) -> str:
     normalize = str(about.get("normalize", ""))
     own = re.search(rf"{symbol}: (\w+)", normalize)  # "none (β: filter)": axes that differ
     name = own[1] if own else normalize
-    return f"{symbol} ({_normalization(name)})" if name else symbol
+    return f"{symbol} ({normalization_text(name)})" if name else symbol
 
 
 def _plane_names(surface: Surface) -> list[str]:

@@ -22,7 +22,7 @@ from landscape.errors import UserError
 from landscape.plot import plot_surfaces, save_figure
 from landscape.plot.scale import Scale, number, scale_of
 from landscape.plot.text import interval_text, wrap
-from landscape.surface import FloatArray, Metric, Plane, Split, Surface
+from landscape.surface import FloatArray, Metric, Path2D, Plane, Split, Surface
 
 X = np.linspace(-1, 1, 11)
 BOWL = 0.5 + (X[:, None] - 0.4) ** 2 + 0.3 * (X + 0.2) ** 2  # lowest at (0.4, -0.2)
@@ -331,3 +331,47 @@ def test_a_name_without_end_is_cut(label: str) -> None:
     figure = plot_surfaces([surface_of(BOWL, label)])
     assert "…" in words(figure)
     assert max(len(text.get_text()) for text in figure.findobj(Text)) < 1000
+
+
+def test_a_3d_view_marks_the_checkpoint_and_the_path() -> None:
+    path = Path2D(np.array([0.8, 0.3, 0.0]), np.array([0.5, 0.1, 0.0]), ("a", "b", "c"))
+    surface = surface_of(BOWL)
+    (plane,) = surface.planes
+    walked = replace(surface, planes=(replace(plane, path=path),))
+    figure = plot_surfaces([walked], metrics=[RA], kind="surface", log=False)
+    (axes,) = views(figure)
+    places = [np.array(line.get_data_3d()) for line in axes.lines]
+    stems = [one for one in places if one.shape[1] == 2]
+    assert len(stems) == 1
+    x, y, z = stems[0]
+    assert (x == 0).all()
+    assert (y == 0).all()
+    i, j = surface.center
+    assert z[0] == pytest.approx(surface.loss[i, j])
+    walk = next(one for one in places if one.shape[1] > 2)
+    np.testing.assert_allclose(walk[:2, [0, -1]], [[0.8, 0.0], [0.5, 0.0]])
+    assert walk[2, -1] == pytest.approx(surface.loss[i, j])
+    assert np.isfinite(walk[2]).all()
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["checkpoint", "path, from its start"]
+
+
+def test_directions_normalized_differently_are_said_so() -> None:
+    surface = surface_of(BOWL)
+    (plane,) = surface.planes
+    about = {**plane.about, "normalize": "none (β: filter)"}
+    named = replace(surface, planes=(replace(plane, about=about),))
+    words = " ".join(text.get_text() for text in plot_surfaces([named], metrics=[RA]).texts)
+    assert "not normalized (β: filter-normalized)" in words.replace("\n", " ")
+    assert "none" not in words
+
+
+def test_the_words_about_lines_stand_below_a_chart_as_wide_as_the_figure() -> None:
+    line = surface_of(BOWL[:, :1], beta=np.zeros(1))
+    figure = plot_surfaces([line, line, line], metrics=[RA] * 3)
+    chart, *keys = figure.axes
+    box = chart.get_position()
+    assert box.width > 0.8
+    assert len(keys) == 3
+    assert all(key.get_position().y1 < box.y0 for key in keys)
+    assert keys[1].get_position().y1 == pytest.approx(keys[0].get_position().y1)  # two beside each other

@@ -1,0 +1,34 @@
+"""Numbers with their intervals as text. Needs no torch."""
+
+from __future__ import annotations
+
+from math import floor, isfinite, isnan, log10
+
+
+def interval_parts(value: float, low: float, high: float) -> tuple[str, str]:
+    """The number and its interval, to the second digit of the interval's half-width.
+
+    Where there is no interval, its text is "" and the number has four digits.
+
+    >>> interval_parts(0.0337, 0.0191, 0.0483)
+    ('0.034', '[0.019, 0.048]')
+    >>> interval_parts(0.0337, float("nan"), float("nan"))
+    ('0.0337', '')
+    """
+    if not isfinite(value):
+        return ("not known" if isnan(value) else "not finite"), ""
+    half = (high - low) / 2
+    if not isfinite(half) or half <= 0:
+        return f"{value:.4g}", ""
+    decimals = 1 - floor(log10(half))
+    style = f".{decimals}f" if 0 <= decimals <= 9 else ".4g"
+    return f"{value:{style}}", f"[{low:{style}}, {high:{style}}]"
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """As people write it.
+
+    >>> with_interval(0.0337, 0.0191, 0.0483)
+    '0.034 [0.019, 0.048]'
+    """
+    return " ".join(filter(None, interval_parts(value, low, high)))
