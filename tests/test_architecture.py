@@ -22,6 +22,8 @@ MAY_IMPORT = {
     "training": {"training", "landscape"},
 }
 TRAINING_MAY_USE = {
+    "landscape.channels.groups",
+    "landscape.channels.shrink",
     "landscape.commandline.console",
     "landscape.escaping",
     "landscape.files.runs_table",
@@ -42,6 +44,7 @@ TRAINING_MAY_USE = {
     "landscape.checkpoint.format",
     "landscape.checkpoint.integrity",
     "landscape.checkpoint.read",
+    "landscape.checkpoint.shrunk",
 }
 # The command joins networks of ours with landscapes of anyone's; the summary states the roughness.
 INSIDE_FUNCTIONS = {

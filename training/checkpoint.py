@@ -1,4 +1,7 @@
-"""The files of a run: ``run.json`` (settings), ``last.pt`` (to go on), ``final.pt`` (to share), its log."""
+"""The files of a run: ``run.json`` (settings), ``last.pt`` (to go on), ``final.pt`` (to share), its log.
+
+Methods that remove channels leave ``shrunk.pt``, too: the same network without them.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,11 @@ class RunFolder:
     def final(self) -> Path:
         """The finished model, stored sparsely, for sharing."""
         return self.path / "final.pt"
+
+    @property
+    def shrunk(self) -> Path:
+        """The finished model without its lost channels, of methods that remove some."""
+        return self.path / "shrunk.pt"
 
     def claim(self) -> None:
         """Write the settings into a new folder, or check that they are those of the run that is there.
@@ -101,6 +109,11 @@ class RunFolder:
     def save_final(self, checkpoint: Checkpoint) -> None:
         """Write ``final.pt``."""
         with atomic_path(self.final) as temporary:
+            save(encode(checkpoint), temporary)
+
+    def save_shrunk(self, checkpoint: Checkpoint) -> None:
+        """Write ``shrunk.pt``."""
+        with atomic_path(self.shrunk) as temporary:
             save(encode(checkpoint), temporary)
 
     def finished(self) -> Checkpoint | None:

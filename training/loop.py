@@ -28,6 +28,7 @@ from training.precision import numerics
 from training.result import checkpoint_of, exploration, final_metrics
 from training.run import Run, start_run
 from training.schedule import Epoch, lr_factor
+from training.shrunk import with_shrunk
 from training.step import begin_round, train_step
 from training.timing import TimedBatches, clock_of
 from training.trajectory import save_snapshot
@@ -150,6 +151,9 @@ def _finish(run: Run) -> Checkpoint:
             f"in {run.folder.last}; {_ADVICE}"
         )
     checkpoint = checkpoint_of(run, metrics)
+    if run.config.method.structured:
+        checkpoint, small = with_shrunk(run, checkpoint)
+        run.folder.save_shrunk(small)
     run.folder.save_log(run.history)  # a kill may have come between the last state and its log
     run.folder.save_final(checkpoint)
     return checkpoint

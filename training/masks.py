@@ -88,11 +88,21 @@ def check(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
 
 
 class AppliedMask:
-    """A mask bound to a model's weights: what runs in every step, without looking anything up again."""
+    """A mask bound to a model's weights: what runs in every step, without looking anything up again.
 
-    def __init__(self, model: nn.Module, mask: Mapping[str, Tensor]) -> None:
-        self.mask = dict(mask)
-        self._pruned = [(model.get_parameter(name), ~part) for name, part in mask.items()]
+    `beside` is the same of parameters that have no mask of their own, such as batch norm's of lost channels.
+    """
+
+    def __init__(
+        self, model: nn.Module, mask: Mapping[str, Tensor], beside: Mapping[str, Tensor] | None = None
+    ) -> None:
+        self.mask, self.beside = dict(mask), dict(beside or {})
+        self._pruned = [(model.get_parameter(name), ~part) for name, part in self.whole.items()]
+
+    @property
+    def whole(self) -> Mask:
+        """The mask and what stands beside it."""
+        return self.mask | self.beside
 
     @torch.no_grad()
     def to_weights(self) -> None:

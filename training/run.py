@@ -98,7 +98,7 @@ class Run:
     @cached_property
     def forward_flops(self) -> ForwardFlops:
         """What one image costs."""
-        return forward_flops(self.model, self.data.train.normalized(self.data.train.pixels[:1]))
+        return forward_flops(self.model, self.image)
 
     def count(self, images: int, dense_gradient: bool) -> None:
         """Add a pass of so many images forward and back to what the epoch has cost."""
@@ -133,12 +133,29 @@ class Run:
         for name, part in mask.items():
             self.ever_active[name] = part | self.ever_active.get(name, part)
         # By the old mask too: a weight that grows has no history, even where pruned ones gather some.
-        masks.apply_to_state(self.optimizer, self.model, self.mask)
-        self.applied = AppliedMask(self.model, mask)
+        masks.apply_to_state(self.optimizer, self.model, self.applied.whole)
+        self.applied = self._bound(mask)
         self.applied.to_weights()
-        masks.apply_to_state(self.optimizer, self.model, mask)
+        masks.apply_to_state(self.optimizer, self.model, self.applied.whole)
         if self.kept is not None:
             self.kept.use(mask)
+
+    def _bound(self, mask: Mask) -> AppliedMask:
+        """A mask bound to the model, with what the method silences beside it."""
+        beside = self.config.method.silenced(self.model, mask, self.image, self.memory)
+        return AppliedMask(self.model, mask, beside)
+
+    @property
+    def image(self) -> Tensor:
+        """A normalized training image (1, 3, H, W)."""
+        return self.data.train.normalized(self.data.train.pixels[:1])
+
+    @torch.no_grad()
+    def write(self, values: Mapping[str, Tensor]) -> None:
+        """Set tensors of the model's state to other values."""
+        state = self.model.state_dict()
+        for name, value in values.items():
+            state[name].copy_(value)
 
     def state(self) -> dict[str, Any]:
         """Everything that going on needs, after a whole epoch."""
@@ -174,8 +191,7 @@ class Run:
         """
         compiled = self.world.size == 1 and self.forward is not self.model
         against = obstacle(self.config, self.device.type, self.world.size, compiled)
-        images = self.data.train.normalized(self.data.train.pixels[:1])
-        found = choose(self.model, self.mask, images, self.sparse, against)
+        found = choose(self.model, self.mask, self.image, self.sparse, against)
         self.kept, self.dense_because = (None, found) if isinstance(found, str) else (found, "")
 
     def gradients(self) -> dict[str, Tensor]:
@@ -202,10 +218,10 @@ class Run:
         if self.sparse == "auto" and begun is None:
             self.kept, self.dense_because = None, "the run began so"
         check_same_path(begun, self.path, self.folder.last, self.dense_because)
-        self.applied = AppliedMask(self.model, state["mask"])
+        self.ever_active, self.memory, self.rewind = state["ever_active"], state["memory"], state["rewind"]
+        self.applied = self._bound(state["mask"])
         if self.kept is not None:
             self.kept.use(self.applied.mask)
-        self.ever_active, self.memory, self.rewind = state["ever_active"], state["memory"], state["rewind"]
         self.epoch, self.history, self.notes = state["epoch"], state["history"], state["notes"]
         for name, gradient in state.get("gradients", {}).items():
             self.model.get_parameter(name).grad = gradient
@@ -244,6 +260,7 @@ def start_run(
         ever_active={},
         sparse=sparse,
     )
+    run.memory = config.method.first_memory(model, mask)
     run.use(mask)
     run.choose_path()
     run.plan  # noqa: B018  # bad settings must be noticed before anything is written

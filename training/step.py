@@ -106,6 +106,7 @@ def _change_mask(run: Run, epoch: Epoch, moment: Moment) -> None:
     )
     for mask in method.update_mask(now):
         run.use(mask)
+    run.write(method.restored(now, run.mask))
 
 
 def begin_round(run: Run, epoch: Epoch) -> None:

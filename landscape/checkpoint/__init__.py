@@ -25,6 +25,7 @@ from landscape.checkpoint.integrity import check_sidecar
 from landscape.checkpoint.models import Architecture, Architectures, describe, find_architecture
 from landscape.checkpoint.read import FileContent, printable, quoted, read_file
 from landscape.checkpoint.recognize import recognize, suggested_arguments
+from landscape.checkpoint.shrunk import SHRUNK, ShrunkModel
 from landscape.checkpoint.skeleton import built, shapes_of
 from landscape.checkpoint.state import FoundState, find_state, head_classes
 from landscape.errors import UserError
@@ -147,13 +148,15 @@ def _own(
         checkpoint = decode(content)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
-    if model is None and checkpoint.architecture not in architectures:
+    if model is None and checkpoint.architecture not in {*architectures, SHRUNK}:
         raise UserError(
             f"{file} holds a {checkpoint.architecture!r}, which isn't known here; "
             "name what builds it with --model package.module:factory"
         )
     spec = model if model is not None else checkpoint.architecture
-    architecture, arguments = find_architecture(spec, architectures)
+    architecture, arguments = Architecture(SHRUNK, ShrunkModel(architectures), "known"), dict[str, Any]()
+    if spec != SHRUNK:
+        architecture, arguments = find_architecture(spec, architectures)
     if architecture.name == checkpoint.architecture:
         arguments = checkpoint.arguments | arguments
     try:

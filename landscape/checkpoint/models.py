@@ -19,6 +19,8 @@ from landscape.factories import accepts, call_factory, import_factory
 
 Architectures = Mapping[str, Callable[..., nn.Module]]
 
+_LONGEST = 110  # characters of an argument in a message
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -120,13 +122,14 @@ def _literal(node: ast.expr) -> Any:
 
 
 def describe(name: str, arguments: Mapping[str, Any]) -> str:
-    """``NAME(argument=value, …)`` as a person writes it.
+    """``NAME(argument=value, …)`` as a person writes it; a value of more than a line is only hinted at.
 
     >>> describe("resnet20", {"num_classes": 10, "shortcut": "A"})
     'resnet20(num_classes=10, shortcut=A)'
     """
+    texts = {key: value if isinstance(value, str) else repr(value) for key, value in arguments.items()}
     inside = ", ".join(
-        f"{key}={value if isinstance(value, str) else repr(value)}" for key, value in arguments.items()
+        f"{key}={text if len(text) <= _LONGEST else f'{text[0]}…{text[-1]}'}" for key, text in texts.items()
     )
     return f"{name}({inside})" if inside else name
 

@@ -13,6 +13,7 @@ from training import masks
 from training.models import build_model
 from training.sparsity import METHODS, Dense, Random
 from training.sparsity.base import MaskedMethod
+from training.sparsity.chex import Chex
 from training.sparsity.distribution import DENSITIES, layer_counts
 
 SMALL = {"a": (10, 10), "b": (100, 100), "c": (10, 100)}
@@ -187,6 +188,8 @@ def test_every_method_keeps_the_contract(name: str) -> None:
         assert masks.sparsity(mask) == pytest.approx(STARTS.get(name, method.sparsity), abs=1e-3)
         with pytest.raises(UserError, match="sparsity 1"):
             METHODS[name](sparsity=1.0)  # type: ignore[call-arg]
+    elif isinstance(method, Chex):
+        assert 0 < masks.sparsity(mask) < method.sparsity
     else:
         assert method == Dense()
         assert not mask
@@ -196,7 +199,7 @@ STARTS = {"lt": 0.0, "magnitude": 0.0, "mest_ems": 0.85}
 """Sparsity of the first mask where it isn't the one asked for (0.9)."""
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method is not Dense])
+@pytest.mark.parametrize("name", [name for name in METHODS if issubclass(METHODS[name], MaskedMethod)])
 def test_layers_that_stay_dense(name: str) -> None:
     model = build_model("resnet20", num_classes=4, widths=(4, 6, 8), shortcut="B")
     method = METHODS[name](sparsity=0.5, keep_dense=("first", "last", "shortcut"))  # type: ignore[call-arg]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from training.sparsity.base import MaskedMethod, SparsityMethod
+from training.sparsity.chase import Chase
+from training.sparsity.chex import Chex
 from training.sparsity.dense import Dense
 from training.sparsity.dsr import Dsr
 from training.sparsity.grasp import GraSP
@@ -31,4 +33,6 @@ METHODS: dict[str, type[SparsityMethod]] = {
     "rigl": Rigl,
     "mest_em": MestEm,
     "mest_ems": MestEms,
+    "chex": Chex,
+    "chase": Chase,
 }

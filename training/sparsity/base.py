@@ -3,9 +3,12 @@
 A method is one file with one frozen dataclass: its fields are its hyper-parameters (the command line shows
 them by itself), `init_mask` makes the mask before the first step, and dynamic methods say when they change it
 (`update_due`) and how (`update_mask`). The loop applies masks to weights, gradients and optimizer state; a
-method only decides them. A mask is per weight, so a channel method returns one that is constant over each
-channel. Methods that train several times over, each time from the same early weights, override
-`round_epochs`.
+method only decides them. Methods that train several times over, each time from the same early weights,
+override `round_epochs`.
+
+A mask is per weight. A method that removes channels (`structured`) masks their filters and the weights that
+read them, says which parameters without a mask go with them (`silenced`), and, if channels return with the
+values that they had, gives these (`first_memory`, `restored`). Its result is exported without them, too.
 """
 
 from __future__ import annotations
@@ -109,6 +112,29 @@ class SparsityMethod(ABC):
         weight that is grown again starts from 0 like any other. One mask keeps it with its history.
         """
         return ()
+
+    @property
+    def structured(self) -> bool:
+        """Whether whole channels are removed."""
+        return False
+
+    def first_memory(self, model: nn.Module, mask: Mask) -> dict[str, Any]:
+        """The method's own state before the first step; `model` still has the weights that are pruned."""
+        return {}
+
+    def silenced(self, model: nn.Module, mask: Mask, image: Tensor, memory: Mapping[str, Any]) -> Mask:
+        """Where parameters that have no mask are 0 as long as `mask` holds: bool by name, True = kept.
+
+        `image` is a normalized one (1, 3, H, W), `memory` the method's own state.
+        """
+        return {}
+
+    def restored(self, now: Situation, mask: Mask) -> Mapping[str, Tensor]:
+        """Tensors of the model's state, whole, that get other values now that `mask` holds.
+
+        `now` is the situation that `update_mask` got; the model has the new mask's zeros already.
+        """
+        return {}
 
     def round_epochs(self, epochs: int) -> Sequence[int]:
         """Epochs of each training of a run of `epochs`; methods that train once return ``(epochs,)``."""
