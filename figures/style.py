@@ -60,5 +60,7 @@ METHOD_NAMES = {
     "rigl": "RigL",
     "mest_em": "MEST (EM)",
     "mest_ems": "MEST (EM&S)",
+    "chex": "CHEX",
+    "chase": "Chase",
 }
 OPTIMIZER_NAMES = {"sgd": "original", "s2sam": "S2-SAM", "sam": "SAM"}

@@ -39,7 +39,8 @@ _PATIENCE = 60.0  # seconds; processes start and import at different speeds
 HELP = """Train a dense or sparse image classifier and write one sharable checkpoint.
 
 A run that was interrupted goes on when the same command is given again, and ends bit-identical. Its folder
-gets final.pt (the model, stored sparsely), last.pt (state after the last epoch), metrics.jsonl and run.json.
+gets final.pt (the model, stored sparsely), last.pt (state after the last epoch), metrics.jsonl and run.json;
+of a method that removes channels (chex, chase) also shrunk.pt, the same network without them.
 Several processes train one model when torchrun starts them: torchrun --nproc-per-node 2 -m training ...
 """
 
@@ -232,7 +233,7 @@ def run(config: RunConfig, machine: Machine) -> None:
                 progress.bar.stop()
                 _stopped(error, _saved(folder, progress))
         if world.first:
-            _print_result(folder.final, checkpoint.metrics)
+            _print_result(folder, checkpoint.metrics)
 
 
 def _saved(folder: RunFolder, progress: TrainingProgress) -> str:
@@ -245,7 +246,8 @@ def _saved(folder: RunFolder, progress: TrainingProgress) -> str:
     return f"{folder.last} has {known}; the same command goes on from there"
 
 
-def _print_result(path: Path, metrics: Mapping[str, Any]) -> None:
+def _print_result(folder: RunFolder, metrics: Mapping[str, Any]) -> None:
+    path = folder.final
     accuracy, examples = metrics["test_accuracy"], metrics["test_examples"]
     error = (accuracy * (1 - accuracy) / examples) ** 0.5
     lines = [
@@ -261,6 +263,7 @@ def _print_result(path: Path, metrics: Mapping[str, Any]) -> None:
         *_flops_line(metrics),
         f"seconds       {metrics['seconds']:.0f}",
         f"checkpoint    {path} ({path.stat().st_size / 1024:.0f} KiB)",
+        *_shrunk_line(folder.shrunk, metrics),
     ]
     print("\n".join(lines))
 
@@ -281,6 +284,18 @@ def _flops_line(metrics: Mapping[str, Any]) -> list[str]:
     if training is not None:
         known = f"{training:.3g} in training, {training / metrics['training_flops_dense']:.3g} of a dense one"
     return [f"FLOPs         {image:.3g} an image, {image / metrics['flops_dense']:.3g} of dense; {known}"]
+
+
+def _shrunk_line(path: Path, metrics: Mapping[str, Any]) -> list[str]:
+    """Of the network without its lost channels; nothing for methods that remove none."""
+    if "shrunk_flops" not in metrics:
+        return []
+    kept, before = (sum(metrics[key].values()) for key in ("channels", "channels_dense"))
+    share = metrics["shrunk_flops"] / metrics["flops_dense"]
+    return [
+        f"smaller       {path}: {kept} of {before} channels, {metrics['shrunk_parameters']} parameters, "
+        f"{share:.3g} of the dense network's FLOPs"
+    ]
 
 
 def _masked(metrics: Mapping[str, Any]) -> int:

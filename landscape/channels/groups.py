@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landscape.channels.follow import Role, Touch, follow
+from landscape.channels.follow import follow
 from landscape.channels.labels import Atoms, Labels
+from landscape.channels.walk import Role, Touch
 
 
 @dataclass(frozen=True)

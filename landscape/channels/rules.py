@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch.nn.functional as F  # noqa: N812
@@ -13,9 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from landscape.channels.labels import Labels
-
-if TYPE_CHECKING:
-    from landscape.channels.follow import Follower
+from landscape.channels.walk import Walk, describe
 
 _EACH = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus),
@@ -44,7 +42,7 @@ _OWN = ("torch", "_operator", "torchvision")
 """Whose functions mean what their names say."""
 
 
-def labels_after(at: Follower, node: fx.Node, result: Any) -> Labels | None:
+def labels_after(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     """The labels of a node's result; None where it has no channels or they aren't known."""
     rule = _module_rule(at, node) if node.op == "call_module" else _function_rule(node)
     if rule is None:
@@ -52,19 +50,17 @@ def labels_after(at: Follower, node: fx.Node, result: Any) -> Labels | None:
     return rule(at, node, result)
 
 
-Rule = Callable[["Follower", fx.Node, Any], Labels | None]
+Rule = Callable[[Walk, fx.Node, Any], Labels | None]
 
 
-def _unknown(at: Follower, node: fx.Node, why: str = "") -> Labels | None:
+def _unknown(at: Walk, node: fx.Node, why: str = "") -> Labels | None:
     """No labels come out, and what comes in must stay."""
-    from landscape.channels.follow import describe
-
     for one in node.all_input_nodes:
         at.hold(one, f"they go into {describe(node, at.module)}{why}")
     return None
 
 
-def _module_rule(at: Follower, node: fx.Node) -> Rule | None:
+def _module_rule(at: Walk, node: fx.Node) -> Rule | None:
     module = at.module.get_submodule(str(node.target))
     if hasattr(module, "parametrizations"):
         return None
@@ -93,7 +89,7 @@ def _function_rule(node: fx.Node) -> Rule | None:
     return _NAMED.get(name)
 
 
-def _layer(at: Follower, node: fx.Node, result: Any) -> Labels | None:
+def _layer(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     """A convolution or linear layer reads the channels that come in and makes its own."""
     name, module = str(node.target), at.module.get_submodule(str(node.target))
     source: Any = node.args[0] if node.args else None
@@ -113,11 +109,11 @@ def _layer(at: Follower, node: fx.Node, result: Any) -> Labels | None:
     return made
 
 
-def _depthwise(at: Follower, node: fx.Node, result: Any) -> Labels | None:
+def _depthwise(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     return _along(at, node, weight=("depthwise", 0), bias=("bias", 0))
 
 
-def _norm(at: Follower, node: fx.Node, result: Any) -> Labels | None:
+def _norm(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     return _along(
         at,
         node,
@@ -128,7 +124,7 @@ def _norm(at: Follower, node: fx.Node, result: Any) -> Labels | None:
     )
 
 
-def _along(at: Follower, node: fx.Node, **roles: Any) -> Labels | None:
+def _along(at: Walk, node: fx.Node, **roles: Any) -> Labels | None:
     """The layer has a place for every channel and lets it pass."""
     labels, module = at.of(node.args[0]), at.module.get_submodule(str(node.target))
     if labels is not None:
@@ -136,12 +132,12 @@ def _along(at: Follower, node: fx.Node, **roles: Any) -> Labels | None:
     return labels
 
 
-def _each(at: Follower, node: fx.Node, result: Any) -> Labels | None:
+def _each(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     labels = at.of(node.args[0] if node.args else node.all_input_nodes[0])
     return labels if _has(result, labels) else _unknown(at, node)
 
 
-def _pair(at: Follower, node: fx.Node, result: Any) -> Labels | None:
+def _pair(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     """Two tensors position by position: their channels belong together; a number changes nothing."""
     sides = [one for one in node.args[:2] if isinstance(one, fx.Node) and isinstance(at.env[one], Tensor)]
     labels = [at.of(one) for one in sides if at.env[one].dim()]
@@ -153,7 +149,7 @@ def _pair(at: Follower, node: fx.Node, result: Any) -> Labels | None:
     return fit[0]
 
 
-def _over(at: Follower, node: fx.Node, result: Any) -> Labels | None:
+def _over(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     """A mean or the like over positions, not over channels or images."""
     source: Any = node.args[0]
     dims: Any = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
@@ -164,7 +160,7 @@ def _over(at: Follower, node: fx.Node, result: Any) -> Labels | None:
     return labels if not axes & {0, 1} and _has(result, labels) else _unknown(at, node)
 
 
-def _flat(at: Follower, node: fx.Node, result: Any) -> Labels | None:
+def _flat(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     """(N, C, …) to (N, C·…): each channel becomes a run of positions."""
     source: Any = node.args[0]
     labels, value = at.of(source), at.env[source]
@@ -185,7 +181,7 @@ def _free(node: fx.Node) -> bool:
     return len(sizes) == 2 and type(sizes[1]) is int and sizes[1] == -1
 
 
-def _cat(at: Follower, node: fx.Node, result: Any) -> Labels | None:
+def _cat(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     parts: Any = node.args[0]
     dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
     labels = [at.of(one) for one in parts]
@@ -194,7 +190,7 @@ def _cat(at: Follower, node: fx.Node, result: Any) -> Labels | None:
     return np.concatenate([one for one in labels if one is not None])
 
 
-def _part(at: Follower, node: fx.Node, result: Any) -> Labels | None:
+def _part(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     """``x[:, :, ::2, ::2]`` leaves channels alone; an element of a list of sizes has none."""
     source, index = node.args
     if not isinstance(at.env.get(source), Tensor):  # type: ignore[arg-type]
@@ -203,12 +199,12 @@ def _part(at: Follower, node: fx.Node, result: Any) -> Labels | None:
     return at.of(source) if whole and _has(result, at.of(source)) else _unknown(at, node)
 
 
-def _pad(at: Follower, node: fx.Node, result: Any) -> Labels | None:
+def _pad(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     labels = at.of(node.args[0])
     return labels if _has(result, labels) else _unknown(at, node, " over channels")
 
 
-def _nothing(at: Follower, node: fx.Node, result: Any) -> Labels | None:
+def _nothing(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     """Sizes and the like: no channels."""
     return None
 

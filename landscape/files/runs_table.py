@@ -13,15 +13,23 @@ from landscape.files import check_regular
 
 LARGEST = 64 << 20  # bytes
 STATES = ("finished", "failed", "interrupted", "missing")
-_SHARES = ("test_accuracy", "validation_accuracy", "sparsity", "sparsity_overall", "sparsity_asked")
+_SHARES = (
+    "test_accuracy",
+    "validation_accuracy",
+    "sparsity",
+    "sparsity_overall",
+    "sparsity_asked",
+    "channels_share",
+)
 _NOT_NEGATIVE = (
     "test_accuracy_error",
     "seconds",
     "exploration",
     "flops_share",
     "training_flops_share",
+    "shrunk_flops_share",
 )
-_COUNTS = ("seed", "epochs", "kept_weights", "flops", "training_flops")
+_COUNTS = ("seed", "epochs", "kept_weights", "flops", "training_flops", "shrunk_parameters")
 _LOSSES = ("test_loss", "validation_loss", "train_loss")
 
 Row = dict[str, str]

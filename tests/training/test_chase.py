@@ -10,7 +10,7 @@ import pytest
 import torch
 from dynamic_loop import seeded
 from loop_helpers import CPU, SMALL, fit
-from test_chex import Images, network, tensors_of
+from test_chex import DENSE, Images, network, tensors_of
 from torch import Tensor, nn
 
 from landscape.checkpoint import load_checkpoint
@@ -75,7 +75,7 @@ def changes(
             assert run.model.get_parameter(tensors_of(layer)[1])[~gone].all()
 
     monkeypatch.setattr(step, "_change_mask", watched)
-    return fit(config, data, path), seen
+    return fit(config, data, path, extras=DENSE), seen
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "s2sam", "sam"])
@@ -155,7 +155,7 @@ def test_the_weakest_channels_go(score: Any) -> None:
 def test_the_result_is_smaller(data: TrainingData, tmp_path: Path) -> None:
     """With a mask of what is pruned within it."""
     method = Chase(0.8, interval=0.4, channel_interval=0.6, channel_sparsity=0.6)
-    metrics = fit(replace(SMALL, widths=WIDTHS, method=method), data, tmp_path).metrics
+    metrics = fit(replace(SMALL, widths=WIDTHS, method=method), data, tmp_path, extras=DENSE).metrics
     final, small = (
         load_checkpoint(tmp_path / name, architectures=ARCHITECTURES) for name in ("final.pt", "shrunk.pt")
     )

@@ -30,6 +30,7 @@ from training.sparsity.channels import Cost, count_to_remove, left
 from training.sparsity.chex import Chex, column_scores, residuals
 
 WIDTHS = (8, 10, 12)
+DENSE = loop.Extras(sparse="off")  # new kernels for every mask would take most of the time
 
 
 class Images:
@@ -227,7 +228,7 @@ def test_invariants(
 
     monkeypatch.setattr(step, "_change_mask", changed)
     monkeypatch.setattr(loop, "train_step", watched)
-    checkpoint = fit(config, data, tmp_path)
+    checkpoint = fit(config, data, tmp_path, extras=DENSE)
     assert returned > 3
     found = channels_of(checkpoint.mask)
     total = sum(len(rows) for rows in found.values())
@@ -238,7 +239,7 @@ def test_invariants(
 def test_the_result_is_smaller(data: TrainingData, tmp_path: Path) -> None:
     """Half of the FLOPs, counted by torch on the smaller network, which computes the same."""
     method = Chex(0.5, of="flops", interval=0.4)
-    metrics = fit(replace(SMALL, widths=WIDTHS, method=method), data, tmp_path).metrics
+    metrics = fit(replace(SMALL, widths=WIDTHS, method=method), data, tmp_path, extras=DENSE).metrics
     final, small = (
         load_checkpoint(tmp_path / name, architectures=ARCHITECTURES) for name in ("final.pt", "shrunk.pt")
     )

@@ -117,12 +117,12 @@ def test_the_table_has_every_column(world: World) -> None:
     assert lines[0] == (
         "run,state,model,data,method,sparsity_asked,optimizer,seed,epochs,epochs_trained,examples_trained,"
         "flops,flops_share,training_flops,training_flops_share,test_accuracy,test_accuracy_error,test_loss,validation_accuracy,sparsity,sparsity_overall,kept_weights,"
-        "exploration,dead_filters,classes_without_input,seconds,checkpoint,error"
+        "channels_share,shrunk_parameters,shrunk_flops_share,exploration,dead_filters,classes_without_input,seconds,checkpoint,error"
     )
     run = name(0)
     assert lines[1:] == [
-        f"{run},finished,resnet20,sample,random,0.5,sgd,0,2,2,600,2000000,0.25,3600000000,0.25,0.75,0.025,0.5,,0.5,,1234,,3,2,12.5,{run}/final.pt,",
-        f"{name(1)},missing,resnet20,sample,random,0.5,sgd,1,2,,,,,,,,,,,,,,,,,,,",
+        f"{run},finished,resnet20,sample,random,0.5,sgd,0,2,2,600,2000000,0.25,3600000000,0.25,0.75,0.025,0.5,,0.5,,1234,,,,,3,2,12.5,{run}/final.pt,",
+        f"{name(1)},missing,resnet20,sample,random,0.5,sgd,1,2,,,,,,,,,,,,,,,,,,,,,,",
     ]
 
 

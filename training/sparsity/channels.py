@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ def removable_groups(model: nn.Module, image: Tensor, but: Callable[[Group], str
     """
     chosen: list[Group] = []
     reasons: list[str] = []
-    for group in channel_groups(model, image):
+    for group in _groups(model, image):
         reason = group.held or ("" if len(group.makers) == 1 else "several layers add to them") or but(group)
         if reason:
             reasons.append(f"those of {group.makers[0] or 'the only layer'}: {reason}")
@@ -51,6 +52,19 @@ def removable_groups(model: nn.Module, image: Tensor, but: Callable[[Group], str
             "choose another network, or a method that prunes single weights"
         )
     return chosen
+
+
+def _groups(model: nn.Module, image: Tensor) -> list[Group]:
+    """As `channel_groups`, once for a network: a training changes no layer's size."""
+    kind = image.shape, next(model.parameters()).device
+    if _FOLLOWED.get(model, (None,))[0] != kind:
+        _FOLLOWED[model] = kind, channel_groups(model, image)
+    return _FOLLOWED[model][1]
+
+
+_FOLLOWED: WeakKeyDictionary[nn.Module, tuple[tuple[torch.Size, torch.device], list[Group]]] = (
+    WeakKeyDictionary()
+)
 
 
 def kept_mask(model: nn.Module, groups: Sequence[Group], kept: Sequence[Tensor]) -> Mask:

@@ -40,6 +40,9 @@ COLUMNS = (
     "sparsity",
     "sparsity_overall",
     "kept_weights",
+    "channels_share",
+    "shrunk_parameters",
+    "shrunk_flops_share",
     "exploration",
     "dead_filters",
     "classes_without_input",
@@ -52,7 +55,9 @@ images; ``epochs`` is what was asked for, ``epochs_trained`` and ``examples_trai
 are what the run spent over all its rounds; ``flops`` are those of one image through the result, charged for
 kept weights only, ``training_flops`` those of all steps' passes forward and back, and the shares those of the
 dense network and of one dense training of ``epochs``; ``sparsity`` is the pruned share of the masked weights,
-as the method's authors count, ``sparsity_overall`` of all parameters; ``exploration`` is the share of the
+as the method's authors count, ``sparsity_overall`` of all parameters; ``channels_share`` is the kept share of
+the channels that a method may remove, ``shrunk_parameters`` and ``shrunk_flops_share`` are the smaller
+network's, computed densely (methods that remove channels only); ``exploration`` is the share of the
 masked tensors' weights that were ever kept; ``dead_filters`` and ``classes_without_input`` are counts;
 ``seconds`` are the training's own; ``checkpoint`` is relative to the table's folder. What a run doesn't
 know is empty."""
@@ -64,6 +69,7 @@ _FROM_METRICS = (
     "sparsity",
     "sparsity_overall",
     "kept_weights",
+    "shrunk_parameters",
     "exploration",
     "seconds",
     "epochs_trained",
@@ -149,6 +155,7 @@ def _row(name: str, settings: Mapping[str, Any], status: Status, before: Row) ->
     row = {key: _cell(value) if settings else before.get(key, "") for key, value in asked.items()}
     row |= {key: _cell(status.metrics.get(key)) for key in _FROM_METRICS}
     row |= {f"{key}_share": _cell(_share(status.metrics, key)) for key in ("flops", "training_flops")}
+    row |= _channels(status.metrics)
     row |= _unconnected(status.metrics)
     row |= {"run": name, "state": status.state, "error": status.error}
     row["test_accuracy_error"] = _cell(_standard_error(status.metrics))
@@ -162,6 +169,15 @@ def _unconnected(metrics: Mapping[str, Any]) -> Row:
         return {"dead_filters": "", "classes_without_input": ""}
     dead = sum(layer["dead_filters"] for layer in metrics["layers"].values())
     return {"dead_filters": str(dead), "classes_without_input": str(len(metrics["classes_without_input"]))}
+
+
+def _channels(metrics: Mapping[str, Any]) -> Row:
+    """Of the network without its lost channels; empty for methods that remove none."""
+    if "shrunk_flops" not in metrics:
+        return {"channels_share": "", "shrunk_flops_share": ""}
+    kept, before = (sum(metrics[key].values()) for key in ("channels", "channels_dense"))
+    share = metrics["shrunk_flops"] / metrics["flops_dense"]
+    return {"channels_share": _cell(kept / before), "shrunk_flops_share": _cell(share)}
 
 
 def _share(metrics: Mapping[str, Any], key: str) -> float | None:
