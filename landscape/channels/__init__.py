@@ -1,7 +1,7 @@
 """Channels of convolutional networks: which tensors share them, and the same network with fewer of them.
 
-`groups` says what belongs together, by way of `labels`, `walk`, `rules` and `follow`; `shrink` removes channels
-that nothing reads; `sizes` makes an architecture fit tensors of such a network.
+`groups` says what belongs together, by way of `labels`, `walk`, `rules` and `follow`; `shrink` removes
+channels that nothing reads; `sizes` makes an architecture fit tensors of such a network.
 """
 
 from __future__ import annotations
