@@ -17,6 +17,8 @@ import torch
 import landscape
 import sharpscape
 
+pytestmark = pytest.mark.slow  # among the first files that start
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted(
@@ -41,8 +43,6 @@ SMALLER: dict[str, dict[str, str]] = {
 
 MODELS = """
 from torch import nn
-
-pytestmark = pytest.mark.slow  # among the first files that start
 
 def small(num_classes=10):
     return nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(48, num_classes))
