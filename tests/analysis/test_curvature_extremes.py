@@ -38,6 +38,16 @@ def test_a_small_negative_end_is_as_accurate_as_the_large_one(seed: int, low: fl
     assert found.low == pytest.approx(values.min(), rel=0.011, abs=0.01 * FLOOR * 12)
 
 
+def test_ends_are_not_those_that_the_start_vector_shows_first() -> None:
+    """Of two neighbours many start vectors see the inner one first, and no residual tells."""
+    values = np.append(np.linspace(-0.3, 0.5, 40), [-0.44, -0.41, 0.9])
+    matrix = with_spectrum(list(values), 0)
+    found = [extremes(Dense(matrix), tolerance=0.01, seed=seed) for seed in range(60)]
+    far = [one.low for one in found if abs(one.low + 0.44) > 0.0045 or abs(one.high - 0.9) > 0.009]
+    assert not far
+    assert np.mean([one.products for one in found]) < 24
+
+
 def test_residuals_bound_the_distance_to_an_eigenvalue() -> None:
     matrix = with_spectrum(network_like(300), 1)
     found = extremes(Dense(matrix), tolerance=0.2)
