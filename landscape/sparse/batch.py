@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -215,8 +215,26 @@ class SparseTraining:
             torch.index_select(flat, 0, layer.order, out=layer.values)
             for _, _, values, order in layer.back:
                 torch.index_select(flat, 0, order, out=values)
-        for counted in self._plan.counted.values():
-            _read(counted, self._plan)
+        goals, sources = [], []
+        for counted in self._counted:
+            for goal, source in self._numbers_of(counted):
+                goals.append(goal)
+                sources.append(source)
+        if goals:
+            torch._foreach_copy_(goals, sources)
+
+    def _numbers_of(self, counted: Counted) -> Iterator[tuple[Tensor, Tensor]]:
+        """What the kernels read of a norm or a bias: where to, and from where."""
+        own, norm, bias = counted.own, counted.norm, self._bias_before(counted)
+        if norm is None:
+            if bias is not None:
+                yield own["beta"], bias
+            return
+        if norm.weight is not None:
+            yield own["gamma"], norm.weight
+            yield own["beta"], norm.bias
+        if norm.running_mean is not None:  # the pivot: a guess of the mean, for sums without loss
+            yield own["pivot"], norm.running_mean if bias is None else norm.running_mean - bias
 
     @torch.no_grad()
     def _move_statistics(self, work: _Workspace, images: int) -> None:
@@ -237,14 +255,16 @@ class SparseTraining:
     def _by_share(self) -> dict[float, list[Counted]]:
         """Norms with running statistics, by the weight of a new batch; counts the batch."""
         found: dict[float, list[Counted]] = {}
-        for one in self._norms:
-            norm = one.norm
-            assert norm is not None
-            if not norm.track_running_stats or norm.running_mean is None:
-                continue
-            assert norm.num_batches_tracked is not None
-            norm.num_batches_tracked.add_(1)
-            share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+        tracked = [
+            (one, one.norm)
+            for one in self._norms
+            if one.norm is not None and one.norm.track_running_stats and one.norm.running_mean is not None
+        ]
+        counts = [norm.num_batches_tracked for _, norm in tracked if norm.num_batches_tracked is not None]
+        if counts:
+            torch._foreach_add_(counts, 1)
+        for (one, norm), count in zip(tracked, counts, strict=True):
+            share = 1 / float(count) if norm.momentum is None else norm.momentum
             found.setdefault(share, []).append(one)
         return found
 
@@ -392,26 +412,6 @@ class _Program:
         table = as_table(records)
         self._hold.append(table)
         return table.ctypes.data, len(records)
-
-
-def _read(counted: Counted, plan: BatchPlan) -> None:
-    """Copy the parameters of a norm or a bias, and the pivot: a guess of the mean, for sums without loss."""
-    own, norm = counted.own, counted.norm
-    if norm is None:
-        module = plan.layers[counted.term.source].module
-        bias = None if module is None else module.bias
-        if isinstance(bias, Tensor):
-            own["beta"].copy_(bias)
-        return
-    if norm.weight is not None:
-        own["gamma"].copy_(norm.weight)
-        own["beta"].copy_(norm.bias)
-    if norm.running_mean is not None:
-        module = plan.layers[counted.term.source].module
-        bias = None if module is None else module.bias
-        own["pivot"].copy_(norm.running_mean)
-        if isinstance(bias, Tensor):
-            own["pivot"].sub_(bias)
 
 
 def _joined(layers: list[Layer]) -> Tensor:
