@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from analysis.connectivity.bend_files import Identity
 from analysis.connectivity.curve import Evaluation
-from analysis.connectivity.ends import BatchNormChoice, prepare_ends
+from analysis.connectivity.ends import BatchNormChoice, check_same_function, prepare_ends
 from analysis.connectivity.recipe import Curve, Training
 from analysis.connectivity.work import Watcher, Work, about_bend, remove
+from landscape.checks.fitting import fitting_loss
 from landscape.checks.identity import Functions
 from landscape.compute import Data, as_examples, choose_device, choose_mask, named_splits
 from landscape.engine.modes import own_modes
@@ -130,6 +131,8 @@ def connect(
     )  # all is checked before hours go into anything
     splits = {name: as_examples(one) for name, one in named_splits(data).items()}
     steering = next(iter(splits.values()))
+    if not ends.moving.chosen:
+        check_same_function(first, second, fitting_loss(loss, [steering]), steering)
     evaluation = Evaluation(
         splits,
         as_examples(recalibration) if recalibration is not None else steering,

@@ -11,13 +11,19 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from landscape.engine import own_copy
+from landscape.engine.contract import first_batches
+from landscape.engine.precision import in_precision
+from landscape.engine.probe import probe
 from landscape.errors import UserError
+from landscape.examples import Examples
+from landscape.losses import Loss
 from landscape.parameters import ALL, TRAINABLE, Moving, ParamsChoice, moving_params
 from landscape.planes.directions import Params, direction_between
 from landscape.provenance import digest
 
 BatchNormChoice = Literal["recalibrate", "interpolate"]
 _STATISTICS = ("running_mean", "running_var")
+_SAME = 1e-4  # relative; the same operations on the same numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +124,44 @@ def prepare_ends(
     for weights in (start, end):
         _check_pruned(weights, kept or {})
     return Ends(copies[0], start, end, frozenset(names[0]), batch_norm, kept, moving)
+
+
+def check_same_function(first: nn.Module, second: nn.Module, loss: Loss, examples: Examples) -> None:
+    """Refuse networks that differ in more than weights and running statistics: that is all that moves.
+
+    The first one with the second's numbers must give the second's loss, or no curve of it ends there:
+    activations, settings and integer buffers may differ between networks of the same parameters.
+
+    Raises
+    ------
+    UserError
+        With both losses.
+    """
+    carrier, other = (own_copy(one).eval() for one in (first, second))
+    numbers = dict(other.named_parameters()) | _statistics(other)
+    with torch.no_grad():
+        for name, value in (dict(carrier.named_parameters()) | _statistics(carrier)).items():
+            value.copy_(numbers.get(name, value))
+    dtype = next(one.dtype for one in carrier.parameters() if one.is_floating_point())
+    dtype = torch.promote_types(dtype, torch.float32)
+    batch = first_batches(examples, torch.device("cpu"), dtype)[0]
+    try:
+        found, wanted = (
+            probe(in_precision(one, "cpu", dtype), loss, batch).values.values["loss"].double().mean()
+            for one in (carrier, other)
+        )
+    except Exception:
+        return  # whoever evaluates the curve says what is wrong
+    if abs(float(found - wanted)) > _SAME * max(abs(float(found)), abs(float(wanted))):
+        raise UserError(
+            "the two networks can't be connected: the first with the weights of the second gives a loss of "
+            f"{float(found):.6g} where the second gives {float(wanted):.6g}, so they differ in more than "
+            "weights (an activation, a setting, an integer buffer?); make both by the same code"
+        )
+
+
+def _statistics(module: nn.Module) -> dict[str, Tensor]:
+    return {name: one for name, one in module.named_buffers() if name.rpartition(".")[2] in _STATISTICS}
 
 
 def _check_statistics(module: nn.Module) -> None:

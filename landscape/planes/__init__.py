@@ -14,6 +14,7 @@ from landscape.planes.directions import (
     Normalization,
     Params,
     apply_mask,
+    check_directions,
     direction_between,
     given_direction,
     normalize,
@@ -113,6 +114,7 @@ class BetweenPlane:
         self, params: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None, dim: int
     ) -> list[Params]:
         """Differences of weights. They aren't masked: the other network may keep other weights."""
+        check_directions([one for one in (self.other, self.third) if one is not None])
         found = [direction_between(params, self.other)]
         if dim == 2 and self.third is not None:
             found.append(direction_between(params, self.third))
@@ -155,6 +157,7 @@ class GivenPlane:
         self, params: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None, dim: int
     ) -> list[Params]:
         """The given tensors, masked like any other direction."""
+        check_directions(self.given)
         if len(self.given) < dim:
             raise UserError(f"{len(self.given)} direction(s) given, {dim} needed; give more or use --dim 1")
         chosen = [apply_mask(given_direction(params, one), mask) for one in self.given[:dim]]

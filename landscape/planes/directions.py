@@ -6,7 +6,7 @@ CPU in float64-safe steps, tensor by tensor in order, so that a seed means the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -74,6 +74,27 @@ def given_direction(params: Mapping[str, Tensor], direction: Mapping[str, Tensor
         name: _precise(direction[name]) if name in direction else torch.zeros(value.shape, device="cpu")
         for name, value in params.items()
     }
+
+
+def check_directions(given: object) -> None:
+    """Refuse what is no sequence of mappings from parameter names to tensors.
+
+    Raises
+    ------
+    UserError
+        With what it is.
+    """
+    if isinstance(given, Mapping) or not isinstance(given, Sequence):
+        raise UserError(f"a plane of one {type(given).__name__}; expected a list, one mapping for each axis")
+    for one in given:
+        if not isinstance(one, Mapping):
+            raise UserError(
+                f"a plane of a {type(one).__name__}; expected tensors by parameter name, "
+                "such as dict(model.named_parameters())"
+            )
+        for name, value in one.items():
+            if not isinstance(value, Tensor):
+                raise UserError(f"the plane's {name!r} is a {type(value).__name__}; expected a tensor")
 
 
 def _precise(value: Tensor) -> Tensor:

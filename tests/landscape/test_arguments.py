@@ -13,7 +13,7 @@ from analysis.hessian import HessianOperator, hessian_spectrum
 from analysis.sharpness import Settings, sharpness
 from landscape.compute import compute_surface
 from landscape.errors import UserError
-from landscape.planes import RandomPlane
+from landscape.planes import BetweenPlane, GivenPlane, RandomPlane
 
 
 def network() -> nn.Module:
@@ -55,6 +55,10 @@ def measured(**settings: Any) -> Any:
         (surface, {"plane": "random"}, "plane 'r': expected an object with directions"),
         (surface, {"plane": RandomPlane}, "expected an object with directions"),
         (surface, {"plane": RandomPlane(seed=1.5)}, "seed must be a whole number"),  # type: ignore[arg-type]
+        (surface, {"plane": GivenPlane({"0.weight": torch.ones(6, 4)})}, "one mapping for each axis"),  # type: ignore[arg-type]
+        (surface, {"plane": GivenPlane([torch.ones(51)] * 2)}, "a plane of a Tensor; expected tensors by"),  # type: ignore[list-item]
+        (surface, {"plane": GivenPlane([{"0.bias": np.ones(6)}] * 2)}, "'0.bias' is a ndarray; expected"),  # type: ignore[dict-item]
+        (surface, {"plane": BetweenPlane(nn.Linear(4, 6))}, "a plane of a Linear; expected tensors by"),  # type: ignore[arg-type]
         (surface, {"mask": ["0.weight"]}, "the mask is a list; expected bool tensors by name"),
         (surface, {"path": 3}, "path 3: expected a file's name"),
         (surface, {"data": (data()[0].to_sparse(), data()[1])}, "a sparse tensor .*to_dense"),
