@@ -24,6 +24,8 @@ from landscape.checkpoint.integrity import check_seal, sealed
 from landscape.checkpoint.read import read_file
 from landscape.errors import UserError
 from landscape.files import atomic_path, read_text
+from landscape.keeping.lock import check_owned
+from landscape.keeping.signals import held_back
 from training.config import difference
 
 LEFTOVER_SECONDS = 60.0  # an unfinished file that nobody has written to for so long is a killed run's
@@ -52,6 +54,11 @@ class RunFolder:
         """The finished model without its lost channels, of methods that remove some."""
         return self.path / "shrunk.pt"
 
+    @property
+    def file(self) -> Path:
+        """The run's settings, whose lock is that of the folder."""
+        return self.path / "run.json"
+
     def claim(self) -> None:
         """Write the settings into a new folder, or check that they are those of the run that is there.
 
@@ -60,7 +67,7 @@ class RunFolder:
         UserError
             When the folder holds a run with other settings, or other files.
         """
-        file = self.path / "run.json"
+        file = self.file
         if file.exists():
             try:
                 there = json.loads(read_text(file))
@@ -86,10 +93,15 @@ class RunFolder:
                     file.unlink()
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Replace ``last.pt`` and rewrite ``metrics.jsonl`` from the state's history; each atomically."""
-        with atomic_path(self.last) as temporary:
-            save(sealed({"format": STATE_FORMAT, "settings": self.settings, **state}), temporary)
-        self.save_log(state["history"])
+        """Replace ``last.pt`` and rewrite ``metrics.jsonl`` from the state's history; each atomically.
+
+        A signal waits for both: an epoch that is trained isn't lost.
+        """
+        with held_back():
+            check_owned(self.file)
+            with atomic_path(self.last) as temporary:
+                save(sealed({"format": STATE_FORMAT, "settings": self.settings, **state}), temporary)
+            self.save_log(state["history"])
 
     def save_log(self, history: Iterable[Mapping[str, Any]]) -> None:
         """Rewrite ``metrics.jsonl``, a line an epoch; what doesn't exist is null, as JSON has no NaN."""
@@ -107,9 +119,11 @@ class RunFolder:
         return state
 
     def save_final(self, checkpoint: Checkpoint) -> None:
-        """Write ``final.pt``."""
-        with atomic_path(self.final) as temporary:
-            save(encode(checkpoint), temporary)
+        """Write ``final.pt``; a signal waits."""
+        with held_back():
+            check_owned(self.file)
+            with atomic_path(self.final) as temporary:
+                save(encode(checkpoint), temporary)
 
     def save_shrunk(self, checkpoint: Checkpoint) -> None:
         """Write ``shrunk.pt``."""

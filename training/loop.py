@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from landscape.checkpoint.format import Checkpoint
 from landscape.errors import UserError
+from landscape.keeping.lock import owned
 from landscape.sparse.choice import Sparse
 from training import masks
 from training.checkpoint import LEFTOVER_SECONDS, RunFolder
@@ -102,10 +103,11 @@ def train(
     if finished is not None:
         world.by_first(lambda: folder.sweep(time.time() - LEFTOVER_SECONDS))
         return finished
-    with numerics(config.precision):
+    with numerics(config.precision), ExitStack() as held:
         run = start_run(
             config, data, folder, device, world, extras.compiled, extras.sparse
         )  # bad settings claim no folder
+        world.by_first(lambda: held.enter_context(owned(folder.file)))
         world.by_first(folder.claim)
         _go_on(run)
         started = time.time()

@@ -206,20 +206,22 @@ def test_one_job_at_a_time(world: World) -> None:
     assert (world.path / f"{name(1)}.here").stat().st_mtime > ended
 
 
-def test_ctrl_c_stops_the_runs_and_says_how_to_go_on(world: World, sweeps: Sweeps) -> None:
+@pytest.mark.parametrize(("number", "by"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_a_signal_stops_the_runs_and_says_how_to_go_on(
+    world: World, sweeps: Sweeps, number: signal.Signals, by: str
+) -> None:
     world.behave(seed0={"sleep": [0.0, 60.0]}, seed1={"sleep": [0.0, 60.0]})
     sweeper = sweeps.start(world, "--jobs", "2")
     for seed in (0, 1):
         world.wait_for(f"{name(seed)}/last.pt")
-    os.kill(sweeper, signal.SIGINT)
-    assert sweeps.code() == 130
+    os.kill(sweeper, number)
+    assert sweeps.code() == 128 + number
     assert not any(alive(start["pid"]) for start in world.starts())
     assert states(world) == ["interrupted", "interrupted"]
     for seed in (0, 1):  # asked to stop, not killed
         assert "stopped: the same command goes on" in log_path(world.root, name(seed)).read_text()
-    assert (
-        "stopped: 2 of 2 runs are left; the same command goes on" in (world.path / "output.txt").read_text()
-    )
+    said = (world.path / "output.txt").read_text()
+    assert f"stopped by {by}: 2 of 2 runs are left; the same command goes on" in said
 
 
 def test_kills_of_the_sweep_lose_nothing(world: World, sweeps: Sweeps) -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from loop_helpers import CPU, SMALL, Silent, fit
 
+import training.checkpoint
 from landscape.errors import UserError
 from landscape.keeping.signals import ENDING, Interrupted, exit_code, name_of, raised_signals
 from training import loop
@@ -244,3 +245,42 @@ def test_a_rank_beyond_the_world(
         main(["--data", "sample", "--output", str(tmp_path)])
     assert stop.value.code == 2
     assert capsys.readouterr().err == ""  # the first process would have said it
+
+
+def test_two_trainings_in_one_folder(data: TrainingData, tmp_path: Path) -> None:
+    """The second is told who the first is; what a killed one left is taken over."""
+    code = """
+import os, sys
+from landscape.keeping.lock import owned
+with owned(sys.argv[1]):
+    input()
+    os.kill(os.getpid(), 9)
+"""
+    line = [sys.executable, "-c", code]
+    config = dataclasses.replace(SMALL, epochs=1)
+    with subprocess.Popen([*line, tmp_path / "run.json"], stdin=subprocess.PIPE, text=True) as first:
+        while not list(tmp_path.iterdir()) and first.poll() is None:
+            time.sleep(0.01)
+        with pytest.raises(UserError, match=rf"run\.json is being written by process {first.pid} on "):
+            fit(config, data, tmp_path)
+        first.communicate("\n")
+    assert [path.name for path in tmp_path.iterdir()] == [".run.json.lock"]
+    fit(config, data, tmp_path)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_epoch_that_is_trained_is_saved(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that comes while its state is written waits for that."""
+    written = training.checkpoint.save
+
+    def hit(content: Any, path: Path) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        written(content, path)
+
+    monkeypatch.setattr(training.checkpoint, "save", hit)
+    with raised_signals(), pytest.raises(Interrupted):
+        fit(SMALL, data, tmp_path)
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 1
+    assert not list(tmp_path.glob(".*"))

@@ -18,6 +18,7 @@ import sharpscape
 from landscape.commandline.console import guarded_command, note, out, terminal
 from landscape.commandline.duration import parse_duration
 from landscape.errors import UserError, exit_with
+from landscape.keeping.signals import Interrupted, exit_code, name_of, raised_signals
 from training.sweep.display import Display
 from training.sweep.plan import SPECS, Overrides, Plan, load_plan
 from training.sweep.planned import PlannedRun
@@ -44,7 +45,8 @@ python -m training.sweep figure3-mini --data npz:cifar10.npz --jobs 2 --time-bud
 
 python -m training.sweep --table results/mini/runs
 
-Exit codes: 0 all finished, 1 some runs failed, 2 bad input, 3 the time budget ended it, 130 stopped.
+Exit codes: 0 all finished, 1 some runs failed, 2 bad input, 3 the time budget ended it, 130 stopped
+(128 and its number for another signal).
 """
 
 
@@ -129,14 +131,15 @@ def main(arguments: Sequence[str] | None = None, training: Sequence[str] = TRAIN
         return run(spec, options, training) if spec is not None else table_only(options.table)
 
     try:
-        code = app(arguments, exit_on_error=False, print_error=False)
+        with raised_signals():
+            code = app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         exit_with(UserError(f"{error} See python -m training.sweep --help"))
     except UserError as error:
         exit_with(error)
-    except KeyboardInterrupt:
-        note("stopped; the same command goes on")
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as error:
+        note(f"stopped by {name_of(error)}: the same command goes on")
+        raise SystemExit(exit_code(error)) from None
     if code:
         raise SystemExit(code)
 
@@ -204,8 +207,9 @@ def _ending(sweep: Sweep, options: Options) -> int:
     """Say how to go on, and give the exit code."""
     total, left = len(sweep.chosen), sweep.left
     if sweep.signals:
-        note(f"stopped: {left} of {total} runs are left; the same command goes on from there")
-        return 130
+        stop = Interrupted(sweep.signals[0])
+        note(f"stopped by {name_of(stop)}: {left} of {total} runs are left; the same command goes on")
+        return exit_code(stop)
     if left:
         note(
             f"time budget {options.time_budget}: {left} of {total} runs are left; the same command goes on "

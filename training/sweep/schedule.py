@@ -57,7 +57,7 @@ class Sweep:
     limits: Limits
     display: Display
     errors: dict[str, str] = field(default_factory=dict)
-    signals: int = 0
+    signals: list[int] = field(default_factory=list)
     _waiting: list[PlannedRun] = field(default_factory=list)
     _running: list[RunProcess] = field(default_factory=list)
     _estimator: Estimator = field(default_factory=Estimator)
@@ -74,7 +74,7 @@ class Sweep:
         """Run until nothing is left, the time is over, or a signal came (`signals`); ends all processes."""
         self._sort_out()
         self._write_table()
-        with self._counted_signals():
+        with self._noted_signals():
             try:
                 while (self._waiting or self._running) and not self.signals:
                     self._reap()
@@ -181,22 +181,22 @@ class Sweep:
         """Interrupt what is running and wait for it; a second signal, or a long time, ends it by force."""
         for process in self._running:
             process.interrupt()
-        until, signals = time.monotonic() + GRACE_SECONDS, self.signals
+        until, signals = time.monotonic() + GRACE_SECONDS, len(self.signals)
         while any(not process.ended() for process in self._running):
-            if time.monotonic() > until or self.signals > max(signals, 1):
+            if time.monotonic() > until or len(self.signals) > max(signals, 1):
                 for process in self._running:
                     process.kill()
             time.sleep(POLL_SECONDS / 4)
         self._reap()
 
     @contextmanager
-    def _counted_signals(self) -> Iterator[None]:
-        """Count Ctrl-C and its like, so that no write or wait is cut in two."""
+    def _noted_signals(self) -> Iterator[None]:
+        """Note Ctrl-C and its like, so that no write or wait is cut in two."""
 
-        def count(number: int, frame: FrameType | None) -> None:
-            self.signals += 1
+        def note(number: int, frame: FrameType | None) -> None:
+            self.signals.append(number)
 
-        before = {number: signal(number, count) for number in listened_to()}
+        before = {number: signal(number, note) for number in listened_to()}
         try:
             yield
         finally:
