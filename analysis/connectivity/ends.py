@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from landscape.checks.determinism import relative_difference
 from landscape.engine import own_copy
 from landscape.engine.contract import first_batches
 from landscape.engine.precision import in_precision
@@ -147,16 +148,17 @@ def check_same_function(first: nn.Module, second: nn.Module, loss: Loss, example
     batch = first_batches(examples, torch.device("cpu"), dtype)[0]
     try:
         found, wanted = (
-            probe(in_precision(one, "cpu", dtype), loss, batch).values.values["loss"].double().mean()
+            probe(in_precision(one, "cpu", dtype), loss, batch).values.values["loss"].double()
             for one in (carrier, other)
         )
     except Exception:
         return  # whoever evaluates the curve says what is wrong
-    if abs(float(found - wanted)) > _SAME * max(abs(float(found)), abs(float(wanted))):
+    if relative_difference(found, wanted) > _SAME:
+        one, two = (f"{float(values.mean()):.8g}" for values in (found, wanted))
         raise UserError(
-            "the two networks can't be connected: the first with the weights of the second gives a loss of "
-            f"{float(found):.6g} where the second gives {float(wanted):.6g}, so they differ in more than "
-            "weights (an activation, a setting, an integer buffer?); make both by the same code"
+            f"the two networks can't be connected: the first with the weights of the second gives {one} "
+            f"where the second gives {two} (a few examples), so they differ in more than weights (an "
+            "activation, a setting, an integer buffer?); make both by the same code"
         )
 
 
