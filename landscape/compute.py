@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +17,11 @@ from landscape.checks.arguments import number, whole
 from landscape.checks.centre import check_earlier, check_steady, earlier_surface, evaluate_centre
 from landscape.checks.identity import Functions
 from landscape.engine import Engine
+from landscape.engine.executors import evaluator_of
 from landscape.engine.modes import own_modes
 from landscape.errors import UserError
 from landscape.examples.forms import Data, as_examples, named_splits
 from landscape.keeping.lock import owned
-from landscape.keeping.points import OneByOne
 from landscape.keeping.settings import FUNCTIONS
 from landscape.kept_weights import density, resolve_mask
 from landscape.losses import Loss, classification
@@ -60,6 +61,7 @@ def compute_surface(
     path: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     keep_directions: bool = False,
+    executor: Executor | None = None,
     label: str = "",
     about: Mapping[str, Any] | None = None,
     progress: Watch = "auto",
@@ -110,6 +112,10 @@ def compute_surface(
     path, overwrite, keep_directions
         Surface file to write and resume from; whether to compute anew in place of whatever is there; whether
         to store the directions in it.
+    executor
+        A `concurrent.futures.Executor` whose workers evaluate the points, as many at a time as the sampling
+        asks for; the bits are those of this process. Model, examples and loss travel once to each worker, in
+        a file beside `path` (which workers must see), and must be such that `pickle` takes them.
     label, about
         Name for legends, and provenance to store.
     progress
@@ -203,7 +209,9 @@ def compute_surface(
             sampler = exact(alpha, beta) if exact_grid else adaptive(alpha, beta, tolerance, max_points)
             described = {"mask": source, "density": None if kept is None else density(kept), **spec.about()}
             kept_directions = directions if keep_directions else []
-            run.plane(OneByOne(engine.evaluate), sampler, described, kept_directions, _path(spec, axes))
+            made_of = model, splits, loss, directions
+            with evaluator_of(engine, executor, made_of, centre, run.path) as evaluator:
+                run.plane(evaluator, sampler, described, kept_directions, _path(spec, axes))
             check_steady(engine, centre)
         return run.finish()
 

@@ -45,7 +45,7 @@ class SurfaceRun:
         earlier: Surface | None,
         blocks: Sequence[str] = ("loss",),
     ) -> None:
-        self.frame, self.earlier, self.blocks = frame, earlier, blocks
+        self.frame, self.path, self.earlier, self.blocks = frame, path, earlier, blocks
         self._timing: Mapping[str, Any] = earlier.about.get("timing", {}) if earlier is not None else {}
         self._finished: list[Plane] = []
         self._present: Callable[[], Plane] | None = None
