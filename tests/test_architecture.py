@@ -43,6 +43,7 @@ TRAINING_MAY_USE = {
     "landscape.images.selection",
     "landscape.checkpoint.format",
     "landscape.checkpoint.integrity",
+    "landscape.checkpoint.models",
     "landscape.checkpoint.read",
     "landscape.checkpoint.shrunk",
 }

@@ -21,7 +21,8 @@ class Recipe:
     Attributes
     ----------
     model
-        Architecture: resnet20, resnet32, resnet44, resnet56, resnet32_wide or vgg19.
+        Architecture: resnet20, resnet32, resnet44, resnet56, resnet32_wide, vgg19, or an image classifier of
+        torchvision's, as torchvision:resnet50.
     widths
         Channels of the three stages of a ResNet; the architecture's own by default.
     shortcut
@@ -126,7 +127,8 @@ def run_name(settings: Mapping[str, Any]) -> str:
     """Name of a run and its folder, made of its settings: model-data-method-sparsity-optimizer-seedN."""
     sparsity = settings["method"].get("sparsity")
     level = [] if sparsity is None else [f"{sparsity:g}"]
-    parts = [settings["model"], settings["data"], settings["method"]["name"], *level]
+    model = settings["model"].replace(":", "-")  # of libraries' networks; no good in names of folders
+    parts = [model, settings["data"], settings["method"]["name"], *level]
     return "-".join([*parts, settings["optimizer"]["name"], f"seed{settings['seed']}"])
 
 

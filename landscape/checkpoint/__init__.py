@@ -148,7 +148,8 @@ def _own(
         checkpoint = decode(content)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
-    if model is None and checkpoint.architecture not in {*architectures, SHRUNK}:
+    named = checkpoint.architecture
+    if model is None and named not in {*architectures, SHRUNK} and not named.startswith("torchvision:"):
         raise UserError(
             f"{file} holds a {checkpoint.architecture!r}, which isn't known here; "
             "name what builds it with --model package.module:factory"

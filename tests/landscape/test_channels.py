@@ -207,7 +207,6 @@ def pruned(model: nn.Module, share: float = 0.5) -> tuple[nn.Module, int]:
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet20": lambda: build_model("resnet20"),
-    "resnet20 with option B": lambda: build_model("resnet20", shortcut="B"),
     "vgg19": lambda: build_model("vgg19"),
     "resnet50": models.resnet50,
     "mobilenet_v2": models.mobilenet_v2,

@@ -179,6 +179,7 @@ COUNTS = {
     "table1-paper": 8 * 3 * 2 * 3 * 4,
     "methods-mini": 10 * 3 * 2 + 2 * 3 + 2,
     "smoke": 2,
+    "structured-cpu": 4 + 2 + 2,
 }
 
 

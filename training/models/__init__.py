@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from landscape.checkpoint.models import torchvision_model
 from landscape.errors import UserError
 from training.models.cifar_resnet import resnet20, resnet32, resnet32_wide, resnet44, resnet56
 from training.models.vgg import vgg19
@@ -31,11 +32,11 @@ def full_arguments(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     UserError
         When the name is unknown or the architecture has no such argument.
     """
-    if name not in ARCHITECTURES:
-        match = difflib.get_close_matches(name.lower().replace("-", ""), ARCHITECTURES, n=1)
-        hint = f" (did you mean {match[0]}?)" if match else ""
-        raise UserError(f"unknown model {name!r}{hint}; known: {', '.join(ARCHITECTURES)}")
-    known = {key: value.default for key, value in inspect.signature(ARCHITECTURES[name]).parameters.items()}
+    known = {
+        key: value.default
+        for key, value in inspect.signature(factory(name)).parameters.items()
+        if value.kind is not inspect.Parameter.VAR_KEYWORD
+    }
     unknown = sorted(set(arguments) - set(known))
     if unknown:
         raise UserError(f"{name} has no {', '.join(unknown)}; its arguments: {', '.join(known)}")
@@ -50,4 +51,22 @@ def build_model(name: str, **arguments: Any) -> nn.Module:
     :func:`full_arguments` for the errors.
     """
     full = full_arguments(name, arguments)
-    return ARCHITECTURES[name](**full)
+    return factory(name)(**full)
+
+
+def factory(name: str) -> Callable[..., nn.Module]:
+    """What builds an architecture of ours, or ``torchvision:NAME``, with fresh weights.
+
+    Raises
+    ------
+    UserError
+        When the name is unknown.
+    """
+    library, _, entry = name.partition(":")
+    if library == "torchvision" and entry:
+        return torchvision_model(entry)
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name]
+    match = difflib.get_close_matches(name.lower().replace("-", ""), ARCHITECTURES, n=1)
+    hint = f" (did you mean {match[0]}?)" if match else ""
+    raise UserError(f"unknown model {name!r}{hint}; known: {', '.join(ARCHITECTURES)}, torchvision:NAME")
