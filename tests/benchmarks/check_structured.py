@@ -1,10 +1,10 @@
 """Claim: networks that lost channels are faster on a CPU as they are, without kernels of ours.
 
 Trains the sweep (or finds it trained, or goes on), measures each smaller network against the dense one in
-turns, batch by batch in one process, and computes the surfaces of one pair beside the dense network's. Leaves
-``structured.csv``, ``structured.md`` and ``surfaces/`` in the folder of the results. Seconds are the
-processor's own, since others may use the machine; the speed-up is the median of the ratios turn by turn, its
-interval the one of order statistics that covers the median with 95 %.
+turns, batch by batch in one process, and computes their surfaces beside the dense ones'. Leaves
+``structured.csv``, ``structured.md`` and ``surfaces/`` in the folder ``structured`` of the results. Seconds
+are the processor's own, since others may use the machine; the speed-up is the median of the ratios turn by
+turn, its interval the one of order statistics that covers the median with 95 %.
 
     python tests/benchmarks/check_structured.py --data npz:cifar10.npz
     python tests/benchmarks/check_structured.py structured-cpu --data sample --examples 40 --turns 5
@@ -110,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("spec", nargs="?", default="structured-cpu")
     parser.add_argument("--data", required=True)
-    parser.add_argument("--output", type=Path, default=Path("results/structured"))
+    parser.add_argument("--output", type=Path, default=Path("results/cpu"))
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=60)
@@ -126,17 +126,18 @@ def main() -> None:
     planned = [rows[run.name] for run in load_plan(options.spec, Overrides(data=options.data)).runs]
     dense = next(row["run"] for row in planned if row["method"] == "dense")
     lines = [HEADS, *(measured(root, row, root / dense / "final.pt", options) for row in planned)]
-    write(options.output, lines)
-    print((options.output / "structured.md").read_text(encoding="utf-8"))
+    folder = options.output / "structured"
+    write(folder, lines)
+    print((folder / "structured.md").read_text(encoding="utf-8"))
     chosen = [row for row in planned if row["method"] in ("dense", "chex")]
     for row in chosen:
         kind = "final.pt" if row["method"] == "dense" else "shrunk.pt"
-        place = options.output / "surfaces" / row["run"]
+        place = folder / "surfaces" / row["run"]
         points = [] if options.points is None else ["--points", options.points]
         rest = ["--data", options.data, "--examples", options.examples, "--output", place, *points]
         command("landscape.surface", root / row["run"] / kind, *rest)
-    files = [next((options.output / "surfaces" / row["run"]).glob("*.surface.h5")) for row in chosen]
-    command("landscape.viewer", *files, "--output", options.output / "surfaces" / "structured.html")
+    files = [next((folder / "surfaces" / row["run"]).glob("*.surface.h5")) for row in chosen]
+    command("landscape.viewer", *files, "--output", folder / "surfaces" / "structured.html")
 
 
 if __name__ == "__main__":
