@@ -32,7 +32,7 @@ from landscape.progress import Watch, watching
 from landscape.provenance import describe_run, digest
 from landscape.sampling import LOG_TOLERANCE, adaptive, exact
 from landscape.sparse.choice import Sparse, check_choice
-from landscape.surface import Json, Path2D, Surface, load_surface
+from landscape.surface import FloatArray, Json, Path2D, Surface, load_surface
 from landscape.surface.spans import SPANS
 from landscape.surface.surface_run import SurfaceRun
 
@@ -143,14 +143,20 @@ def compute_surface(
     functions = Functions(model, loss)
     splits = {name: as_examples(one) for name, one in named_splits(data).items()}
     kept, source = choose_mask(mask, mask_source, moving)
-    alpha = planes[0].axis(0, shape[0], span)
-    beta = planes[0].axis(1, shape[1], span) if axes == 2 else np.zeros(1)
+    alpha = _axis(planes[0], 0, shape[0], span)
+    beta = _axis(planes[0], 1, shape[1], span) if axes == 2 else np.zeros(1)
     device = choose_device(device)
     sparse = as_begun(path, overwrite, sparse)
 
     def drawn(spec: PlaneSpec) -> list[Params]:
         with torch.device("cpu"):  # whatever the default device is
-            return checked(spec.directions(moving, kept, axes), moving)
+            given = moving if _is_ours(spec) else moving.copied()
+            found = checked(spec.directions(given, kept, axes), moving)
+        if len(found) != axes:
+            raise UserError(
+                f"the plane gives {len(found)} direction(s), {axes} needed; give more or use --dim 1"
+            )
+        return found
 
     def prepare(spec: PlaneSpec) -> tuple[Engine, list[Params]]:
         directions = drawn(spec)
@@ -167,6 +173,10 @@ def compute_surface(
         ), directions
 
     engine, directions = prepare(planes[0])
+    if not _is_ours(planes[0]) and directions_digest(drawn(planes[0])) != directions_digest(directions):
+        raise UserError(
+            "the plane gives other directions each time; draw them from a generator that directions() seeds"
+        )
     centre = evaluate_centre(engine, splits)
     settings: Json = {
         "network": digest({**dict(model.named_parameters()), **dict(model.named_buffers())}),
@@ -278,6 +288,21 @@ def _planes(plane: PlaneSpec | Sequence[PlaneSpec] | None) -> list[PlaneSpec]:
                 "landscape.RandomPlane(seed=0)"
             )
     return planes
+
+
+def _is_ours(spec: PlaneSpec) -> bool:
+    """Whether it is known to leave the weights that it is shown as they are."""
+    return type(spec).__module__.startswith("landscape.planes")
+
+
+def _axis(spec: PlaneSpec, which: int, points: int, span: float) -> FloatArray:
+    found = np.asarray(spec.axis(which, points, span), dtype=np.float64)
+    if found.ndim != 1 or not len(found) or not (np.isfinite(found).all() and (np.diff(found) > 0).all()):
+        raise UserError(
+            f"the plane's axis {which} is {np.array2string(found, threshold=6)}; "
+            "expected finite coordinates, ascending"
+        )
+    return found
 
 
 def _check(span: float, tolerance: float, max_points: int | None) -> None:

@@ -54,6 +54,14 @@ class Moving(dict[str, Tensor]):
         self.pruned = dict(pruned or {})
         self.fixed, self.rule, self.tables = dict(fixed), tuple(rule), frozenset(tables)
 
+    def copied(self) -> Moving:
+        """The same in memory of its own."""
+        parts = (
+            {name: one.clone() for name, one in part.items()} for part in (self, self.fixed, self.pruned)
+        )
+        moving, fixed, pruned = parts
+        return Moving(moving, fixed, self.rule, self.tables, pruned)
+
     @property
     def every(self) -> dict[str, Tensor]:
         """All of the network's parameters: the moving ones first."""

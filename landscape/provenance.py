@@ -19,6 +19,11 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     """Short SHA-256 over names, types, shapes and bytes, on whatever device the tensors are."""
     sha = hashlib.sha256()
     for name, value in tensors.items():
+        if value.layout != torch.strided:
+            places = value.detach().cpu().to_sparse_coo().coalesce()  # type: ignore[no-untyped-call]
+            parts = {"places": places.indices(), "values": places.values()}
+            sha.update(f"{name} {tuple(value.shape)} {digest(parts)}\n".encode())
+            continue
         flat = value.detach().cpu().contiguous()
         sha.update(f"{name} {flat.dtype} {tuple(flat.shape)}\n".encode())
         sha.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -133,7 +133,9 @@ class Engine:
             alone = check_contract(loss, module, few, seen, source, first.given, chosen=chosen) or bool(hooks)
             check_data(loss, module, data, seen)
             size = batch_size or choose_batch_size(seen.cost, self._device)
-            case = Case(master, module, self._weights, loss, few[0], seen, size, self._tf32, sparse)
+            case = Case(
+                master, module, self._weights, loss, few[0], seen, size, self._tf32, sparse, _one_size(data)
+            )
             self._network = choose_network(case)
         self._mode = seen.mode
         self._batches = {
@@ -230,6 +232,12 @@ def _check(data: Mapping[str, Examples], batch_norm: str, batch_size: int | None
         whole("batch size", batch_size)
     if blocks < 1:
         raise UserError(f"blocks must be at least 1, got {blocks}")
+
+
+def _one_size(data: Mapping[str, Examples]) -> bool:
+    """Whether all examples are of one shape."""
+    batches = [batch for one in data.values() for batch in one.given or (one.tensors,)]
+    return len({tuple(tuple(one.shape[1:]) for one in tensors_in(batch)) for batch in batches}) == 1
 
 
 def uncompiled(model: nn.Module) -> tuple[nn.Module, str]:

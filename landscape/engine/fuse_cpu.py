@@ -107,14 +107,21 @@ def _steps(narrow: bool) -> tuple[Any, Any, Any]:
 
 
 def _narrow(x: Tensor, *settings: Any) -> Tensor:
+    if x.shape[-1] % 2:  # batches needn't all be of the first one's size
+        return narrow_cpu.without_column(_narrow(narrow_cpu.with_column(x), *settings))
     return narrow_cpu.apart(_operations()[0](x, *settings))
 
 
 def _narrow_added(x: Tensor, other: Tensor, *settings: Any) -> Tensor:
+    if x.shape[-1] % 2:
+        even = _narrow_added(narrow_cpu.with_column(x), narrow_cpu.with_column(other), *settings)
+        return narrow_cpu.without_column(even)
     return narrow_cpu.apart(_operations()[1](x, narrow_cpu.in_pairs(other), *settings))
 
 
 def _narrow_added_in_place(other: Tensor, x: Tensor, *settings: Any) -> Tensor:
+    if x.shape[-1] % 2:
+        return _narrow_added(x, other, *settings)
     return narrow_cpu.apart(_operations()[2](narrow_cpu.in_pairs(other), x, *settings))
 
 

@@ -47,6 +47,16 @@ def in_pairs(x: Tensor) -> Tensor:
     return x.as_strided((n, 2 * c, h, w // 2), (c * h * w, 1, c * w, 2 * c))
 
 
+def with_column(x: Tensor) -> Tensor:
+    """With a column of zeros on the right, as the convolution's own padding is."""
+    return nn.functional.pad(x, (0, 1)).contiguous(memory_format=torch.channels_last)
+
+
+def without_column(x: Tensor) -> Tensor:
+    """Without the last column."""
+    return x[..., :-1].contiguous(memory_format=torch.channels_last)
+
+
 def apart(x: Tensor) -> Tensor:
     """The inverse of `in_pairs`."""
     n, c, h, w = x.shape

@@ -79,7 +79,8 @@ class Case:
     """All that is needed to build a network and to compare two.
 
     `master` holds the exact parameters that `weights` moves; `module` is the same, or its copy in low
-    precision. `batch` is what `probe` was made with.
+    precision. `batch` is what `probe` was made with; `one_size` says that all others are of its shape, their
+    numbers of examples aside.
     """
 
     master: nn.Module
@@ -91,6 +92,7 @@ class Case:
     batch_size: int
     tf32: bool
     sparse: Sparse = "auto"
+    one_size: bool = True
 
     @property
     def dtype(self) -> torch.dtype:
@@ -118,6 +120,8 @@ def choose_network(case: Case) -> Network:
 
 def _sparse(case: Case, plain: Network) -> Network | str:
     """The network on sparse kernels if it agrees with the plain one, or the reason why it isn't used."""
+    if not case.one_size:
+        return "the batches are of different shapes"
     net = sparse_network(case.module, case.weights, case.probe.inputs, case.dtype, case.sparse)
     if isinstance(net, str):
         return net

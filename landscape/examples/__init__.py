@@ -124,6 +124,8 @@ class Examples:
         def move(value: Tensor) -> Tensor:
             value = value.clone() if value.is_inference() else value.detach()  # else no gradients
             value = value.to(device, dtype if value.is_floating_point() else None)
+            if value.layout != torch.strided:  # an adjacency matrix, say
+                return value
             return value.contiguous(memory_format=layout if value.dim() == 4 else torch.contiguous_format)
 
         if self.given:

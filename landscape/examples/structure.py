@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -47,7 +48,7 @@ def cut(batch: Any) -> tuple[Any, Any] | None:
     Tensors, arrays and lists of that length are cut; everything else must be no tensor, or a scalar.
     """
     count = length(batch)
-    if count is None or count < 2:
+    if count is None or count < 2 or any(one.layout != torch.strided for one in tensors_in(batch)):
         return None
     middle = count // 2
     parts = [_cut(batch, count, part) for part in (slice(0, middle), slice(middle, count))]

@@ -193,6 +193,8 @@ def checked(directions: Iterable[Mapping[str, Tensor]], params: Mapping[str, Ten
     found = []
     for axis, direction in enumerate(directions):
         for name, value in direction.items():
+            if not bool(value.isfinite().all()):
+                raise UserError(f"the direction isn't finite in {name!r}; expected finite numbers")
             if value.is_complex():
                 raise UserError(f"the direction of {name!r} is complex; expected real numbers")
             if name not in params and bool(value.any()):
