@@ -25,8 +25,16 @@ from landscape.data.normalization import (
 from landscape.data.parts import PARTS, PartName, WholeSplit, common_pool
 from landscape.data.subset import Indices, balanced_subset
 from landscape.errors import UserError
-from landscape.images import DEFAULT_ROOT, ImageSet, Split, read_images, sample_origin
-from landscape.images.prepare import Change, Preparation
+from landscape.images import (
+    DEFAULT_ROOT,
+    KINDS,
+    ImageSet,
+    Split,
+    read_images,
+    sample_origin,
+    unknown_data,
+)
+from landscape.images.prepare import BrokenPictureError, Change, Preparation
 from landscape.images.selection import fingerprint
 
 ROOT_VARIABLE = "SHARPSCAPE_DATA"
@@ -162,6 +170,10 @@ def load_data(
     wanted = _Request(folder, split, examples, seed, download, (stored, *others), preparation, change)
     kind, _, rest = spec.partition(":")
     read = _from_factory if rest and kind not in ("npz", "imagefolder") else _from_images
+    if read is _from_images and kind not in {one.partition(":")[0] for one in KINDS}:
+        raise unknown_data(spec, "package.module:factory")
+    if change is not None and change.skip_broken and kind != "imagefolder":
+        raise UserError(f"{spec}: only pictures of an image folder can be skipped where they are broken")
     data = read(spec, why, wanted, known)
     if not data.classes_known and num_classes is not None:
         data = replace(data, num_classes=max(data.num_classes, num_classes))
@@ -290,15 +302,19 @@ def _chosen_images(spec: str, wanted: _Request) -> tuple[ImageSet, Indices, _Cho
             made[:] = [(labels, wanted.choose(WholeSplit(labels, lambda: None)))]
             return made[0][1].indices
 
-        found = read_images(
-            spec,
-            wanted.split,
-            wanted.root,
-            choose=choose,
-            preparation=wanted.preparation,
-            change=wanted.change,
-        )
-        return found, *made[0]
+        try:
+            found = read_images(
+                spec,
+                wanted.split,
+                wanted.root,
+                choose=choose,
+                preparation=wanted.preparation,
+                change=wanted.change,
+            )
+        except BrokenPictureError as error:
+            raise UserError(f"{error}; --skip-broken leaves such pictures out and counts them") from error
+        (labels, choice) = made[0]
+        return found, labels, replace(choice, indices=np.delete(choice.indices, found.left_out))
     whole = read_images(spec, wanted.split, wanted.root, download=wanted.download)
     origin = sample_origin(wanted.split) if spec == "sample" else None
     choice = wanted.choose(WholeSplit(whole.labels, lambda: fingerprint(whole), origin))

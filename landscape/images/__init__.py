@@ -48,7 +48,8 @@ class ImageSet:
     ``images`` is uint8 of shape (N, height, width, 3), ``labels`` int64 of shape (N,); ``classes`` are
     the class names where known; ``name`` is free of paths (``cifar10``, or the stem of the file or folder).
     ``preparation`` is what was done to each image, None where they are as in the file; ``remark`` says what a
-    person should know of the classes.
+    person should know of the classes. ``left_out`` has the places, among those chosen, of pictures that can't
+    be decoded, where these are skipped.
     """
 
     images: NDArray[np.uint8]
@@ -58,6 +59,7 @@ class ImageSet:
     split: str
     preparation: Preparation | None = None
     remark: str = ""
+    left_out: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -68,7 +70,7 @@ class ImageSet:
 
     def prepared(self, preparation: Preparation | None, change: Change | None) -> ImageSet:
         """Images of a file, resized and cropped where that is asked for."""
-        if preparation is None and change is None:
+        if preparation is None and (change is None or not change.scales):
             return self
         as_they_are = Preparation(
             (self.images.shape[1], self.images.shape[2]), (0, 0), source="as in the file"
@@ -111,7 +113,7 @@ def read_images(
         How images are resized and cropped. By default those of a file stay as they are, and a folder's
         become what `prepare.usual_preparation` says.
     change
-        What is different from that.
+        What is different from that, and whether a folder's broken pictures are left out.
 
     Raises
     ------
@@ -130,7 +132,14 @@ def read_images(
         return _chosen(found, choose).prepared(preparation, change)
     if spec == "sample":
         return _chosen(_read_sample(split), choose).prepared(preparation, change)
-    raise UserError(f"unknown data {spec!r}{_nearest(kind)}; known: {', '.join(KINDS)}")
+    raise unknown_data(spec)
+
+
+def unknown_data(spec: str, *others: str) -> UserError:
+    """That a data set isn't known, and which are, `others` among them."""
+    return UserError(
+        f"unknown data {spec!r}{_nearest(spec.partition(':')[0])}; known: {', '.join((*KINDS, *others))}"
+    )
 
 
 def _nearest(kind: str) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from landscape.errors import UserError
-from landscape.images.prepare import Change, Preparation, decode, usual_preparation
+from landscape.images.prepare import BrokenPictureError, Change, Preparation, decode, usual_preparation
 
 if TYPE_CHECKING:
     from landscape.images import Choose, ImageSet, Split
 
 _SPLITS = ("train", "test", "val")
+NAMED = 5  # pictures that were left out, by name
 
 
 def read_folder(
@@ -52,16 +55,44 @@ def read_folder(
     keep = np.arange(len(labels)) if choose is None else choose(labels)
     usual = preparation or usual_preparation([Path(name) for name, _ in training.samples])
     how = usual.changed(change)
-    images = [decode(Path(tree.samples[index][0]), how) for index in keep]
+    paths = [Path(tree.samples[index][0]) for index in keep]
+    images, broken = _decoded(paths, how, skip_broken=change is not None and change.skip_broken)
+    skipped = _skipped([paths[number] for number in broken], len(paths))
     return ImageSet(
         np.stack(images) if images else np.empty((0, *how.size, 3), np.uint8),
-        labels[keep],
+        labels[np.delete(keep, broken)],
         tuple(classes),
         path.resolve().name,
         split,
         how,
-        _remark(classes, training),
+        "; ".join(filter(None, (_remark(classes, training), skipped))),
+        tuple(broken),
     )
+
+
+def _decoded(
+    paths: Sequence[Path], how: Preparation, *, skip_broken: bool
+) -> tuple[list[NDArray[np.uint8]], list[int]]:
+    """The pictures, and the numbers of those that can't be decoded."""
+    images: list[NDArray[np.uint8]] = []
+    broken: list[int] = []
+    for number, path in enumerate(paths):
+        try:
+            images.append(decode(path, how))
+        except BrokenPictureError:
+            if not skip_broken:
+                raise
+            broken.append(number)
+    if broken and not images:
+        raise UserError(f"none of the {len(paths)} pictures can be decoded, {paths[0]} is the first of them")
+    return images, broken
+
+
+def _skipped(paths: Sequence[Path], among: int) -> str:
+    """What was left out, in words; the folder is the class."""
+    names = ", ".join("/".join(path.parts[-2:]) for path in paths[:NAMED])
+    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+    return f"{len(paths)} of {among} pictures left out, broken: {names}{more}" if paths else ""
 
 
 def _tree(folder: Path) -> Any:

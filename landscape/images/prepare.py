@@ -31,11 +31,25 @@ _PHOTO = 256  # shortest side from which on a picture counts as a photograph
 
 @dataclass(frozen=True)
 class Change:
-    """What a user says of a preparation: side in pixels, the share of it that is cut out, interpolation."""
+    """What a user says of a preparation.
+
+    Attributes
+    ----------
+    size, crop, interpolation
+        Side in pixels, the share of it that is cut out, how it is scaled.
+    skip_broken
+        Whether a folder's pictures that can't be decoded are left out, counted and named, instead of refused.
+    """
 
     size: int | None = None
     crop: float | None = None
     interpolation: Interpolation | None = None
+    skip_broken: bool = False
+
+    @property
+    def scales(self) -> bool:
+        """Whether pictures become other ones."""
+        return self != Change(skip_broken=self.skip_broken)
 
 
 @dataclass(frozen=True)
@@ -119,7 +133,7 @@ class Preparation:
 
     def changed(self, change: Change | None) -> Preparation:
         """With what the user says instead."""
-        if change is None:
+        if change is None or not change.scales:
             return self
         share = change.crop or self.size[0] / self.covered[0]
         wanted = (change.size, change.size) if change.size else self.size
@@ -206,12 +220,16 @@ def _size(path: Path) -> tuple[int, int] | None:
         return None
 
 
+class BrokenPictureError(UserError):
+    """A picture that can't be decoded."""
+
+
 def decode(path: Path, preparation: Preparation) -> NDArray[np.uint8]:
     """One picture as uint8 ``(height, width, 3)``.
 
     Raises
     ------
-    UserError
+    BrokenPictureError
         When it can't be decoded or has pixels that don't say what is white.
     """
     try:
@@ -221,9 +239,9 @@ def decode(path: Path, preparation: Preparation) -> NDArray[np.uint8]:
             with _opened(path) as image:
                 return np.asarray(preparation.apply(to_rgb(image)))
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise BrokenPictureError(f"{path}: {error}") from error
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error and more
-        raise UserError(f"{path} can't be decoded: {error or type(error).__name__}") from error
+        raise BrokenPictureError(f"{path} can't be decoded: {error or type(error).__name__}") from error
 
 
 def to_rgb(image: Any) -> Any:

@@ -270,3 +270,60 @@ def test_a_picture_that_is_a_program_is_not_run(
     with pytest.raises(UserError, match="can't be decoded"):
         decode(path, as_it_is(8, 8))
     assert not called
+
+
+# Broken pictures that are skipped when the user says so
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """Two classes of eight pictures, of which two and one are cut off."""
+    write(tmp_path, [(20, 20)] * 8)
+    for name, size in (("a/001.png", 3), ("a/005.png", 60), ("b/002.png", 200)):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:size])
+    return tmp_path
+
+
+SKIP = Change(skip_broken=True)
+
+
+def test_broken_pictures_are_left_out_counted_and_named(damaged: Path) -> None:
+    spec = f"imagefolder:{damaged}"
+    found = load_data(spec, change=SKIP)
+    assert "3 of 16 pictures left out, broken: a/001.png, a/005.png, b/002.png" in found.chosen
+    assert len(found.inputs) == len(found.targets) == len(found.indices) == 13
+    good = [path for path in sorted(damaged.rglob("*.png")) if path.stem not in ("001", "005", "002")]
+    for index, pixels, label in zip(found.indices, found.inputs, found.targets, strict=True):
+        path = sorted(damaged.rglob("*.png"))[index]
+        assert label == "ab".index(path.parent.name)
+        with Image.open(path) as picture:
+            assert np.array_equal(pixels.permute(1, 2, 0).numpy(), np.asarray(picture))
+        good = [one for one in good if one != path]
+    assert all(path.stem in ("001", "005", "002") for path in good)
+    some = load_data(spec, examples=6, change=SKIP)
+    assert set(some.indices) <= set(found.indices)  # the choice doesn't depend on what is broken
+
+
+def test_they_are_refused_by_default_and_told_how_not_to_be(damaged: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"001.png can't be decoded.*; --skip-broken leaves such pictures out"
+    ):
+        load_data(f"imagefolder:{damaged}")
+    with pytest.raises(UserError, match="can't be decoded") as caught:  # training has no such option
+        read_images(f"imagefolder:{damaged}", "test")
+    assert "skip" not in str(caught.value)
+
+
+def test_skipping_changes_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path / "whole", [(20, 20)] * 3)
+    spec = f"imagefolder:{tmp_path / 'whole'}"
+    plain, skipping = load_data(spec), load_data(spec, change=SKIP)
+    assert plain.chosen == skipping.chosen
+    assert plain.preparation == skipping.preparation
+    with pytest.raises(UserError, match="only pictures of an image folder can be skipped"):
+        load_data("sample", change=SKIP)
+    for name in ("a", "b"):
+        for path in (tmp_path / "whole" / name).iterdir():
+            path.write_bytes(b"no picture")
+    with pytest.raises(UserError, match="none of the 6 pictures can be decoded"):
+        load_data(spec, change=SKIP)
