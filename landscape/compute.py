@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.checks.arguments import number, whole
-from landscape.checks.centre import check_earlier, check_steady, earlier_surface, evaluate_centre
+from landscape.checks.centre import check_earlier, check_flat, check_steady, earlier_surface, evaluate_centre
 from landscape.checks.identity import Functions
 from landscape.engine import Engine
 from landscape.engine.executors import evaluator_of
@@ -178,6 +178,7 @@ def compute_surface(
             "the plane gives other directions each time; draw them from a generator that directions() seeds"
         )
     centre = evaluate_centre(engine, splits)
+    check_flat(engine, centre, directions, moving, [0.6 * float(alpha[-1]), 0.4 * float(beta[-1])][:axes])
     settings: Json = {
         "network": digest({**dict(model.named_parameters()), **dict(model.named_buffers())}),
         **moving.settings(),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from landscape.checks.identity import ROUNDING, check_same, relative_difference
 from landscape.engine import Engine, Totals
@@ -38,6 +39,45 @@ def evaluate_centre(engine: Engine, splits: Mapping[str, Examples]) -> dict[str,
             if np.isfinite(losses).any():
                 raise UserError(_not_finite(name, losses, splits[name]))
     return found
+
+
+def check_flat(
+    engine: Engine,
+    centre: Mapping[str, Totals],
+    directions: Sequence[Mapping[str, Tensor]],
+    params: Mapping[str, Tensor],
+    place: Sequence[float],
+) -> None:
+    """Refuse a plane on which nothing happens since a whole tensor is zero, as LoRA's B before training.
+
+    A normalized direction leaves it alone, and what moves is multiplied by it. The surface would be flat to
+    the bit and its Ra exactly 0. One point more is evaluated, and only where there is such a tensor.
+
+    Parameters
+    ----------
+    engine, centre
+        On the plane, and what it gave at the network itself.
+    directions, params
+        By name; those that move.
+    place
+        Of the other point.
+    """
+    still = [
+        name
+        for name, one in params.items()
+        if one.dim() > 1
+        and not bool(one.any())
+        and not any(name in way and bool(way[name].any()) for way in directions)
+    ]
+    if not still or not any(place):
+        return
+    found = engine.evaluate(place)
+    if all(np.array_equal(found[name].sums["loss"], one.sums["loss"]) for name, one in centre.items()):
+        raise UserError(
+            f"nothing on this plane changes the loss: {still[0]!r} is zero everywhere (an adapter before its "
+            "training?), so a normalized direction leaves it alone, and what moves is multiplied by it; "
+            "train first, or take RandomPlane(normalize='none') (--normalize none)"
+        )
 
 
 def check_steady(engine: Engine, before: Mapping[str, Totals]) -> None:

@@ -22,7 +22,7 @@ from analysis.sharpness import sharpness
 from landscape.compute import compute_surface
 from landscape.errors import UserError
 from landscape.losses import classification
-from landscape.planes import GivenPlane
+from landscape.planes import GivenPlane, RandomPlane
 
 
 def network() -> nn.Module:
@@ -115,6 +115,25 @@ def test_networks_that_compute_with_other_weights(compute: Any, model: Any, word
     with pytest.raises(UserError, match=words) as error:
         compute(model())
     assert "\n" not in str(error.value)
+
+
+class Untrained(nn.Module):
+    """LoRA at its start: B is zero, so A makes no difference yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(3, 4), requires_grad=False)
+        self.a, self.b = nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.zeros(3, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight + self.b @ self.a)
+
+
+def test_adapters_before_their_training() -> None:
+    with pytest.raises(UserError, match=r"nothing on this plane changes the loss: 'b' is zero everywhere"):
+        surface(Untrained())
+    assert np.ptp(surface(Untrained(), plane=RandomPlane(normalize="none")).loss) > 0.1
 
 
 def test_a_path_between_merged_adapters() -> None:
