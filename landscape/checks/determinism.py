@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscape.checks.description import Description, describe, sets_state
+from landscape.checks.draws import extreme_draws
 from landscape.errors import UserError
 from landscape.examples.structure import tensors_in
 
@@ -86,6 +87,11 @@ def check_determined(
     rounding = _rounding(first)
     if not _equal(first, again):
         _refuse("called twice on the same batch", first, again, draws, kept, rounding)
+    if draws.seen is not None:  # a layer that is skipped now and then gives the same in most pairs of calls
+        for high in (False, True):
+            drawn = _drawing(call, model, batch, high) or first
+            if not _equal(first, drawn):
+                _refuse("called with other random numbers", first, drawn, draws, kept, rounding)
     if other is not None:
         after_batch = _copied(call(model, other))
         again = _copied(call(model, batch))
@@ -133,6 +139,15 @@ def _refuse(
 
 def _share(difference: float) -> str:
     return f"{difference:.2g} of its size" if difference < np.inf else "its shape, or in what is finite"
+
+
+def _drawing(call: Call, model: nn.Module, batch: Any, high: bool) -> Mapping[str, Tensor] | None:
+    """The values where what is drawn is extreme; None where it can't be called so."""
+    try:
+        with extreme_draws(high):
+            return _copied(call(model, batch))
+    except UserError:
+        return None
 
 
 class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]

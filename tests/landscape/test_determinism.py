@@ -193,3 +193,22 @@ def test_the_check_does_not_import_pytorchs_compiler() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("drawn", [random.random, np.random.rand, lambda: float(torch.rand(()))])
+@pytest.mark.parametrize("rare", [0.001, 0.999])
+def test_layers_that_are_rarely_skipped(drawn: Callable[[], float], rare: float) -> None:
+    """No pair of calls would show it. What is drawn and makes no difference is let alone."""
+
+    def call(model: Any, batch: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            return {"loss": model(batch).sum(1)}
+
+    batch = torch.ones(4, 3)
+    skipping = Net(lambda net, x: x * (2.0 if drawn() < rare else 1.0))
+    before = random.getstate(), torch.get_rng_state()
+    with pytest.raises(UserError, match="random numbers are drawn"):
+        check_determined(call, skipping, batch)
+    assert check_determined(call, Net(lambda net, x: x * (1.0 if drawn() >= 0 else 0.0)), batch)
+    random.setstate(before[0])
+    torch.set_rng_state(before[1])
