@@ -44,7 +44,7 @@ def compute_surface(
     *,
     loss: Loss = classification,
     plane: PlaneSpec | Sequence[PlaneSpec] | None = None,
-    mask: Mapping[str, Tensor] | Literal["auto", "none"] = "auto",
+    mask: Mapping[str, Tensor] | Literal["auto", "none"] | None = "auto",
     mask_source: str = "given",
     params: ParamsChoice = TRAINABLE,
     points: int | tuple[int, int] = 51,
@@ -87,8 +87,8 @@ def compute_surface(
         `RandomPlane` (default), `BetweenPlane`, `GivenPlane`, `trajectory_plane` or several of them, one
         surface each.
     mask
-        Kept weights by parameter name (True = kept); "auto" takes them from exact zeros, "none" leaves the
-        directions dense.
+        Kept weights by parameter name (True = kept); "auto" takes them from exact zeros, "none" or None
+        leaves the directions dense.
     mask_source
         What the file calls a mask that is given as tensors.
     params

@@ -110,11 +110,15 @@ def counted(listener: Listener, expected: int) -> Callable[[int], None]:
 def terminal_bar(title: str, unit: str = "points") -> Iterator[Listener]:
     """A Rich progress bar on standard error with points, stated error, elapsed time and ETA.
 
-    Where standard error is no terminal (a batch job's log), a plain line every half minute instead.
+    Where standard error is no terminal (a batch job's log), a plain line every half minute instead; in a
+    quiet command nothing.
     """
-    from landscape.commandline.console import terminal
+    from landscape.commandline.console import is_quiet, terminal
     from landscape.escaping import plain
 
+    if is_quiet():
+        yield lambda state: None
+        return
     console, title = terminal(stderr=True), plain(title)
     with _bar(console, title) if console.is_terminal else _lines(console, title, unit) as listener:
         yield listener

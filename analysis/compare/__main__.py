@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.compare.compare_options import CompareOptions
@@ -13,8 +12,9 @@ from analysis.compare.read import is_checkpoint, read_results
 from analysis.compare.rows import Row, disagreements, merge
 from landscape.commandline.command import run_command
 from landscape.commandline.console import note, terminal
+from landscape.commandline.outputs import write_texts
+from landscape.commandline.subject import computing
 from landscape.errors import UserError
-from landscape.files import atomic_path
 
 ABOUT = """Compare trained networks: accuracy, sparsity, Ra, λmax, trace and sharpness, with 95 % intervals.
 
@@ -48,12 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Checkpoints, surface files, results of analysis.hessian (HDF5, JSON), analysis.sharpness and
             analysis.roughness (JSON).
         """
-        run(files, options)
+        compare_files(files, options)
 
     run_command("analysis.compare", ABOUT, EPILOGUE, command, arguments)
 
 
-def run(files: Sequence[Path], options: CompareOptions) -> tuple[list[Row], list[Comparison]]:
+def compare_files(files: Sequence[Path], options: CompareOptions) -> tuple[list[Row], list[Comparison]]:
     """What the command does, without its command line.
 
     Raises
@@ -66,18 +66,22 @@ def run(files: Sequence[Path], options: CompareOptions) -> tuple[list[Row], list
     options.check(files)
     files = list(dict.fromkeys(files))
     checkpoints = [path for path in files if is_checkpoint(path)]
-    if (options.hessian or options.sharpness) and not checkpoints:
+    chosen = options.comparison
+    if (chosen.hessian or chosen.sharpness) and not checkpoints:
         raise UserError("--hessian and --sharpness measure checkpoints, and none is given")
-    results = {path: read_results(path) for path in files if not is_checkpoint(path)}
-    measured = {}
-    if checkpoints:
-        from analysis.compare.checkpoint_rows import measure_checkpoints
+    with computing(options.computation.threads if checkpoints else None, options.output):
+        results = {path: read_results(path) for path in files if not is_checkpoint(path)}
+        measured = {}
+        if checkpoints:
+            from analysis.compare.checkpoint_rows import measure_checkpoints
 
-        measured = dict(zip(checkpoints, measure_checkpoints(checkpoints, options), strict=True))
-    rows = merge(row for path in files for row in ([measured[path]] if path in measured else results[path]))
-    tests = compare_pairs(find_pairs(rows, *options.pair), options.test_seed) if options.pair else []
-    _warn(rows)
-    _write(rows, tests, options)
+            measured = dict(zip(checkpoints, measure_checkpoints(checkpoints, options), strict=True))
+        rows = merge(
+            row for path in files for row in ([measured[path]] if path in measured else results[path])
+        )
+        tests = compare_pairs(find_pairs(rows, *chosen.pair), chosen.test_seed) if chosen.pair else []
+        _warn(rows)
+        _write(rows, tests, options)
     return rows, tests
 
 
@@ -92,19 +96,15 @@ def _warn(rows: Sequence[Row]) -> None:
 
 
 def _write(rows: Sequence[Row], tests: Sequence[Comparison], options: CompareOptions) -> None:
-    words = options.pair or ()
-    texts: dict[str | None, Callable[[], str]] = {
-        options.output.csv: lambda: to_csv(rows),
-        options.output.latex: lambda: to_latex(rows, tests, words),
-        options.output.json: lambda: to_json(rows, tests, words),
-    }
-    for path, text in texts.items():
-        if path == "-":
-            sys.stdout.write(text())
-        elif path is not None:
-            with atomic_path(path) as temporary:
-                temporary.write_text(text(), encoding="utf-8", errors="backslashreplace")
-    if "-" not in texts:
+    words, output = options.comparison.pair or (), options.output
+    printed = write_texts(
+        [
+            (output.csv, lambda: to_csv(rows)),
+            (output.latex, lambda: to_latex(rows, tests, words)),
+            (output.json, lambda: to_json(rows, tests, words)),
+        ]
+    )
+    if not printed:
         _print_tables(rows, tests, words)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.compare.compare_options import CompareOptions
 from analysis.compare.read import checkpoint_row, row_name, sharpness_row, spectrum_row
 from analysis.compare.rows import Row
+from landscape.commandline.subject import Subject, subjects
 
 if TYPE_CHECKING:
-    from landscape.checkpoint import LoadedCheckpoint
+    from landscape.examples import Examples
+
+Data = tuple[Mapping[str, "Examples"], Mapping[str, Any]]
 
 
 def measure_checkpoints(paths: Sequence[Path], options: CompareOptions) -> list[Row]:
@@ -26,74 +28,54 @@ def measure_checkpoints(paths: Sequence[Path], options: CompareOptions) -> list[
     SystemExit
         With code 130 when stopped while computing.
     """
-    from landscape.commandline.command import load_network, threads
-    from landscape.kept_weights import density, resolve_mask
-    from landscape.parameters import moving_params
-
+    chosen = options.comparison
+    measures = [_hessian] * chosen.hessian + [_sharpness] * chosen.sharpness
     rows = []
-    with threads(options.computation.threads):
-        loaded = [
-            load_network(path, options.network) for path in paths
-        ]  # all, before hours go into the first
-        for path, one in zip(paths, loaded, strict=True):
-            params = moving_params(one.model, options.network.params)
-            mask, _ = resolve_mask(options.network.mask, one.mask, params)
-            rows.append(checkpoint_row(path, one, density(mask) if mask else 1.0))
-        for path, one, row in zip(paths, loaded, rows, strict=True):
-            if options.hessian:
-                _add(row, _hessian(one, path, options))
-            if options.sharpness:
-                _add(row, _sharpness(one, path, options))
+    for subject in subjects(paths, [row_name(path) for path in paths], options):
+        row = checkpoint_row(subject.path, subject.loaded, subject.density)
+        data = subject.examples() if measures else ({}, {})
+        for measured in measures:
+            found = measured(subject, data, options)
+            row.cells = found.cells | row.cells
+            row.made |= found.made
+        rows.append(row)
     return rows
 
 
-def _add(row: Row, found: Row) -> None:
-    row.cells = found.cells | row.cells
-    row.made |= found.made
-
-
-def _hessian(loaded: LoadedCheckpoint, path: Path, options: CompareOptions) -> Row:
+def _hessian(subject: Subject, data: Data, options: CompareOptions) -> Row:
     from analysis.hessian import hessian_spectrum
     from analysis.hessian.spectrum_table import to_json
-    from landscape.commandline.command import load_examples
-    from landscape.kept_weights import resolve_mask
-    from landscape.parameters import moving_params
     from landscape.progress import terminal_bar
 
-    params = moving_params(loaded.model, options.network.params)
-    mask, source = resolve_mask(options.network.mask, loaded.mask, params)
-    data, about = load_examples(loaded, options.data, device=options.computation.device)
-    name, folder = row_name(path), options.output.output
-    with terminal_bar(name) as bar:
+    examples, about = data
+    with terminal_bar(subject.name) as bar:
         spectrum = hessian_spectrum(
-            loaded.model,
-            next(iter(data.values())),
-            mask=mask if mask is not None else "none",
-            mask_source=source,
-            params=options.network.params,
+            subject.model,
+            next(iter(examples.values())),
+            **subject.arguments,
+            mask_source=subject.mask_source,
             top=1,
             bottom=0,
             density_probes=0,
-            batch_size=options.computation.batch_size,
-            device=options.computation.device,
-            dtype=options.computation.dtype,
-            path=None if folder is None else folder / f"{name}.hessian.h5",
+            path=_kept(subject, options, ".hessian.h5"),
             overwrite=options.output.overwrite,
-            label=name,
+            label=subject.name,
             about=about,
             progress=bar,
         )
-    return spectrum_row(json.loads(to_json([spectrum], [path]))[0])
+    return spectrum_row(json.loads(to_json([spectrum], [subject.path]))[0])
 
 
-def _sharpness(loaded: LoadedCheckpoint, path: Path, options: CompareOptions) -> Row:
-    from analysis.sharpness import sharpness_file as record
-    from analysis.sharpness.__main__ import _earlier, measure
+def _sharpness(subject: Subject, data: Data, options: CompareOptions) -> Row:
+    from analysis.sharpness import sharpness_file
+    from analysis.sharpness.measuring import SUFFIX, KeptEntries, measure
 
-    name, folder = row_name(path), options.output.output
-    chosen = options.sharpness_options()
-    if folder is not None:
-        target = folder / f"{name}.sharpness.json"
-        chosen = replace(chosen, output=replace(chosen.output, output=target))
-    (entry,) = measure(loaded, path, name, chosen, _earlier(chosen))
-    return sharpness_row(json.loads(record.to_json([entry]))["results"][0])
+    kept = KeptEntries(_kept(subject, options, SUFFIX), options.output.overwrite)
+    (entry,) = measure(subject, *data, options.sharpness_options(), kept)
+    return sharpness_row(json.loads(sharpness_file.to_json([entry]))["results"][0])
+
+
+def _kept(subject: Subject, options: CompareOptions, suffix: str) -> Path | None:
+    """The file in which what is computed is kept."""
+    folder = options.output.output
+    return None if folder is None else folder / f"{subject.name}{suffix}"

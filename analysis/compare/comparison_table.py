@@ -15,6 +15,7 @@ from analysis.roughness.roughness_table import interval, number
 from analysis.statistics.uncertainty import Estimate
 from landscape.escaping import SafeWriter
 from landscape.escaping import latex as escape
+from landscape.files.json_files import finite
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -95,7 +96,7 @@ def to_json(rows: Sequence[Row], tests: Sequence[Comparison], words: tuple[str, 
             for row in rows
         ],
         "pair": list(words),
-        "tests": [_plain(asdict(one)) for one in tests],
+        "tests": [finite(asdict(one)) for one in tests],
     }
     return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
@@ -139,13 +140,5 @@ def _tabular(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _plain_cell(cell: Cell) -> dict[str, Any]:
-    plain: dict[str, Any] = _plain(asdict(cell))
+    plain: dict[str, Any] = finite(asdict(cell))
     return plain if isfinite(cell.value) or isnan(cell.value) else plain | {"diverged": True}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not isfinite(value) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,21 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.connectivity.connectivity_options import ConnectivityOptions
-from landscape.commandline.command import (
-    load_examples,
-    load_network,
-    prepare_folder,
-    run_command,
-    say,
-    threads,
-)
-from landscape.commandline.console import terminal
-from landscape.files import atomic_path
+from landscape.commandline.command import run_command
+from landscape.commandline.console import note, terminal
+from landscape.commandline.outputs import say_written, write_texts
+from landscape.commandline.results import prepare_folder
+from landscape.commandline.subject import Subject, computing, subjects
 from landscape.progress import Listener, Progress, terminal_bar
 
 if TYPE_CHECKING:
-    from analysis.connectivity.connection import Connection, MaskChoice
-    from landscape.checkpoint import LoadedCheckpoint
+    from analysis.connectivity.connection import Connection
     from landscape.examples import Examples
 
 ABOUT = """Mode connectivity: is there a way of low loss between two trained networks?
@@ -69,12 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         second
             The network at t = 1, of the same architecture.
         """
-        run(first, second, options)
+        connect_checkpoints(first, second, options)
 
     run_command("analysis.connectivity", ABOUT, EPILOGUE, command, arguments)
 
 
-def run(first: Path, second: Path, options: ConnectivityOptions) -> Connection:
+def connect_checkpoints(first: Path, second: Path, options: ConnectivityOptions) -> Connection:
     """What the command does, without its command line.
 
     Raises
@@ -85,15 +78,15 @@ def run(first: Path, second: Path, options: ConnectivityOptions) -> Connection:
         With code 130 when stopped while computing, by the time budget too; a line says how to go on.
     """
     options.check((first, second))
-    with threads(options.computation.threads):
-        networks = [load_network(path, options.network) for path in (first, second)]
-        names = _names(first, second)
-        base = (options.output.output or Path("connectivity")) / "--".join(names)
+    names = _names(first, second)
+    base = (options.output.output or Path("connectivity")) / "--".join(names)
+    with computing(options.computation.threads, options.output):
+        ends = subjects((first, second), names, options.subject)
         for target in (base, *_json_path(options)):
             prepare_folder(target, "")
-        _compare_data(networks)
-        found = _connect(networks, names, base, options)
-    _report(found, names, base, options)
+        _compare_data(ends)
+        found = _connect(ends, names, base, options)
+        _report(found, names, base, options)
     return found
 
 
@@ -111,75 +104,61 @@ def _names(first: Path, second: Path) -> tuple[str, str]:
 
 
 def _connect(
-    networks: Sequence[LoadedCheckpoint], names: tuple[str, str], base: Path, options: ConnectivityOptions
+    ends: Sequence[Subject], names: tuple[str, str], base: Path, options: ConnectivityOptions
 ) -> Connection:
     from analysis.connectivity.bend_files import Identity
     from analysis.connectivity.connection import connect
 
-    first, second = networks
-    data, recalibration, about = _examples(networks, options)
+    first, second = ends
+    data, recalibration, about = _examples(ends, options)
     train = None
     if "bezier" in options.curve.curves:
         whole = replace(options.data, split="train", examples=options.training.train_examples)
-        train = load_examples(first, whole, others=[second])[0]["train"]
-    ends = {"ends": [{"file": one.name, "sha256": one.sha256} for one in networks]}
-    identity = Identity(first.architecture, first.arguments, first.data or {}, ends)
+        train = first.examples(whole, others=[second])[0]["train"]
+    told = {"ends": [{"file": one.loaded.name, "sha256": one.loaded.sha256} for one in ends]}
+    loaded = first.loaded
+    identity = Identity(loaded.architecture, loaded.arguments, loaded.data or {}, told)
     with _stop_message(base), _watch(options.seconds) as watcher:
         return connect(
             first.model,
             second.model,
             data,
+            **first.machine,
+            params=options.network.params,
             train_data=train,
             recalibration=recalibration,
             curves=options.curve.curves,
             training=options.training.training,
-            masks=_masks(networks, options),
-            params=options.network.params,
+            masks=(None, None) if options.curve.mask == "none" else (first.mask, second.mask),
             batch_norm=options.network.batch_norm,
             points=options.curve.points,
-            device=options.computation.device,
-            dtype=options.computation.dtype,
-            batch_size=options.computation.batch_size,
             path=base,
             overwrite=options.output.overwrite,
             names=names,
             identity=identity,
-            about={**about, **ends},
+            about={**about, **told},
             progress=watcher,
         )
 
 
 def _examples(
-    networks: Sequence[LoadedCheckpoint], options: ConnectivityOptions
+    ends: Sequence[Subject], options: ConnectivityOptions
 ) -> tuple[dict[str, Examples], Examples, dict[str, Any]]:
     """By split to evaluate on; to re-estimate running statistics on; and what is said of them."""
-    data, about = load_examples(networks[0], options.data, others=networks[1:])
+    first, *others = ends
+    data, about = first.examples(others=others)
     if "train" in data:
         return data, data["train"], about
     training = replace(options.data, split="train")
-    return data, load_examples(networks[0], training, others=networks[1:])[0]["train"], about
+    return data, first.examples(training, others=others)[0]["train"], about
 
 
-def _masks(
-    networks: Sequence[LoadedCheckpoint], options: ConnectivityOptions
-) -> tuple[MaskChoice, MaskChoice]:
-    from landscape.kept_weights import resolve_mask
-    from landscape.parameters import moving_params
-
-    def of(loaded: LoadedCheckpoint) -> MaskChoice:
-        params = moving_params(loaded.model, options.network.params)
-        mask = resolve_mask("auto", loaded.mask, params)[0]
-        return "none" if mask is None or options.curve.mask == "none" else mask
-
-    return of(networks[0]), of(networks[1])
-
-
-def _compare_data(networks: Sequence[LoadedCheckpoint]) -> None:
+def _compare_data(ends: Sequence[Subject]) -> None:
     """Both are evaluated on the first one's data, normalized as it says."""
     keys = ("name", "mean", "std")
-    told = [one.data and {key: one.data.get(key) for key in keys} for one in networks]
+    told = [one.loaded.data and {key: one.loaded.data.get(key) for key in keys} for one in ends]
     if None not in told and told[0] != told[1]:
-        say("warning: the checkpoints name other data or normalizations; the first one's are used for both")
+        note("warning: the checkpoints name other data or normalizations; the first one's are used for both")
 
 
 _TOLD = ("architecture", "data", "versions")
@@ -214,40 +193,27 @@ def _stop_message(base: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         why = "the time budget is used up" if isinstance(stop, _OutOfTime) else "stopped"
-        say(f"{why}; {base}.* keep what was computed; give the same command to go on, without --overwrite")
+        again = "give the same command to go on, without --overwrite"
+        note(f"{why}; {base}.* keep what was computed; {again}", urgent=True)
         raise SystemExit(130) from None
 
 
 def _report(found: Connection, names: tuple[str, str], base: Path, options: ConnectivityOptions) -> None:
-    from analysis.connectivity.connection_table import to_json
+    from analysis.connectivity.connection_table import table, to_json
 
-    written = list(found.files)
+    written, json = list(found.files), options.output.json
     first = next(iter(found.surfaces.values()))
-    json = options.output.json
-    if json is not None:
-        about: dict[str, Any] = {key: first.about[key] for key in _TOLD if key in first.about}
-        text = to_json(found.surfaces, names, about)
-        if json == "-":
-            sys.stdout.write(text)
-        else:
-            with atomic_path(json) as temporary:
-                temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-            written.append(Path(json))
+    about: dict[str, Any] = {key: first.about[key] for key in _TOLD if key in first.about}
+    printed = write_texts([(json, lambda: to_json(found.surfaces, names, about))])
+    written += _json_path(options)
     if options.output.plot:
         from analysis.connectivity.plot import plot_connection
         from landscape.plot import save_figure
 
         written.append(save_figure(plot_connection(found.surfaces, names), f"{base}.png"))
-    if json != "-":
-        _print_table(found)
-    for path in written:
-        say(f"wrote {path}")
-
-
-def _print_table(found: Connection) -> None:
-    from analysis.connectivity.connection_table import table
-
-    terminal().print(table(found.surfaces))
+    if not printed:
+        terminal().print(table(found.surfaces))
+    say_written(written)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from landscape.planes.directions import Params
 from landscape.surface import Surface
 
 DEFAULT = Training()
-MaskChoice = Mapping[str, Tensor] | Literal["auto", "none"]
+MaskChoice = Mapping[str, Tensor] | Literal["auto", "none"] | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.connectivity.barriers import Barrier, barrier, mean_along
-from landscape.files.json_files import sealed
+from landscape.files.json_files import finite, sealed
 from landscape.surface import Split, Surface
 
 FORMAT = "sharpscape.connectivity"
@@ -70,7 +70,7 @@ def to_json(surfaces: Mapping[str, Surface], names: tuple[str, str], about: Mapp
         **about,
         "curves": {curve: _curve(surface) for curve, surface in surfaces.items()},
     }
-    return json.dumps(sealed(_plain(content)), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(sealed(finite(content)), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _curve(surface: Surface) -> dict[str, Any]:
@@ -102,12 +102,3 @@ def _barrier_json(found: Barrier) -> dict[str, Any]:
 
 
 _HEIGHT = ("value", "low", "high", "stderr_examples")
-
-
-def _plain(value: Any) -> Any:
-    """JSON types only."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not isfinite(value) else value

@@ -7,61 +7,42 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from analysis.connectivity.recipe import Curve, Training
 from landscape.commandline.duration import parse_duration
 from landscape.commandline.options import (
-    BatchSize,
-    Device,
-    Flag,
+    CheckpointOptions,
+    DataOptions,
     Int,
-    Model,
-    ParamsOption,
-    Threads,
-    TrustCheckpoint,
-    Weights,
-    whole,  # noqa: F401  as `_default` below
+    NetworkOptions,
+    OutputOptions,
+    PreciseOptions,
+    SubjectOptions,
+    Switch,
+    Text,
+    own_group,
+    shown,
 )
+from landscape.commandline.options import option as option_of
 from landscape.commandline.outputs import check_text_outputs
 from landscape.errors import UserError
-from landscape.surface.surface_options import (
-    DataOptions,
-    _default,  # noqa: F401  the annotations of the fields that `Data` inherits are evaluated here
-    check_computation,
-    check_data,
-)
 
 MOST_POINTS = 4_000
-_NETWORK = Group.create_ordered("Network")
-_DATA = Group.create_ordered("Data")
-_CURVE = Group.create_ordered("Curve")
-_TRAINING = Group.create_ordered("Training of the bend")
-_COMPUTATION = Group.create_ordered("Computation")
-_OUTPUT = Group.create_ordered("Output")
+_CURVE, _TRAINING = own_group("Curve", 3), own_group("Training of the bend", 4)
 
 
-@Parameter(name="*", group=_NETWORK)
 @dataclass(frozen=True)
-class Network:
+class ConnectivityNetwork(CheckpointOptions):
     """Which networks the weights belong to."""
-
-    model: Model = None
 
     batch_norm: Literal["recalibrate", "interpolate"] = "recalibrate"
     """Running statistics of batch norm along a curve: estimated anew at each point on the training examples,
     or interpolated between the two checkpoints', so that the ends are evaluated as they are."""
 
-    params: ParamsOption = ("trainable",)
 
-    trust_checkpoint: TrustCheckpoint = False
-
-    weights: Weights = None
-
-
-@Parameter(name="*", group=_DATA)
 @dataclass(frozen=True)
-class Data(DataOptions):
+class ConnectivityData(DataOptions):
     """Which examples the loss is averaged over."""
 
     split: Literal["train", "validation", "test", "both"] = "both"
@@ -124,42 +105,26 @@ class TrainingOptions:
         return Training(self.steps, self.step_size, self.lr, self.momentum, self.weight_decay, self.seed)
 
 
-@Parameter(name="*", group=_COMPUTATION)
 @dataclass(frozen=True)
-class Computation:
+class ConnectivityComputation(PreciseOptions):
     """On what, how precisely, how long."""
 
-    device: Device = "auto"
-
-    dtype: Literal["float32", "float64"] = "float32"
-    """Arithmetic."""
-
-    batch_size: BatchSize = None
-
-    threads: Threads = None
-
-    time_budget: Annotated[str | None, Parameter(show_default="none")] = None
+    time_budget: Annotated[str | None, shown("none")] = None
     """Stop after a time such as `30m` or `2h`, keeping what was computed; the same command goes on."""
 
 
-@Parameter(name="*", group=_OUTPUT)
 @dataclass(frozen=True)
-class Output:
+class ConnectivityOutput(OutputOptions):
     """What to write, and where."""
 
-    output: Annotated[
-        Path | None, Parameter(show_default="the folder connectivity", name=["--output", "-o"])
-    ] = None
+    output: Annotated[Path | None, shown("the folder connectivity", name=["--output", "-o"])] = None
     """A folder: for checkpoints A and B, `A--B.linear.surface.h5` and `A--B.bezier.surface.h5` (α is t),
     the bend as a checkpoint `A--B.bend.pt`, and the picture `A--B.png`."""
 
-    overwrite: Flag = False
-    """Compute and train anew what is there already, with whatever settings."""
-
-    json: Annotated[str | None, Parameter(show_default="none", allow_leading_hyphen=True)] = None
+    json: Text = None
     """Write everything as JSON here; `-` is standard output, without the table."""
 
-    plot: Annotated[bool, Parameter(show_default="on")] = True
+    plot: Switch = True
     """Write the picture (PNG)."""
 
 
@@ -168,29 +133,23 @@ class Output:
 class ConnectivityOptions:
     """Everything that the command can be told."""
 
-    network: Network = field(default_factory=Network)
-    data: Data = field(default_factory=Data)
+    network: ConnectivityNetwork = field(default_factory=ConnectivityNetwork)
+    data: ConnectivityData = field(default_factory=ConnectivityData)
     curve: CurveOptions = field(default_factory=CurveOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
-    computation: Computation = field(default_factory=Computation)
-    output: Output = field(default_factory=Output)
+    computation: ConnectivityComputation = field(default_factory=ConnectivityComputation)
+    output: ConnectivityOutput = field(default_factory=ConnectivityOutput)
+
+    @property
+    def subject(self) -> SubjectOptions:
+        """What is common to both networks; each mask is what it is."""
+        network = self.network
+        read = NetworkOptions(network.model, network.params, network.trust_checkpoint, network.weights)
+        return SubjectOptions(read, self.data, self.computation, self.output)
 
     def check(self, inputs: Sequence[Path] = ()) -> None:
-        """Refuse what can't work, before any file is read.
-
-        Parameters
-        ----------
-        inputs
-            Files that the command reads; nothing is written over them.
-
-        Raises
-        ------
-        UserError
-            Naming the option, what came and what is expected.
-        """
-        check_data(self.data)
-        computation = self.computation
-        check_computation(computation.device, computation.batch_size, computation.threads)
+        """As `SubjectOptions.check`."""
+        self.subject.check(inputs)
         if self.curve.points < 3:
             raise UserError(f"--points {self.curve.points}: expected at least 3")
         if self.curve.points > MOST_POINTS:
@@ -213,4 +172,4 @@ class ConnectivityOptions:
 
 
 def _option(field: str) -> str:
-    return "--train-batch-size" if field == "batch_size" else "--" + field.replace("_", "-")
+    return "--train-batch-size" if field == "batch_size" else option_of(field)

@@ -7,18 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.curvature.curvature_options import CurvatureOptions
-from landscape.commandline.command import (
-    load_examples,
-    load_network,
-    prepare_folder,
-    run_command,
-    say,
-    threads,
-)
+from landscape.commandline.command import run_command
+from landscape.commandline.console import note
+from landscape.commandline.options import DataOptions, NetworkOptions, SubjectOptions
+from landscape.commandline.results import prepare_folder
+from landscape.commandline.subject import Subject, computing, load_network, subject_of
 from landscape.errors import UserError
 from landscape.progress import terminal_bar
 from landscape.surface import Surface, load_surface
-from landscape.surface.surface_options import DataOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,9 +36,9 @@ EPILOGUE = """Examples:
 - The map of a surface, on the examples that it was computed from:\\
   `python -m analysis.curvature surfaces/net.surface.h5 net.pt`
 - Coarser and on a tenth of 1,000 examples, in a fifteenth of the time:\\
-  `python -m analysis.curvature surfaces/net.surface.h5 net.pt --examples 100 --points-limit 40`
+  `python -m analysis.curvature surfaces/net.surface.h5 net.pt --examples 100 --max-points 40`
 - The first of several planes, finer:\\
-  `python -m analysis.curvature surfaces/net.surface.h5 net.pt --planes 0 --points-limit 200 --tolerance 0.01`
+  `python -m analysis.curvature surfaces/net.surface.h5 net.pt --planes 0 --max-points 200 --tolerance 0.01`
 
 A point costs some 20 Hessian products, each about five passes over the examples: 0.7 s for a ResNet-20
 and 256 examples on one core, so 60 points take a quarter of an hour. The command says its estimate first.\\
@@ -71,12 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         checkpoint
             The network that it belongs to.
         """
-        run(surface, checkpoint, options)
+        map_curvature(surface, checkpoint, options)
 
     run_command("analysis.curvature", ABOUT, EPILOGUE, command, arguments)
 
 
-def run(path: Path, checkpoint: Path, options: CurvatureOptions) -> Surface:
+def map_curvature(path: Path, checkpoint: Path, options: CurvatureOptions) -> Surface:
     """What the command does, without its command line.
 
     Raises
@@ -90,45 +86,68 @@ def run(path: Path, checkpoint: Path, options: CurvatureOptions) -> Surface:
     if split not in surface.splits:
         raise UserError(f"--split {split}: {path} has {', '.join(surface.splits)}")
     prepare_folder(path, SUFFIX)
-    with threads(options.computation.threads):
+    with computing(options.computation.threads, options.output):
         loaded = load_network(checkpoint, options.network)
         _check_checkpoint(surface, loaded, path)
-        found = _compute(surface, path, loaded, split, options)
-    from analysis.curvature.map_report import report
+        subject = subject_of(checkpoint, surface.label, loaded, _as_the_surface(surface, split, options))
+        found = _compute(surface, path, subject, split, options)
+        from analysis.curvature.map_report import report_map
 
-    report(found, path, split, options.map.planes, options.output)
+        report_map(found, path, split, options.map.planes, options.output)
     return found
 
 
+def _as_the_surface(surface: Surface, split: str, options: CurvatureOptions) -> SubjectOptions:
+    """The options with which the surface's command saw this checkpoint, as far as the file tells them."""
+    from landscape.parameters import ALL
+
+    if split not in ("train", "validation", "test"):
+        raise UserError(
+            f"the surface's split is {split!r}; expected train, validation or test, see curvature_map"
+        )
+    network, source = options.network, options.data
+    mask = surface.settings.get("mask", {}).get("source")
+    known = mask in ("checkpoint", "zeros", "none")  # a mask of a caller's own may be the checkpoint's
+    return SubjectOptions(
+        NetworkOptions(
+            network.model,
+            surface.settings.get("params", {}).get("rule", ALL),
+            network.trust_checkpoint,
+            network.weights,
+            mask if known else "auto",
+        ),
+        DataOptions(
+            source.data,
+            source.data_root,
+            source.download,
+            split=split,  # type: ignore[arg-type]
+            examples=surface.planes[0].splits[split].examples,
+            example_seed=int(_told(surface, "data").get("seed", 0)),
+        ),
+        options.computation,
+    )
+
+
 def _compute(
-    surface: Surface, path: Path, loaded: LoadedCheckpoint, split: str, options: CurvatureOptions
+    surface: Surface, path: Path, subject: Subject, split: str, options: CurvatureOptions
 ) -> Surface:
     from analysis.curvature.map import curvature_map
-    from landscape.kept_weights import resolve_mask
-    from landscape.parameters import ALL, moving_params
 
-    params = moving_params(loaded.model, surface.settings.get("params", {}).get("rule", ALL))
-    source = surface.settings.get("mask", {}).get("source")
-    known = source in ("checkpoint", "zeros", "none")  # a mask of a caller's own may be the checkpoint's
-    mask, _ = resolve_mask(source if known else "auto", loaded.mask, params)
-    data, _ = load_examples(loaded, _data_options(surface, split, options), like=_told(surface, "data"))
-    computation = options.computation
+    data, _ = subject.examples(like=_told(surface, "data"))
     with terminal_bar(surface.label) as bar:
         return curvature_map(
             surface,
-            loaded.model,
+            subject.model,
             data,
-            mask=mask if mask is not None else "none",
+            **subject.machine,
+            mask=subject.mask,
             params=options.network.params or None,
             planes=options.map.planes or None,
             split=split,
             examples=options.data.examples,
             plan=options.map.plan(),
             eigenvectors=_eigenvectors(surface, path),
-            device=computation.device,
-            dtype=computation.dtype,
-            batch_size=computation.batch_size,
-            memory=options.memory_bytes,
+            memory=options.computation.memory_bytes,
             path=path,
             overwrite=options.output.overwrite,
             progress=bar,
@@ -151,26 +170,10 @@ def _told(surface: Surface, key: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _data_options(surface: Surface, split: str, options: CurvatureOptions) -> DataOptions:
-    """The surface's number and seed of examples; where they lie is the command's to say."""
-    if split not in ("train", "validation", "test"):
-        raise UserError(
-            f"the surface's split is {split!r}; expected train, validation or test, see curvature_map"
-        )
-    return DataOptions(
-        data=options.data.data,
-        data_root=options.data.data_root,
-        download=options.data.download,
-        split=split,  # type: ignore[arg-type]
-        examples=surface.planes[0].splits[split].examples,
-        example_seed=int(_told(surface, "data").get("seed", 0)),
-    )
-
-
 def _eigenvectors(surface: Surface, path: Path) -> Sequence[Mapping[str, Tensor]]:
     """Of a Hessian plane, from the file beside the surface, if it is needed and there."""
     from analysis.hessian.spectrum_file import load_spectrum
-    from landscape.planes.hessian import spectrum_path
+    from landscape.surface.hessian_plane import spectrum_path
 
     beside = spectrum_path(path)
     needed = any(plane.about.get("kind") == "hessian" and not plane.directions for plane in surface.planes)
@@ -187,7 +190,8 @@ def _announce(points: int, seconds: float) -> None:
         if whole >= 90
         else f"{whole:.0f} s"
     )
-    say(f"at most {points} points of about {PRODUCTS_PER_POINT} products, {seconds:.2g} s each: about {text}")
+    each = f"about {PRODUCTS_PER_POINT} products, {seconds:.2g} s each"
+    note(f"at most {points} points of {each}: about {text}")
 
 
 if __name__ == "__main__":

@@ -3,71 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from analysis.curvature.plan import Plan
 from landscape.commandline.options import (
-    BatchSize,
-    Device,
-    Flag,
-    GraphMemory,
+    SEVERAL,
+    CheckpointOptions,
+    GraphOptions,
     Int,
-    Model,
-    ParamsOption,
-    Threads,
-    TrustCheckpoint,
-    Weights,
-    memory_bytes,
+    OutputOptions,
+    SourceOptions,
+    Switch,
+    at_least,
+    own_group,
+    shown,
     whole,
 )
 from landscape.errors import UserError
-from landscape.surface.surface_options import check_computation
 
-_NETWORK = Group.create_ordered("Network")
-_DATA = Group.create_ordered("Data")
-_MAP = Group.create_ordered("Map")
-_COMPUTATION = Group.create_ordered("Computation")
-_OUTPUT = Group.create_ordered("Output")
+_MAP = own_group("Map")
 
 
-@Parameter(name="*", group=_NETWORK)
 @dataclass(frozen=True)
-class Network:
+class CurvatureNetwork(CheckpointOptions):
     """Which network the weights belong to. The mask is that of the surface."""
 
-    model: Model = None
-
-    params: Annotated[ParamsOption, Parameter(show_default="those that the surface moved")] = ()
-
-    trust_checkpoint: TrustCheckpoint = False
-
-    weights: Weights = None
+    params: Annotated[tuple[str, ...], shown("those that the surface moved", **SEVERAL)] = ()
+    """Which parameters span the Hessian's space: `trainable` ones, `all`, or names and patterns such as
+    `'layer3.*'`; `'!PATTERN'` leaves out."""
 
 
-@Parameter(name="*", group=_DATA)
 @dataclass(frozen=True)
-class Data:
+class CurvatureData(SourceOptions):
     """Which examples the Hessian is of: those of the surface, or some of them."""
 
-    data: Annotated[
-        str | None, Parameter(show_default="what the checkpoint names, else what is on disk, else sample")
-    ] = None
-    """As for the surface: `cifar10`, `cifar100`, `imagefolder:PATH`, `npz:PATH`, `sample` or
-    `package.module:factory`."""
-
-    data_root: Annotated[Path | None, Parameter(show_default="$SHARPSCAPE_DATA, else ./data")] = None
-    """Folder of the data sets, in torchvision's layout."""
-
-    download: Flag = False
-    """Fetch CIFAR into the data root where it isn't there."""
-
-    split: Annotated[str | None, Parameter(show_default="the surface's first")] = None
+    split: Annotated[str | None, shown("the surface's first")] = None
     """Which of the surface's splits."""
 
-    examples: Annotated[int | None, Parameter(show_default="all of the surface", converter=whole)] = None
+    examples: Annotated[int | None, shown("all of the surface", converter=whole)] = None
     """Only so many of its examples, in its class-balanced order. The time grows with their number."""
 
 
@@ -76,10 +51,10 @@ class Data:
 class Map:
     """Where eigenvalues are computed, and how well."""
 
-    planes: Annotated[tuple[Int, ...], Parameter(show_default="all", consume_multiple=True, negative=())] = ()
+    planes: Annotated[tuple[Int, ...], shown("all", **SEVERAL)] = ()
     """Which planes of the surface, counted from 0."""
 
-    points_limit: Int = Plan.points_limit
+    max_points: Int = Plan.max_points
     """Points per plane at most. On a line, or below 26, they are evenly spaced."""
 
     tolerance: float = Plan.tolerance
@@ -97,7 +72,7 @@ class Map:
     def plan(self) -> Plan:
         """For `curvature_map`."""
         return Plan(
-            self.points_limit,
+            self.max_points,
             self.tolerance,
             self.eigenvalue_tolerance,
             self.max_products,
@@ -105,35 +80,17 @@ class Map:
         )
 
 
-@Parameter(name="*", group=_COMPUTATION)
 @dataclass(frozen=True)
-class Computation:
-    """On what, and how precisely."""
-
-    device: Device = "auto"
-
-    dtype: Literal["float32", "float64"] = "float32"
-    """Arithmetic of the products."""
-
-    batch_size: BatchSize = None
-
-    memory: GraphMemory = 4.0
-
-    threads: Threads = None
-
-
-@Parameter(name="*", group=_OUTPUT)
-@dataclass(frozen=True)
-class Output:
+class CurvatureOutput(OutputOptions):
     """The map goes into the surface file; page and pictures lie beside it."""
 
-    overwrite: Flag = False
-    """Replace a map that was made with other settings."""
+    output: Annotated[None, Parameter(parse=False)] = None
+    """Nowhere else."""
 
-    page: Annotated[bool, Parameter(show_default="on")] = True
+    page: Switch = True
     """Write the interactive page of the surface (HTML) anew, with the map."""
 
-    plot: Annotated[bool, Parameter(show_default="on")] = True
+    plot: Switch = True
     """Draw λmax and the ratio (PNG)."""
 
 
@@ -142,11 +99,11 @@ class Output:
 class CurvatureOptions:
     """Everything that the command can be told."""
 
-    network: Network = field(default_factory=Network)
-    data: Data = field(default_factory=Data)
+    network: CurvatureNetwork = field(default_factory=CurvatureNetwork)
+    data: CurvatureData = field(default_factory=CurvatureData)
     map: Map = field(default_factory=Map)
-    computation: Computation = field(default_factory=Computation)
-    output: Output = field(default_factory=Output)
+    computation: GraphOptions = field(default_factory=GraphOptions)
+    output: CurvatureOutput = field(default_factory=CurvatureOutput)
 
     def check(self) -> None:
         """Refuse what can't work, before any file is read.
@@ -156,25 +113,18 @@ class CurvatureOptions:
         UserError
             Naming the option, what came and what is expected.
         """
-        computation, chosen = self.computation, self.map
-        check_computation(computation.device, computation.batch_size, computation.threads)
-        memory_bytes(computation.memory)
+        self.computation.check()
+        chosen = self.map
         for name, number, least in (
             ("--examples", self.data.examples, 1),
-            ("--points-limit", chosen.points_limit, 1),
+            ("--max-points", chosen.max_points, 1),
             ("--max-products", chosen.max_products, 1),
             ("--seed", chosen.seed, 0),
         ):
-            if number is not None and number < least:
-                raise UserError(f"{name} {number}: expected at least {least}")
+            at_least(name, number, least)
         for name, share in (
             ("--tolerance", chosen.tolerance),
             ("--eigenvalue-tolerance", chosen.eigenvalue_tolerance),
         ):
             if not 0 < share < 1:
                 raise UserError(f"{name} {share}: expected a number between 0 and 1, such as 0.01")
-
-    @property
-    def memory_bytes(self) -> float:
-        """For the graphs."""
-        return memory_bytes(self.computation.memory)

@@ -70,7 +70,7 @@ def same_examples(surface: Surface, data: Data | Mapping[str, Data], split: str)
 
 
 def same_mask(
-    surface: Surface, mask: Mapping[str, Tensor] | Literal["auto", "none"], params: Params
+    surface: Surface, mask: Mapping[str, Tensor] | Literal["auto", "none"] | None, params: Params
 ) -> Mapping[str, Tensor] | None:
     """The mask of the surface; None for none.
 

@@ -35,7 +35,7 @@ def curvature_map(
     data: Data | Mapping[str, Data],
     *,
     loss: Loss = classification,
-    mask: Mapping[str, Tensor] | Literal["auto", "none"] = "auto",
+    mask: Mapping[str, Tensor] | Literal["auto", "none"] | None = "auto",
     params: ParamsChoice | None = None,
     planes: Sequence[int] | None = None,
     split: str | None = None,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.curvature.curvature_options import Output
+from analysis.curvature.curvature_options import CurvatureOutput
 from analysis.curvature.map_record import KEY, METRICS
 from landscape.commandline.console import out, terminal
 from landscape.surface import FloatArray, Surface
@@ -16,7 +16,9 @@ DRAWN = ("lambda_max", "lambda_ratio")
 _TITLES = {"lambda_max": "λmax", "lambda_min": "λmin", "lambda_ratio": "|λmin/λmax|"}
 
 
-def report(surface: Surface, path: Path, split: str, planes: Sequence[int], output: Output) -> list[Path]:
+def report_map(
+    surface: Surface, path: Path, split: str, planes: Sequence[int], output: CurvatureOutput
+) -> list[Path]:
     """Print the table, write page and pictures beside the surface file, and name every file."""
     numbers = list(planes) or list(range(len(surface.planes)))
     _print_table(surface, split, numbers)

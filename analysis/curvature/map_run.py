@@ -52,7 +52,7 @@ class MapRun:
     def plane(self, number: int, evaluator: Evaluator[Extremes]) -> None:
         """All points of one plane; whatever stops it, the file gets what is there."""
         record, grid = self._record(number), (self.surface.alpha, self.surface.beta)
-        sampler = choose_points(*grid, self.plan.tolerance, self.plan.points_limit)
+        sampler = choose_points(*grid, self.plan.tolerance, self.plan.max_points)
         steering, before = Steering(), record.seconds - self._points.seconds
 
         def note(complete: bool) -> None:
@@ -78,7 +78,7 @@ class MapRun:
 
     def left(self, number: int) -> int:
         """Points of a plane that are still to come, at most."""
-        whole = min(self.plan.points_limit, math.prod(self.surface.shape))
+        whole = min(self.plan.max_points, math.prod(self.surface.shape))
         return max(0, whole - len(self._record(number)))
 
     def finished(self, number: int) -> bool:

@@ -15,7 +15,7 @@ class Plan:
 
     Attributes
     ----------
-    points_limit
+    max_points
         Points per plane at most.
     tolerance
         Share of the range of log λmax to which its stated error must fall.
@@ -23,14 +23,14 @@ class Plan:
         See `analysis.curvature.extremes.extremes`.
     """
 
-    points_limit: int = 60
+    max_points: int = 60
     tolerance: float = 0.05
     eigenvalue_tolerance: float = 0.01
     max_products: int = 200
     seed: int = 0
 
     def __post_init__(self) -> None:
-        whole("points_limit", self.points_limit)
+        whole("max_points", self.max_points)
         whole("seed", self.seed, 0)
         if not 0 < number("tolerance", self.tolerance) < 1:
             raise UserError(
@@ -43,7 +43,7 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """What of it determines the numbers; JSON types."""
         return {
-            "points": {"limit": self.points_limit, "tolerance": self.tolerance},
+            "points": {"limit": self.max_points, "tolerance": self.tolerance},
             "eigenvalues": {"tolerance": self.eigenvalue_tolerance, "max_products": self.max_products},
             "seed": self.seed,
         }

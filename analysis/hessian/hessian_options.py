@@ -5,53 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from landscape.commandline.options import (
-    BatchSize,
-    Device,
     Flag,
-    GraphMemory,
+    GraphOptions,
     Int,
-    Mask,
-    Model,
-    ParamsOption,
-    Threads,
-    TrustCheckpoint,
-    Weights,
-    memory_bytes,
+    OutputOptions,
+    SubjectOptions,
+    Text,
+    option,
+    own_group,
+    shown,
 )
 from landscape.commandline.outputs import check_text_outputs
 from landscape.errors import UserError
-from landscape.surface.surface_options import DataOptions, check_computation, check_data
 
-_NETWORK = Group.create_ordered("Network")
-_SPECTRUM = Group.create_ordered("Spectrum")
-_COMPUTATION = Group.create_ordered("Computation")
-_OUTPUT = Group.create_ordered("Output")
+_SPECTRUM = own_group("Spectrum")
 
 MOST = 10**6  # of anything that is counted: a thousand times what anybody computes
 PICTURES = (".png", ".pdf", ".svg")
-
-
-@Parameter(name="*", group=_NETWORK)
-@dataclass(frozen=True)
-class Network:
-    """Which network the weights belong to."""
-
-    model: Model = None
-
-    mask: Mask = "auto"
-    """Weights that the Hessian leaves out. `checkpoint`: those pruned by its mask; `zeros`: those that are
-    exactly zero; `auto`: the first of these two that is there; `none`: no weights, the full space."""
-
-    params: ParamsOption = ("trainable",)
-
-    trust_checkpoint: TrustCheckpoint = False
-
-    weights: Weights = None
 
 
 @Parameter(name="*", group=_SPECTRUM)
@@ -87,86 +62,42 @@ class SpectrumOptions:
     """Of all random vectors. One seed, the same vectors on every machine."""
 
 
-@Parameter(name="*", group=_COMPUTATION)
 @dataclass(frozen=True)
-class Computation:
-    """On what, and how precisely."""
-
-    device: Device = "auto"
-
-    dtype: Literal["float32", "float64"] = "float32"
-    """Arithmetic of the products."""
-
-    batch_size: BatchSize = None
-
-    memory: GraphMemory = 4.0
-
-    threads: Threads = None
-
-
-@Parameter(name="*", group=_OUTPUT)
-@dataclass(frozen=True)
-class Output:
+class HessianOutput(OutputOptions):
     """What to write, and where."""
 
-    output: Annotated[Path | None, Parameter(show_default="the folder hessians", name=["--output", "-o"])] = (
-        None
-    )
-    """A folder, or for one checkpoint a file `NAME.hessian.h5`. An unfinished run's state lies beside."""
-
-    overwrite: Flag = False
-    """Compute anew where a file is there already, with whatever settings."""
+    output: Annotated[Path | None, shown("the folder hessians", name=["--output", "-o"])] = None
+    """A folder, or for one result a file `NAME.hessian.h5`. An unfinished run's state lies beside."""
 
     keep_vectors: Flag = False
     """Store the eigenvectors in the file, for planes through them."""
 
-    json: Annotated[str | None, Parameter(show_default="none", allow_leading_hyphen=True)] = None
+    json: Text = None
     """Write everything but vectors as JSON here; `-` is standard output, without the table."""
 
-    plot: Annotated[Path | None, Parameter(show_default="none")] = None
+    plot: Annotated[Path | None, shown("none")] = None
     """Draw the densities here: `.png`, `.pdf` or `.svg`."""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class HessianOptions:
+class HessianOptions(SubjectOptions):
     """Everything that the command can be told."""
 
-    network: Network = field(default_factory=Network)
-    data: DataOptions = field(default_factory=DataOptions)
     spectrum: SpectrumOptions = field(default_factory=SpectrumOptions)
-    computation: Computation = field(default_factory=Computation)
-    output: Output = field(default_factory=Output)
+    computation: GraphOptions = field(default_factory=GraphOptions)
+    output: HessianOutput = field(default_factory=HessianOutput)
 
     def check(self, inputs: Sequence[Path] = ()) -> None:
-        """Refuse what can't work, before any file is read.
-
-        Parameters
-        ----------
-        inputs
-            Files that the command reads; nothing is written over them.
-
-        Raises
-        ------
-        UserError
-            Naming the option, what came and what is expected.
-        """
-        check_data(self.data)
-        computation = self.computation
-        check_computation(computation.device, computation.batch_size, computation.threads)
+        """As `SubjectOptions.check`."""
+        super().check(inputs)
         self._check_spectrum()
-        memory_bytes(computation.memory)
         plot, json = self.output.plot, self.output.json
         if plot is not None and plot.suffix.lower() not in PICTURES:
             raise UserError(f"--plot {plot}: expected a name that ends in {', '.join(PICTURES)}")
         if plot is not None and not self.spectrum.density_probes:
             raise UserError("--plot draws the density; leave out --density-probes 0, or --plot")
         check_text_outputs({"--json": json, "--plot": plot}, inputs)
-
-    @property
-    def memory_bytes(self) -> float:
-        """For the graphs."""
-        return memory_bytes(self.computation.memory)
 
     def _check_spectrum(self) -> None:
         chosen = self.spectrum
@@ -181,15 +112,11 @@ class HessianOptions:
         }
         for name, number in least.items():
             if getattr(chosen, name) < number:
-                raise UserError(f"{_option(name)} {getattr(chosen, name)}: expected at least {number}")
+                raise UserError(f"{option(name)} {getattr(chosen, name)}: expected at least {number}")
             if name != "seed" and getattr(chosen, name) > MOST:
-                raise UserError(f"{_option(name)} {getattr(chosen, name)}: expected at most {MOST}")
+                raise UserError(f"{option(name)} {getattr(chosen, name)}: expected at most {MOST}")
         if not chosen.top + chosen.bottom:
             raise UserError("--top 0 --bottom 0: expected at least one eigenvalue")
         for name in ("tolerance", "trace_tolerance"):
             if not 0 < getattr(chosen, name) < 1:
-                raise UserError(f"{_option(name)} {getattr(chosen, name)}: expected a share between 0 and 1")
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+                raise UserError(f"{option(name)} {getattr(chosen, name)}: expected a share between 0 and 1")

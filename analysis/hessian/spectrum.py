@@ -43,7 +43,7 @@ def hessian_spectrum(
     data: Data,
     *,
     loss: Loss = classification,
-    mask: Mapping[str, Tensor] | Literal["auto", "none"] = "auto",
+    mask: Mapping[str, Tensor] | Literal["auto", "none"] | None = "auto",
     mask_source: str = "given",
     params: ParamsChoice = TRAINABLE,
     top: int = 5,
@@ -77,7 +77,7 @@ def hessian_spectrum(
         See `HessianOperator`.
     mask, mask_source
         Kept weights by parameter name (True = kept), whose space the Hessian is restricted to; "auto" takes
-        them from exact zeros, "none" is the full space. And what the file calls a mask given as tensors.
+        them from exact zeros, "none" or None is the full space. What the file calls a mask given as tensors.
     params
         Which parameters span the space; see `HessianOperator`.
     top, bottom, tolerance, max_products

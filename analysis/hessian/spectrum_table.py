@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.hessian.result import Pairs, Spectrum
 from analysis.hessian.trace import Estimate
 from landscape.commandline.console import terminal
-from landscape.files.json_files import sealed
+from landscape.files.json_files import finite, sealed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,7 +46,7 @@ def table(spectra: Sequence[Spectrum]) -> Table:
 def to_json(spectra: Sequence[Spectrum], paths: Sequence[Path]) -> str:
     """A list with an object per spectrum; what isn't known is null."""
     rows = [_row(spectrum, path) for spectrum, path in zip(spectra, paths, strict=True)]
-    return json.dumps([sealed(_finite(one)) for one in rows], indent=2, allow_nan=False) + "\n"
+    return json.dumps([sealed(finite(one)) for one in rows], indent=2, allow_nan=False) + "\n"
 
 
 def _cells(spectrum: Spectrum) -> dict[str, str]:
@@ -143,12 +143,3 @@ def _pairs(pairs: Pairs) -> list[dict[str, Any]]:
 
 def _numbers(estimate: Estimate) -> dict[str, float]:
     return {"value": estimate.value, "stderr": estimate.stderr, "error": estimate.error}
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not isfinite(value) else value

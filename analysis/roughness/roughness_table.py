@@ -14,7 +14,7 @@ from analysis.roughness.conventions import differences, range_text
 from analysis.roughness.metrics import METRICS
 from analysis.statistics.uncertainty import CONFIDENCE, Estimate
 from landscape.escaping import SafeWriter
-from landscape.files.json_files import sealed
+from landscape.files.json_files import finite, sealed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -156,8 +156,7 @@ def to_json(rows: Sequence[Row]) -> str:
 
 
 def _object(row: Row, measured: Roughness) -> dict[str, Any]:
-    facts = {key: value for key, value in _plain(asdict(measured)).items() if key not in ("label", "finite")}
-    finite = measured.finite
+    facts = {key: value for key, value in finite(asdict(measured)).items() if key not in ("label", "finite")}
     return {
         "surface": row.name,
         "file": row.file,
@@ -165,17 +164,8 @@ def _object(row: Row, measured: Roughness) -> dict[str, Any]:
         "complete": row.complete,
         "confidence": CONFIDENCE,
         "made": dict(row.made),
-        "finite": None if finite is None else _plain(asdict(finite)),
+        "finite": None if measured.finite is None else finite(asdict(measured.finite)),
     }
-
-
-def _plain(value: Any) -> Any:
-    """JSON types only: a number that isn't finite becomes None."""
-    if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def to_csv(rows: Sequence[Row]) -> str:

@@ -5,59 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from analysis.sharpness import MEASURES, Settings, check_names
 from landscape.commandline.options import (
-    BatchSize,
-    Device,
-    Flag,
+    SEVERAL,
     Int,
-    Mask,
-    Model,
-    ParamsOption,
-    Threads,
-    TrustCheckpoint,
-    Weights,
+    OutputOptions,
+    PreciseOptions,
+    SubjectOptions,
+    Text,
+    option,
+    own_group,
+    shown,
 )
 from landscape.commandline.outputs import check_text_outputs
-from landscape.errors import UserError
-from landscape.surface.surface_options import DataOptions, check_computation, check_data
 
-_NETWORK = Group.create_ordered("Network")
-_MEASURES = Group.create_ordered("Measures")
-_COMPUTATION = Group.create_ordered("Computation")
-_OUTPUT = Group.create_ordered("Output")
-
-
-@Parameter(name="*", group=_NETWORK)
-@dataclass(frozen=True)
-class Network:
-    """Which network the weights belong to."""
-
-    model: Model = None
-
-    mask: Mask = "auto"
-    """Weights that no perturbation moves. `checkpoint`: those pruned by its mask; `zeros`: those that are
-    exactly zero; `auto`: the first of these two that is there; `none`: every weight may move."""
-
-    params: ParamsOption = ("trainable",)
-
-    trust_checkpoint: TrustCheckpoint = False
-
-    weights: Weights = None
+_MEASURES = own_group("Measures")
 
 
 @Parameter(name="*", group=_MEASURES)
 @dataclass(frozen=True)
-class Chosen:
+class ChosenMeasures:
     """Which measures, and their radii."""
 
     measures: Annotated[
         tuple[str, ...],
-        Parameter(show_default="all", consume_multiple=True, negative=()),
+        shown("all", **SEVERAL),
     ] = ()
     """Names of measures."""
 
@@ -108,76 +84,37 @@ class Chosen:
             Naming the option, what came and what is expected.
         """
         check_names(self.measures)
-        self.settings().check(_option)
+        self.settings().check(option)
 
 
-@Parameter(name="*", group=_COMPUTATION)
 @dataclass(frozen=True)
-class Computation:
-    """On what, and how precisely."""
-
-    device: Device = "auto"
-
-    dtype: Literal["float32", "float64"] = "float32"
-    """Arithmetic."""
-
-    batch_size: BatchSize = None
-
-    threads: Threads = None
-
-
-@Parameter(name="*", group=_OUTPUT)
-@dataclass(frozen=True)
-class Output:
+class SharpnessOutput(OutputOptions):
     """What to write, and where. `-` is standard output, without the table."""
 
-    output: Annotated[Path | None, Parameter(show_default="none", name=["--output", "-o"])] = None
-    """JSON that keeps every finished measure, so that the same command goes on after a stop. Results of other
-    checkpoints that it holds stay there."""
+    output: Annotated[Path | None, shown("the folder sharpness", name=["--output", "-o"])] = None
+    """A folder, or one file `NAME.json` for all checkpoints. Every finished measure is kept there, so that
+    the same command goes on after a stop; results of other checkpoints in such a file stay."""
 
-    overwrite: Flag = False
-    """Compute anew what the output file holds of these checkpoints, with whatever settings."""
-
-    json: Annotated[str | None, Parameter(show_default="none", allow_leading_hyphen=True)] = None
+    json: Text = None
     """Write the finished JSON here."""
 
-    csv: Annotated[str | None, Parameter(show_default="none", allow_leading_hyphen=True)] = None
+    csv: Text = None
     """Write a line per checkpoint, split and measure here."""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class SharpnessOptions:
+class SharpnessOptions(SubjectOptions):
     """Everything that the command can be told."""
 
-    network: Network = field(default_factory=Network)
-    data: DataOptions = field(default_factory=DataOptions)
-    chosen: Chosen = field(default_factory=Chosen)
-    computation: Computation = field(default_factory=Computation)
-    output: Output = field(default_factory=Output)
+    chosen: ChosenMeasures = field(default_factory=ChosenMeasures)
+    computation: PreciseOptions = field(default_factory=PreciseOptions)
+    output: SharpnessOutput = field(default_factory=SharpnessOutput)
 
     def check(self, inputs: Sequence[Path] = ()) -> None:
-        """Refuse what can't work, before any file is read.
-
-        Parameters
-        ----------
-        inputs
-            Files that the command reads; nothing is written over them.
-
-        Raises
-        ------
-        UserError
-            Naming the option, what came and what is expected.
-        """
+        """As `SubjectOptions.check`."""
+        super().check(inputs)
         self.chosen.check()
-        check_data(self.data)
-        computation = self.computation
-        check_computation(computation.device, computation.batch_size, computation.threads)
-        if self.output.output is not None and self.output.output.suffix != ".json":
-            raise UserError(f"--output {self.output.output}: expected a name that ends in .json")
         output = self.output
-        check_text_outputs({"--output": output.output, "--json": output.json, "--csv": output.csv}, inputs)
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+        one_file = output.output if output.output is not None and output.output.suffix == ".json" else None
+        check_text_outputs({"--output": one_file, "--json": output.json, "--csv": output.csv}, inputs)

@@ -213,6 +213,7 @@ def _sharpness(scale: Scale, root: Path, options: Options, name: str, checkpoint
         "--measures",
         *scale.sharpness.measures,
         f"--device={options.device}",
+        f"--output={product.with_suffix('.json')}",
         f"--csv={product}",
     ]
     return Job("sharpness", name, _python("analysis.sharpness", *arguments), product)

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO
 
 from landscape.errors import UserError, exit_with
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 NARROWEST = 20  # COLUMNS=0, as some batch systems set it, is no width
 USUAL = 80
 PIPE_WIDTH = 1_000
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
 def terminal(*, stderr: bool = False, quiet: bool = False) -> Console:
@@ -46,9 +48,25 @@ def out(line: object = "") -> None:
     print(plain(str(line)))
 
 
-def note(line: str) -> None:
-    """A line beside the results, on standard error, whatever is in it."""
-    print(plain(line), file=sys.stderr, flush=True)
+def note(line: str, *, urgent: bool = False) -> None:
+    """A line beside the results, on standard error, whatever is in it; a quiet command prints urgent ones."""
+    if urgent or not _quiet.get():
+        print(plain(line), file=sys.stderr, flush=True)
+
+
+def is_quiet() -> bool:
+    """Whether nothing but results and errors is to be printed."""
+    return _quiet.get()
+
+
+@contextmanager
+def quietly(quiet: bool = True) -> Iterator[None]:
+    """Print nothing but results and errors inside the block, where `quiet`."""
+    before = _quiet.set(quiet)
+    try:
+        yield
+    finally:
+        _quiet.reset(before)
 
 
 @contextmanager

@@ -1,13 +1,15 @@
-"""Where a command may write what it found beside its results: tables, JSON, pictures. Needs no torch."""
+"""What a command writes beside its results: tables, JSON, pictures; where it may, and how. Needs no torch."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from landscape.commandline.console import note
 from landscape.errors import UserError
-from landscape.files import check_target
+from landscape.files import atomic_path, check_target
 
 NOT_TEXT = (".h5", ".hdf5", ".pt", ".pth", ".ckpt", ".safetensors")
 
@@ -49,3 +51,31 @@ def check_text_outputs(outputs: Mapping[str, str | Path | None], inputs: Sequenc
             check_target(Path(path))
         except UserError as error:
             raise UserError(f"{option}: {error}") from error
+
+
+def write_texts(texts: Iterable[tuple[str | Path | None, Callable[[], str]]]) -> bool:
+    """Write each text that is wanted: to a file, or to standard output for ``-``.
+
+    Returns
+    -------
+    bool
+        Whether one went to standard output, where a table would now be in the way.
+    """
+    printed = False
+    for path, text in texts:
+        if path is None:
+            continue
+        if str(path) == "-":
+            sys.stdout.write(text())
+            printed = True
+            continue
+        with atomic_path(path) as temporary:
+            temporary.write_text(text(), encoding="utf-8", errors="backslashreplace")
+    return printed
+
+
+def say_written(paths: Iterable[str | Path | None]) -> None:
+    """A line beside the results for each file."""
+    for path in paths:
+        if path is not None and str(path) != "-":
+            note(f"wrote {path}")

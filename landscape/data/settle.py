@@ -18,7 +18,7 @@ from landscape.images.prepare import Change, Preparation
 
 if TYPE_CHECKING:
     from landscape.checkpoint import LoadedCheckpoint
-    from landscape.surface.surface_options import DataOptions
+    from landscape.commandline.options import DataOptions
 
 
 def load_settled(

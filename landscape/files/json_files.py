@@ -56,6 +56,15 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**plain, KEY: _digest(plain)}
 
 
+def finite(value: Any) -> Any:
+    """The same with null in place of NaN and infinity, which JSON has not."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
 def has_seal(content: Any) -> bool:
     """Whether an object carries a digest; what `read_json` gave has passed it then."""
     return isinstance(content, Mapping) and KEY in content

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from landscape.checkpoint import LoadedCheckpoint
-from landscape.commandline.command import say
+from landscape.commandline.console import note
 from landscape.planes.trajectory import TrajectoryPlane, same_weights, trajectory_plane
 from landscape.planes.ways import FINAL, FOLDER, Way, ways_of
 
@@ -69,7 +69,7 @@ def trajectory_of(
     for way in ways:
         if way.left_out:
             names = ", ".join(one.name for one in way.left_out)
-            say(f"left out of the trajectory, as no number gives them a place in it: {names}")
+            note(f"left out of the trajectory, as no number gives them a place in it: {names}")
     if len(ways) > 1:
         plane = _several(ways, load, name, params, mask)
     else:
@@ -77,7 +77,7 @@ def trajectory_of(
         plane = trajectory_plane(
             params,
             snapshots,
-            mask=mask if mask is not None else "none",
+            mask=mask,
             labels=snapshots.labels,
             final=name,
         )
@@ -89,7 +89,7 @@ def trajectory_of(
     text += f": {'its' if len(ends) == 1 else 'their'} components have {shares} of the variance"
     if plane.outside_mask:
         text += f"; {100 * plane.outside_mask:.3g} % of the squared distances are outside the final mask"
-    say(text)
+    note(text)
     return plane
 
 
@@ -104,8 +104,8 @@ def _several(
     runs = {way.name: Snapshots(_with_final(way.files), load) for way in ways}
     labels = [f"{run}: {label}" for run, snapshots in runs.items() for label in snapshots.labels]
     if not any(same_weights(params, snapshots[len(snapshots) - 1]) for snapshots in runs.values()):
-        say(f"none of these trajectories ends at {name}, which is at (0, 0) of their plane")
-    return trajectory_plane(params, runs, mask=mask if mask is not None else "none", labels=labels)
+        note(f"none of these trajectories ends at {name}, which is at (0, 0) of their plane")
+    return trajectory_plane(params, runs, mask=mask, labels=labels)
 
 
 def _with_final(files: Sequence[Path]) -> list[Path]:

@@ -100,7 +100,7 @@ def trajectory_plane(
     params: Mapping[str, Tensor],
     networks: Sequence[Mapping[str, Tensor]] | Mapping[str, Sequence[Mapping[str, Tensor]]],
     *,
-    mask: Mapping[str, Tensor] | str = "auto",
+    mask: Mapping[str, Tensor] | str | None = "auto",
     labels: Sequence[str] | None = None,
     final: str = "final",
     memory: int = MEMORY,

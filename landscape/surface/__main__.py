@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from landscape.commandline.command import (
-    both,
-    distinct_names,
-    load_examples,
-    load_network,
-    prepare_folder,
-    run_command,
-    say,
-    threads,
-)
+from landscape.commandline.command import run_command
+from landscape.commandline.console import note
+from landscape.commandline.results import both, distinct_names, prepare_folder, result_paths, watching
+from landscape.commandline.subject import Subject, computing, subjects
 from landscape.errors import UserError
-from landscape.progress import Listener, Progress, terminal_bar
+from landscape.progress import Listener, terminal_bar
 from landscape.surface import Surface, load_surface
-from landscape.surface.surface_options import Options, OutputOptions
+from landscape.surface.surface_options import SurfaceOptions, SurfaceOutput
 
 if TYPE_CHECKING:  # torch is imported only when there is something to compute
-    from landscape.checkpoint import LoadedCheckpoint
+    from landscape.examples import Examples
     from landscape.planes import PlaneSpec
     from landscape.viewer.live import LivePage
 
@@ -74,7 +68,7 @@ class Result:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, run, print the table; bad input is one line and exit code 2."""
 
-    def command(checkpoints: list[Path], /, *, options: Options = Options()) -> None:  # noqa: B008
+    def command(checkpoints: list[Path], /, *, options: SurfaceOptions = SurfaceOptions()) -> None:  # noqa: B008
         """Compute surfaces.
 
         Parameters
@@ -82,12 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         checkpoints
             Ours, a state_dict (bare or wrapped), safetensors or TorchScript. Several are compared.
         """
-        run(checkpoints, options)
+        compute_surfaces(checkpoints, options)
 
     run_command("landscape.surface", ABOUT, EPILOGUE, command, arguments)
 
 
-def run(checkpoints: Sequence[Path], options: Options) -> list[Result]:
+def compute_surfaces(checkpoints: Sequence[Path], options: SurfaceOptions) -> list[Result]:
     """What the command does, without its command line.
 
     Raises
@@ -98,33 +92,30 @@ def run(checkpoints: Sequence[Path], options: Options) -> list[Result]:
         With code 130 when stopped while computing; what was computed is in the surface file, and a line says
         how to go on.
     """
-    options.check()
+    options.check(checkpoints)
     if options.plane.trajectory and len(checkpoints) > 1:
         raise UserError(
             f"--trajectory leads to one network, {len(checkpoints)} checkpoints came; name the final one"
         )
     names = distinct_names(checkpoints)
-    targets = output_paths(checkpoints, options.output.output)
-    with threads(options.computation.threads):
-        networks = [
-            load_network(path, options.network) for path in checkpoints
-        ]  # all, before hours go into the first
+    targets = result_paths(names, options.output.output, "surfaces", SUFFIX)
+    with computing(options.computation.threads, options.output):
+        networks = subjects(checkpoints, names, options)
         with _live_page(targets, options.output) as live:
-            listeners = [live.listener(number) if live else None for number in range(len(names))]
             results = [
-                Result(_compute(loaded, name, target, options, listener), target)
-                for loaded, name, target, listener in zip(networks, names, targets, listeners, strict=True)
+                Result(_compute(subject, target, options, live.listener(number) if live else None), target)
+                for number, (subject, target) in enumerate(zip(networks, targets, strict=True))
             ]
             _report(results, options.output, live)
     return results
 
 
-def _report(results: Sequence[Result], output: OutputOptions, live: LivePage | None) -> None:
+def _report(results: Sequence[Result], output: SurfaceOutput, live: LivePage | None) -> None:
     """Table, page and picture; then open pages get the last state."""
-    from landscape.surface.surface_report import report
+    from landscape.surface.surface_report import report_surfaces
 
     surfaces = [one.surface for one in results]
-    files = report(surfaces, [one.path for one in results], output)
+    files = report_surfaces(surfaces, [one.path for one in results], output)
     page = next((path for path in files if path.suffix == ".html"), None)
     if live is not None:
         live.finish(surfaces, page)
@@ -133,7 +124,7 @@ def _report(results: Sequence[Result], output: OutputOptions, live: LivePage | N
 
 
 @contextmanager
-def _live_page(targets: Sequence[Path], output: OutputOptions) -> Iterator[LivePage | None]:
+def _live_page(targets: Sequence[Path], output: SurfaceOutput) -> Iterator[LivePage | None]:
     if not output.live:
         yield None
         return
@@ -142,7 +133,7 @@ def _live_page(targets: Sequence[Path], output: OutputOptions) -> Iterator[LiveP
     try:
         page = LivePage(targets, anew=output.overwrite)
     except OSError as error:  # no port, no descriptor: the surfaces don't need a page
-        say(f"no live page ({error.strerror or error}); computing goes on without")
+        note(f"no live page ({error.strerror or error}); computing goes on without")
         yield None
         return
     with page as live:
@@ -150,107 +141,60 @@ def _live_page(targets: Sequence[Path], output: OutputOptions) -> Iterator[LiveP
         yield live
 
 
-def output_paths(checkpoints: Sequence[Path], output: Path | None) -> list[Path]:
-    """Where each surface goes.
-
-    Raises
-    ------
-    UserError
-        When one file is named for several checkpoints, or two checkpoints would share a file.
-    """
-    folder = Path("surfaces") if output is None else output
-    is_folder = output is None or output.is_dir()
-    if output is not None and not is_folder and (output.name.endswith(".h5") or output.is_file()):
-        if len(checkpoints) > 1:
-            raise UserError(
-                f"--output {output} is one file for {len(checkpoints)} checkpoints; name a folder"
-            )
-        if not output.name.endswith(".h5"):
-            raise UserError(f"--output {output} is a file; name a folder or a file NAME{SUFFIX}")
-        return [output]
-    return [folder / f"{name}{SUFFIX}" for name in distinct_names(checkpoints)]
-
-
-def _compute(
-    loaded: LoadedCheckpoint, name: str, target: Path, options: Options, live: Listener | None
-) -> Surface:
+def _compute(subject: Subject, target: Path, options: SurfaceOptions, live: Listener | None) -> Surface:
     import torch
 
     from landscape.compute import compute_surface
-    from landscape.kept_weights import resolve_mask
-    from landscape.parameters import moving_params
 
-    params = moving_params(loaded.model, options.network.params)
-    mask, source = resolve_mask(options.network.mask, loaded.mask, params)
-    data, about = load_examples(loaded, options.data, device=options.computation.device)
+    data, about = subject.examples()
     prepare_folder(target, SUFFIX)
-    _say_what_is_there(target, options.output.overwrite)
+    with (
+        watching(target, "points", overwrite=options.output.overwrite, found=_found(target)) as listener,
+        torch.no_grad(),
+    ):
+        planes = _planes(subject, next(iter(data.values())), target, options, about)
+        with terminal_bar(subject.name) as bar:
+            return compute_surface(
+                subject.model,
+                data,
+                **subject.arguments,
+                mask_source=subject.mask_source,
+                plane=planes,
+                points=options.plane.points,
+                span=options.plane.span,
+                dim=options.plane.dim,
+                exact_grid=options.sampling.exact,
+                tolerance=options.sampling.tolerance,
+                max_points=options.sampling.max_points,
+                batch_norm=options.batch_norm,
+                sparse=options.computation.sparse,
+                path=target,
+                overwrite=options.output.overwrite,
+                keep_directions=options.output.keep_directions,
+                label=subject.name,
+                about=about,
+                progress=both(live, listener, bar),
+            )
+
+
+def _planes(
+    subject: Subject, steering: Examples, target: Path, options: SurfaceOptions, about: Mapping[str, Any]
+) -> list[PlaneSpec]:
     if options.plane.plane == "hessian":
-        from landscape.planes.hessian import hessian_plane
+        from landscape.surface.hessian_plane import hessian_plane
 
-        first = next(iter(data.values()))  # the examples that steer
-        planes: list[PlaneSpec] = [hessian_plane(loaded.model, first, mask, source, target, options, about)]
-    else:
-        from landscape.planes.chosen import chosen_planes
+        return [hessian_plane(subject, steering, target, options, about)]
+    from landscape.surface.chosen_planes import chosen_planes
 
-        planes = chosen_planes(options, loaded.name, params, mask)
-    with _stop_message(target, options) as listener, terminal_bar(name) as bar, torch.no_grad():
-        return compute_surface(
-            loaded.model,
-            data,
-            plane=planes,
-            mask=mask if mask is not None else "none",
-            mask_source=source,
-            params=options.network.params,
-            points=options.plane.points,
-            span=options.plane.span,
-            dim=options.plane.dim,
-            exact_grid=options.sampling.exact,
-            tolerance=options.sampling.tolerance,
-            max_points=options.sampling.max_points,
-            batch_norm=options.batch_norm,
-            device=options.computation.device,
-            dtype=options.computation.dtype,
-            batch_size=options.computation.batch_size,
-            sparse=options.computation.sparse,
-            path=target,
-            overwrite=options.output.overwrite,
-            keep_directions=options.output.keep_directions,
-            label=name,
-            about=about,
-            progress=both(listener, bar) if live is None else both(live, both(listener, bar)),
-        )
+    return chosen_planes(options, subject)
 
 
-def _say_what_is_there(target: Path, overwrite: bool) -> None:
-    if overwrite or not target.exists():
-        return
-    earlier = load_surface(target)
-    points = sum(int(plane.computed.sum()) for plane in earlier.planes)
-    say(
-        f"{target} is there and finished; --overwrite would compute it anew"
-        if earlier.complete
-        else f"{target} is there, with {points} computed points"
-    )
-
-
-@contextmanager
-def _stop_message(target: Path, options: Options) -> Iterator[Callable[[Progress], None]]:
-    """Remember how far the run came, and say so when it is interrupted."""
-    last: Progress | None = None
-
-    def remember(state: Progress) -> None:
-        nonlocal last
-        last = state
-
-    try:
-        yield remember
-    except KeyboardInterrupt:
-        where = f"after {last.done} of about {last.expected} points" if last else "before the first new point"
-        again = "the same command without --overwrite" if options.output.overwrite else "the same command"
-        kept = f"{target} keeps what was computed; " if target.exists() else ""
-        say(f"stopped {where}; {kept}give {again} to go on")
-        raise SystemExit(130) from None
+def _found(target: Path) -> str:
+    """What there is to go on from; nothing where that is finished."""
+    if not target.exists():
+        return ""
+    points = sum(int(plane.computed.sum()) for plane in load_surface(target).planes)
+    return f"{target} is there, with {points} computed points"
 
 
 if __name__ == "__main__":

@@ -2,126 +2,45 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from landscape.commandline.options import (
-    BatchSize,
-    Device,
+    ComputationOptions,
     Flag,
     Int,
-    Mask,
-    Model,
-    ParamsOption,
-    SparseChoice,
-    Threads,
-    TrustCheckpoint,
-    Weights,
+    NetworkOptions,
+    OutputOptions,
+    Several,
+    SubjectOptions,
+    Switch,
+    Text,
+    at_least,
+    own_group,
+    shown,
     whole,
 )
+from landscape.commandline.outputs import check_text_outputs
 from landscape.errors import UserError
 from landscape.surface.spans import SPANS
 
-_NETWORK = Group.create_ordered("Network")
-_DATA = Group.create_ordered("Data")
-_PLANE = Group.create_ordered("Plane")
-_SAMPLING = Group.create_ordered("Sampling")
-_COMPUTATION = Group.create_ordered("Computation")
-_OUTPUT = Group.create_ordered("Output")
+_PLANE, _SAMPLING = own_group("Plane", 3), own_group("Sampling", 4)
 
 LEAST_POINTS = 50  # with fewer, next to nothing is known about the error of what lies between
 
 
-def _default(text: str, **more: Any) -> Parameter:
-    """What help shows as the default where the value itself doesn't say it."""
-    return Parameter(show_default=text, **more)
-
-
-@Parameter(name="*", group=_NETWORK)
 @dataclass(frozen=True)
-class NetworkOptions:
+class SurfaceNetwork(NetworkOptions):
     """Which network the weights belong to."""
 
-    model: Model = None
-
-    mask: Mask = "auto"
-    """Weights that the plane leaves at zero. `checkpoint`: those pruned by its mask; `zeros`: those that are
-    exactly zero; `auto`: the first of these two that is there; `none`: no weights, the plane is dense."""
-
-    params: ParamsOption = ("trainable",)
-
     batch_norm: Annotated[
-        Literal["fixed", "recalibrate"] | None, _default("fixed; recalibrate with --between, --trajectory")
+        Literal["fixed", "recalibrate"] | None, shown("fixed; recalibrate with --between, --trajectory")
     ] = None
     """Running statistics of batch norm: the checkpoint's everywhere, or estimated anew at each point."""
-
-    trust_checkpoint: TrustCheckpoint = False
-
-    weights: Weights = None
-
-
-@Parameter(name="*", group=_DATA)
-@dataclass(frozen=True)
-class DataOptions:
-    """Which examples the loss is averaged over."""
-
-    data: Annotated[str | None, _default("what the checkpoint names, else what is on disk, else sample")] = (
-        None
-    )
-    """`cifar10`, `cifar100`, `imagefolder:PATH`, `npz:PATH` (`train_x`, `train_y`, `test_x`, `test_y`),
-    `sample` (CIFAR-10 images that come with this program) or `package.module:factory`."""
-
-    data_root: Annotated[Path | None, _default("$SHARPSCAPE_DATA, else ./data")] = None
-    """Folder of the data sets, in torchvision's layout."""
-
-    download: Flag = False
-    """Fetch CIFAR into the data root where it isn't there."""
-
-    split: Literal["train", "validation", "test", "both"] = "train"
-    """Examples to use. `train`: those that the network was trained on, where the checkpoint says which, else
-    all of the train split; `validation`: those of it that the run held out; `both`: train and test, of
-    which the training examples steer the sampling."""
-
-    mean: Annotated[
-        tuple[float, ...],
-        _default("the checkpoint's, else what is usual", consume_multiple=True, negative=()),
-    ] = ()
-    """Mean of each channel by which pixels are normalized, as (pixel / 255 - MEAN) / STD; one number holds
-    for all channels. Where neither this nor the checkpoint says it, the usual ones are tried on some images
-    and the one with the lowest loss is taken."""
-
-    std: Annotated[
-        tuple[float, ...],
-        _default("the checkpoint's, else what is usual", consume_multiple=True, negative=()),
-    ] = ()
-    """Standard deviation of each channel, with --mean."""
-
-    image_size: Annotated[int | None, _default("the model's, else that of most images", converter=whole)] = (
-        None
-    )
-    """Side in pixels to which images are brought. By default timm's and torchvision's models get their own
-    size, crop and interpolation for image folders; others the size that most images have, or 224 for
-    photographs; data of one file stay as they are."""
-
-    crop: Annotated[float | None, _default("the model's, else 1, for photographs 0.875")] = None
-    """Share of the resized short side that is cut out of the middle."""
-
-    interpolation: Annotated[
-        Literal["nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"] | None,
-        _default("the model's, else bilinear"),
-    ] = None
-    """Of resizing images."""
-
-    examples: Int = 1000
-    """Examples per split: a fixed, seeded, class-balanced subset. 0 takes all."""
-
-    example_seed: Int = 0
-    """Seed of that subset."""
 
 
 @Parameter(name="*", group=_PLANE)
@@ -138,7 +57,7 @@ class PlaneOptions:
     dim: Literal[1, 2] = 2
     """A line (1) or a plane (2)."""
 
-    plane: Annotated[Literal["random", "hessian"] | None, _default("random")] = None
+    plane: Annotated[Literal["random", "hessian"] | None, shown("random")] = None
     """`random` directions, or `hessian`: eigenvectors of the two largest eigenvalues of the loss's Hessian on
     the steering examples and kept weights. They have length 1, so α, β and SPAN are distances between
     weights. Takes some dozen Hessian products first, kept in `NAME.plane.hessian.h5` beside the surface."""
@@ -151,22 +70,22 @@ class PlaneOptions:
 
     normalize: Annotated[
         Literal["filter", "layer", "weight", "none"] | None,
-        _default("filter; none with --directions, --plane hessian, --trajectory"),
+        shown("filter; none with --directions, --plane hessian, --trajectory"),
     ] = None
     """What gets the norm of the weights in a direction: each filter (Li et al. 2018), layer or weight."""
 
-    between: Annotated[tuple[Path, ...], _default("none", consume_multiple=True, negative=())] = ()
+    between: Several = ()
     """One or two other checkpoints of the same architecture: α = 1 is the first of them, β = 1 the second.
     With one, β is a random direction."""
 
-    trajectory: Annotated[tuple[Path, ...], _default("none", consume_multiple=True, negative=())] = ()
+    trajectory: Several = ()
     """The way of the checkpoint's training: the folder `trajectory` of its run, or several checkpoint files
     in order. Several such folders: a path for each run, all on one plane. α and β are the first two principal
     components (Li et al. 2018), at length 1: coordinates are
     distances between weights. The grid holds the whole way and SPAN/4 of its extent on each side. Where a
     mask changed in training, only weights that the final mask keeps are shown; `--mask none` shows all."""
 
-    directions: Annotated[Path | None, _default("none")] = None
+    directions: Annotated[Path | None, shown("none")] = None
     """Directions of your own: a surface file that kept its directions, or a `.pt` file with a list of dicts
     of tensors by parameter name."""
 
@@ -182,46 +101,37 @@ class SamplingOptions:
     tolerance: float = 0.005
     """Stop choosing points when the stated error is this share of the loss range."""
 
-    max_points: Annotated[int | None, _default("no limit", converter=whole)] = None
+    max_points: Annotated[int | None, shown("no limit", converter=whole)] = None
     """Stop after so many evaluated points per plane (50 or more), whatever the error."""
 
 
-@Parameter(name="*", group=_COMPUTATION)
 @dataclass(frozen=True)
-class ComputationOptions:
+class SurfaceComputation(ComputationOptions):
     """On what, and how precisely."""
 
-    device: Device = "auto"
-
-    dtype: Literal["float32", "tf32", "bfloat16", "float64"] = "float32"
-    """Arithmetic of the forward passes. `bfloat16` is for previews: about 1 % error in the loss."""
-
-    batch_size: BatchSize = None
-
-    threads: Threads = None
-
-    sparse: SparseChoice = "auto"
+    sparse: Literal["auto", "on", "off"] = "auto"
+    """Compute with kept weights only, on a CPU: where that is faster (`auto`), always, or never. What is
+    resumed goes on as it began."""
 
 
-@Parameter(name="*", group=_OUTPUT)
 @dataclass(frozen=True)
-class OutputOptions:
+class SurfaceOutput(OutputOptions):
     """What to write, and where."""
 
-    output: Annotated[Path | None, _default("the folder surfaces", name=["--output", "-o"])] = None
+    output: Annotated[Path | None, shown("the folder surfaces", name=["--output", "-o"])] = None
     """A folder, or for one checkpoint a surface file `NAME.surface.h5`. Page and picture lie beside it."""
-
-    overwrite: Flag = False
-    """Compute anew where a surface file is there already, with whatever settings."""
 
     keep_directions: Flag = False
     """Store the directions in the surface file."""
 
-    page: Annotated[bool, _default("on")] = True
+    page: Switch = True
     """Write the interactive page (HTML)."""
 
-    plot: Annotated[bool, _default("on")] = True
+    plot: Switch = True
     """Write the picture (PNG)."""
+
+    json: Text = None
+    """Write what the table says as JSON here; `-` is standard output, without the table."""
 
     live: Flag = False
     """Serve the page on this machine (127.0.0.1) while computing, at the address that is printed: it refines
@@ -233,15 +143,14 @@ class OutputOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Options:
+class SurfaceOptions(SubjectOptions):
     """Everything that the command can be told."""
 
-    network: NetworkOptions = field(default_factory=NetworkOptions)
-    data: DataOptions = field(default_factory=DataOptions)
+    network: SurfaceNetwork = field(default_factory=SurfaceNetwork)
     plane: PlaneOptions = field(default_factory=PlaneOptions)
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
-    computation: ComputationOptions = field(default_factory=ComputationOptions)
-    output: OutputOptions = field(default_factory=OutputOptions)
+    computation: SurfaceComputation = field(default_factory=SurfaceComputation)
+    output: SurfaceOutput = field(default_factory=SurfaceOutput)
 
     @property
     def batch_norm(self) -> Literal["fixed", "recalibrate"]:
@@ -249,28 +158,21 @@ class Options:
         others = self.plane.between or self.plane.trajectory
         return self.network.batch_norm or ("recalibrate" if others else "fixed")
 
-    def check(self) -> None:
-        """Refuse what can't work, before any file is read.
-
-        Raises
-        ------
-        UserError
-            Naming the option, what came and what is expected.
-        """
+    def check(self, inputs: Sequence[Path] = ()) -> None:
+        """As `SubjectOptions.check`."""
+        super().check(inputs)
         self._check_numbers()
         self._check_plane()
         if self.sampling.exact and self.sampling.max_points is not None:
             raise UserError("--exact evaluates every point; leave out --max-points, or --exact")
         if self.output.open and not (self.output.page or self.output.live):
             raise UserError("--open shows the page that --no-page leaves out; leave out one of them")
+        check_text_outputs({"--json": self.output.json}, inputs)
 
     def _check_numbers(self) -> None:
-        _at_least("--points", self.plane.points, 2)
-        _at_least("--planes", self.plane.planes, 1)
-        check_data(self.data)
-        _at_least("--max-points", self.sampling.max_points, LEAST_POINTS)
-        computation = self.computation
-        check_computation(computation.device, computation.batch_size, computation.threads)
+        at_least("--points", self.plane.points, 2)
+        at_least("--planes", self.plane.planes, 1)
+        at_least("--max-points", self.sampling.max_points, LEAST_POINTS)
         if not SPANS[0] <= self.plane.span <= SPANS[1]:
             raise UserError(
                 f"--span {self.plane.span}: expected a positive, finite number such as 1.0, "
@@ -328,49 +230,3 @@ class Options:
                 raise UserError(
                     f"--trajectory makes one plane, not rescaled; leave out {name}, or --trajectory"
                 )
-
-
-# What a surface file may hold (`landscape.surface.schema`), and what no option is meant to count to.
-_MOST = {"--planes": 10_000, "--threads": 4_096, "--points": 4_000, "--example-seed": 2**63 - 1}
-_MOST_OF_ANYTHING = 10**9
-
-
-def check_data(data: DataOptions) -> None:
-    """Refuse counts below zero and half a normalization; UserError names the option."""
-    _at_least("--examples", data.examples, 0)
-    _at_least("--example-seed", data.example_seed, 0)
-    if data.image_size is not None and not 1 <= data.image_size <= 4096:
-        raise UserError(f"--image-size {data.image_size}: expected pixels, 1 to 4096")
-    if data.crop is not None and not 0.05 <= data.crop <= 1:
-        raise UserError(f"--crop {data.crop:g}: expected a share, 0.05 to 1")
-    if bool(data.mean) != bool(data.std):
-        raise UserError("--mean and --std go together; give both")
-    if len(data.mean) != len(data.std):
-        raise UserError(
-            f"--mean has {len(data.mean)} numbers, --std {len(data.std)}; expected as many of each"
-        )
-    if any(abs(one) > 1 for one in data.mean) or any(one > 2 for one in data.std):
-        raise UserError(
-            f"--mean {_words(data.mean)} --std {_words(data.std)}: pixels are scaled to 0..1 first; "
-            "divide both by 255"
-        )
-
-
-def _words(numbers: Sequence[float]) -> str:
-    return " ".join(f"{one:g}" for one in numbers)
-
-
-def check_computation(device: str, batch_size: int | None, threads: int | None) -> None:
-    """Refuse an unknown device, and counts below one; UserError names the option."""
-    _at_least("--batch-size", batch_size, 1)
-    _at_least("--threads", threads, 1)
-    if re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is None:
-        raise UserError(f"--device {device}: expected auto, cpu, cuda or cuda:N")
-
-
-def _at_least(name: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
-        raise UserError(f"{name} {value}: expected at least {least}")
-    most = _MOST.get(name, _MOST_OF_ANYTHING)
-    if value is not None and value > most:
-        raise UserError(f"{name} {value}: expected at most {most}")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from landscape.commandline.console import out, terminal
+from landscape.commandline.console import note, terminal
+from landscape.commandline.console import out as print_line
+from landscape.commandline.outputs import write_texts
+from landscape.files.json_files import finite, sealed
 from landscape.surface import Surface
 from landscape.surface.glance import cells_of, losses_of
 from landscape.surface.summary import metrics
-from landscape.surface.surface_options import OutputOptions
+from landscape.surface.surface_options import SurfaceOutput
 
 
-def report(surfaces: Sequence[Surface], paths: Sequence[Path], output: OutputOptions) -> list[Path]:
+def report_surfaces(surfaces: Sequence[Surface], paths: Sequence[Path], output: SurfaceOutput) -> list[Path]:
     """Print the table, write page and picture beside the surface files, and name every file.
 
     Returns
@@ -24,7 +28,9 @@ def report(surfaces: Sequence[Surface], paths: Sequence[Path], output: OutputOpt
         All files, the surfaces first.
     """
     rows = [metrics(surface) for surface in surfaces]
-    _print_table(surfaces, rows)
+    out = note if output.json == "-" else print_line
+    if not write_texts([(output.json, lambda: to_json(surfaces, rows, paths))]):
+        _print_table(surfaces, rows)
     for path in paths:
         out(f"wrote {path}")
     base = _base(paths)
@@ -44,6 +50,22 @@ def report(surfaces: Sequence[Surface], paths: Sequence[Path], output: OutputOpt
         more.append(save_figure(plot_surfaces(surfaces, metrics=rows), base.with_name(base.name + ".png")))
         out(f"wrote {more[-1]}")
     return [*paths, *more]
+
+
+def to_json(surfaces: Sequence[Surface], rows: Sequence[dict[str, Any]], paths: Sequence[Path]) -> str:
+    """A list with an object per surface; a number with an interval is [value, low, high], unknown is null."""
+    content = [
+        {
+            "label": surface.label,
+            "file": str(path),
+            "metrics": row,
+            "points": [int(plane.computed.sum()) for plane in surface.planes],
+            "settings": surface.settings,
+            "about": surface.about,
+        }
+        for surface, row, path in zip(surfaces, rows, paths, strict=True)
+    ]
+    return json.dumps([sealed(finite(one)) for one in content], indent=2, allow_nan=False) + "\n"
 
 
 def _base(paths: Sequence[Path]) -> Path:

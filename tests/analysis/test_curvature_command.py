@@ -34,7 +34,7 @@ from landscape.viewer.page_data import payload
 
 MODEL = ["--model", "test_curvature_command:tiny", "--threads", 1, "--device", "cpu"]
 DATA = ["--data", "npz:images.npz"]
-FEW = ["--points-limit", 4]
+FEW = ["--max-points", 4]
 
 
 def tiny(num_classes: int = 10) -> nn.Module:
@@ -90,7 +90,7 @@ def curvature(name: str, *arguments: object, folder: Path, checkpoint: str = "ne
 
 
 def test_map_table_page_and_pictures(folder: Path) -> None:
-    outcome = curvature("plane", "--points-limit", 9, folder=folder)
+    outcome = curvature("plane", "--max-points", 9, folder=folder)
     assert outcome.code == 0, outcome.err
     assert "at most 9 points of about" in outcome.err
     for row in ("λmax at the centre", "|λmin/λmax| range", "stated error", "20 train", "products"):
@@ -101,7 +101,7 @@ def test_map_table_page_and_pictures(folder: Path) -> None:
     found = load_surface(folder / "plane.surface.h5")
     assert found.about[KEY]["train"]["0"]["complete"]
     assert list(found.planes[0].splits["train"].metrics) == ["loss", "accuracy", *METRICS]
-    again = curvature("plane", "--points-limit", 9, "--no-page", "--no-plot", folder=folder)
+    again = curvature("plane", "--max-points", 9, "--no-page", "--no-plot", folder=folder)
     assert (again.code, "at most" in again.err, "html" in again.out) == (0, False, False)
     assert load_surface(folder / "plane.surface.h5").about == found.about
 
@@ -161,7 +161,7 @@ def test_bad_input_is_one_line(folder: Path) -> None:
     save_images(folder / "others.npz", train=80)
     assert "20 train examples" in curvature("plane", "--data", "npz:others.npz", folder=folder).error
     for option, value in (
-        ("--points-limit", 0),
+        ("--max-points", 0),
         ("--tolerance", 1),
         ("--eigenvalue-tolerance", 0),
         ("--max-products", 0),
@@ -198,7 +198,7 @@ def _plain(name: str, *arguments: object, folder: Path) -> Outcome:
 
 def test_stopped_it_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "EVERY_SECONDS", 0.0)
-    options = ["--points-limit", 9, "--no-page", "--no-plot"]
+    options = ["--max-points", 9, "--no-page", "--no-plot"]
     shutil.copy(folder / "plane.surface.h5", folder / "whole.surface.h5")
     assert curvature("whole", *options, folder=folder).code == 0
     solve, calls = PointSolver.solve, 0

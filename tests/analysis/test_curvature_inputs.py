@@ -45,7 +45,7 @@ def surface(**options: Any) -> Surface:
 def refused(found: Surface, **changes: Any) -> str:
     """The line that refuses."""
     given: dict[str, Any] = {"model": network(), "data": {"train": data(), "test": data(1)}, "mask": MASK}
-    given |= {"plan": Plan(points_limit=3)} | OPTIONS | changes
+    given |= {"plan": Plan(max_points=3)} | OPTIONS | changes
     with pytest.raises(UserError) as error:
         curvature_map(found, **given)
     assert "\n" not in str(error.value)
@@ -78,9 +78,9 @@ def test_batches_are_not_cut() -> None:
 
 
 def test_a_map_of_other_settings_is_in_the_way() -> None:
-    given: dict[str, Any] = {"mask": MASK, "plan": Plan(points_limit=3), **OPTIONS}
+    given: dict[str, Any] = {"mask": MASK, "plan": Plan(max_points=3), **OPTIONS}
     found = curvature_map(surface(), network(), {"train": data()}, **given)
-    said = refused(found, plan=Plan(points_limit=2))
+    said = refused(found, plan=Plan(max_points=2))
     assert "points: the file has" in said
     assert "--overwrite" in said
     assert "examples: the file has" in refused(found, examples=5)
@@ -89,7 +89,7 @@ def test_a_map_of_other_settings_is_in_the_way() -> None:
 @pytest.mark.parametrize(
     ("plan", "said"),
     [
-        ({"points_limit": 0}, "points_limit must be at least 1"),
+        ({"max_points": 0}, "max_points must be at least 1"),
         ({"tolerance": 0.0}, "tolerance must lie"),
         ({"eigenvalue_tolerance": 1.0}, "eigenvalue_tolerance must lie"),
         ({"max_products": 0}, "max_products must be at least 1"),

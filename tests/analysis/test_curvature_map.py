@@ -30,7 +30,7 @@ from landscape.progress import Progress
 from landscape.provenance import digest
 from landscape.surface import Surface
 
-EXACT = Plan(points_limit=9, eigenvalue_tolerance=1e-9, max_products=400)
+EXACT = Plan(max_points=9, eigenvalue_tolerance=1e-9, max_products=400)
 OPTIONS: dict[str, Any] = {"dtype": "float64", "device": "cpu"}
 
 
@@ -220,7 +220,7 @@ def test_quadratics_have_constant_maps(eigenvalues: list[float], ratio: float) -
     model, data = Quadratic(eigenvalues), (torch.zeros(3, 1, dtype=torch.float64),)
     options: dict[str, Any] = {"loss": value, **OPTIONS}
     surface = surface_of(model, data, mask="none", plane=RandomPlane(0, "none", False), points=9, **options)
-    found = curvature_map(surface, model, data, plan=Plan(points_limit=30), **options)
+    found = curvature_map(surface, model, data, plan=Plan(max_points=30), **options)
     high, low, share = (found.metric(name) for name in METRICS)
     assert high.computed is not None
     assert high.computed.sum() == 30
@@ -250,7 +250,7 @@ def test_where_the_network_diverges_its_curvature_is_inf() -> None:
     options: dict[str, Any] = {"loss": value, **OPTIONS}
     plane = RandomPlane(0, "none", False)
     surface = surface_of(model, data, mask="none", plane=plane, points=11, span=40.0, **options)
-    found = curvature_map(surface, model, data, plan=Plan(points_limit=60), **options)
+    found = curvature_map(surface, model, data, plan=Plan(max_points=60), **options)
     assert np.isinf(surface.loss).any()
     for name in METRICS:
         metric = found.metric(name)
@@ -273,7 +273,7 @@ def test_interrupted_it_goes_on_to_the_same_bits(
     model, data, path = tiny(), points(), tmp_path / "x.surface.h5"
     specs = [RandomPlane(number, skip_vectors=False) for number in range(planes)]
     surface = surface_of(model, data, points=9, dim=dim, path=path, plane=specs)
-    options: dict[str, Any] = {"plan": Plan(points_limit=limit), **OPTIONS}
+    options: dict[str, Any] = {"plan": Plan(max_points=limit), **OPTIONS}
     whole = curvature_map(surface, model, data, **options)
     for stop in stops:
         with pytest.raises(KeyboardInterrupt):
@@ -325,7 +325,7 @@ def points() -> tuple[Tensor, Tensor]:
 def test_a_finished_map_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     model, mask = sparse()
     surface = surface_of(model, examples(), mask=mask, points=(3, 1))
-    options: dict[str, Any] = {"mask": mask, "plan": Plan(points_limit=9), **OPTIONS}
+    options: dict[str, Any] = {"mask": mask, "plan": Plan(max_points=9), **OPTIONS}
     found = curvature_map(surface, model, examples(), **options)
     monkeypatch.setattr(HessianOperator, "multiply", None)
     assert curvature_map(found, model, examples(), **options) is found
@@ -334,7 +334,7 @@ def test_a_finished_map_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -
 def test_overwrite_replaces_a_map_of_other_settings() -> None:
     model, mask = sparse()
     surface = surface_of(model, examples(), mask=mask, points=(3, 1))
-    found = curvature_map(surface, model, examples(), mask=mask, plan=Plan(points_limit=2), **OPTIONS)
+    found = curvature_map(surface, model, examples(), mask=mask, plan=Plan(max_points=2), **OPTIONS)
     options: dict[str, Any] = {"mask": mask, "plan": EXACT, **OPTIONS}
     anew = curvature_map(found, model, examples(), overwrite=True, **options)
     agrees(anew, model, mask)
@@ -363,5 +363,5 @@ def test_the_directions_of_one_plane_are_held_at_a_time(monkeypatch: pytest.Monk
     model, mask = sparse()
     planes: list[PlaneSpec] = [RandomPlane(seed) for seed in range(4)]
     surface = surface_of(model, examples(), mask=mask, plane=planes, points=(3, 1))
-    curvature_map(surface, model, examples(), mask=mask, plan=Plan(points_limit=1), **OPTIONS)
+    curvature_map(surface, model, examples(), mask=mask, plan=Plan(max_points=1), **OPTIONS)
     assert len(made) >= 4

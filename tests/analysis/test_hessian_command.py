@@ -22,10 +22,11 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "landscape"))
 
 from command import Outcome, network, save_images, save_network
 
-from analysis.hessian.__main__ import main, output_paths
+from analysis.hessian.__main__ import SUFFIX, main
 from analysis.hessian.operator import HessianOperator
 from analysis.hessian.spectrum_file import load_spectrum
 from analysis.hessian.spectrum_table import to_json
+from landscape.commandline.results import result_paths
 from landscape.errors import UserError
 from landscape.keeping.partial import state_path
 
@@ -279,11 +280,11 @@ def test_json_has_no_nan(folder: Path) -> None:
 
 
 def test_output_paths_are_told_apart(tmp_path: Path) -> None:
-    both = output_paths(["a", "b"], ["train", "test"], tmp_path)
-    assert len(set(both.values())) == 4
-    assert output_paths(["a"], ["train"], None)["a", "train"] == Path("hessians/a.hessian.h5")
-    with pytest.raises(UserError, match="one file for several"):
-        output_paths(["a", "b"], ["train"], tmp_path / "x.h5")
+    both = result_paths(["a.train", "a.test", "b.train", "b.test"], tmp_path, "hessians", SUFFIX)
+    assert len(set(both)) == 4
+    assert result_paths(["a"], None, "hessians", SUFFIX) == [Path("hessians/a.hessian.h5")]
+    with pytest.raises(UserError, match="one file for 2 results"):
+        result_paths(["a", "b"], tmp_path / "x.h5", "hessians", SUFFIX)
 
 
 def test_the_plot_shows_the_density_and_its_eigenvalues(folder: Path) -> None:

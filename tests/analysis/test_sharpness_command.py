@@ -18,7 +18,7 @@ from analysis.sharpness import sharpness_file as record
 from analysis.sharpness.__main__ import main
 from analysis.sharpness.measure import Measure, Settings, Sharpness
 from analysis.sharpness.objective import Objective
-from analysis.sharpness.sharpness_options import Chosen
+from analysis.sharpness.sharpness_options import ChosenMeasures
 from landscape.errors import UserError
 
 QUICK = ["--examples", "20", "--draws", "2", "--steps", "1", "--starts", "2", "--dtype", "float64"]
@@ -190,7 +190,7 @@ def test_infinity_and_nothing_survive_the_file(tmp_path: Path) -> None:
         (["a.pt", "--json", "-", "--csv", "-"], "standard output"),
         (["a.pt", *MODEL, "--data", "npz:none.npz"], "none.npz"),
         (["a.pt", *MODEL, *DATA, "--mask", "checkpoint"], "stores no mask"),
-        (["a.pt", "-o", "images.npz"], "ends in .json"),
+        (["a.pt", "-o", "images.npz"], "a file NAME.sharpness.json"),
         (["a.pt", *MODEL, *DATA, "-o", "other.json"], "expected a file written by analysis.sharpness"),
     ],
 )
@@ -219,5 +219,5 @@ def test_help_names_every_option(tmp_path: Path) -> None:
 
 
 def test_settings_are_the_options(tmp_path: Path) -> None:
-    assert Chosen().settings() == Settings()
-    assert Chosen(measures=("keskar", "sam")).names() == ("sam", "keskar")
+    assert ChosenMeasures().settings() == Settings()
+    assert ChosenMeasures(measures=("keskar", "sam")).names() == ("sam", "keskar")

@@ -87,7 +87,7 @@ def test_jobs_are_of_trained_runs_only_and_figures_come_first(tmp_path: Path) ->
 
 def test_commands_are_understood(tmp_path: Path) -> None:
     # Whatever options the plan uses must exist: parse them with the commands' own help.
-    from landscape.surface.surface_options import Options as SurfaceOptions
+    from landscape.surface.surface_options import SurfaceOptions
 
     trained(tmp_path, run_name("grasp", 0.9, "sgd"))
     line = next(one for one in jobs(load_scale("mini"), tmp_path, TOLD) if one.kind == "surface").command

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from landscape.checkpoint import LoadedCheckpoint
-from landscape.commandline.command import load_examples
+from landscape.commandline.options import DataOptions
+from landscape.commandline.subject import load_examples
 from landscape.data.conventions import conventions, settle
 from landscape.data.normalization import Normalization, per_channel
 from landscape.errors import UserError
-from landscape.surface.surface_options import DataOptions, check_data
 
 CLASSES, PER_CLASS = 4, 70
 MEASURED = "measured on the train split"
@@ -182,7 +182,7 @@ def test_a_convention_that_overflows_is_not_taken(data: str) -> None:
 )
 def test_half_a_normalization_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check_data(DataOptions(**given))
+        DataOptions(**given).check()
 
 
 def test_wrong_number_of_channels(data: str) -> None:

@@ -13,13 +13,13 @@ from PIL import Image
 
 from landscape.checkpoint import load_checkpoint
 from landscape.checkpoint.format import Checkpoint, encode
-from landscape.commandline.command import load_examples
+from landscape.commandline.options import DataOptions
+from landscape.commandline.subject import load_examples
 from landscape.data import load_data
 from landscape.errors import UserError
 from landscape.images import ImageSet, sample_origin
 from landscape.images.prepare import Preparation
 from landscape.images.selection import balanced_subset, fingerprint, hold_out
-from landscape.surface.surface_options import DataOptions
 from training.data import load_data as load_training_data
 from training.models import build_model
 

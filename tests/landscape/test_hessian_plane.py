@@ -19,12 +19,12 @@ from hessian_cases import explicit, kept, seeded
 
 from analysis.hessian import HessianOperator, load_spectrum
 from landscape import load_surface
-from landscape.commandline.command import load_examples, load_network
+from landscape.commandline.options import DataOptions, NetworkOptions
+from landscape.commandline.subject import load_examples, load_network
 from landscape.keeping.partial import state_path
-from landscape.planes.hessian import spectrum_path
 from landscape.plot.text import axis_title, conventions_text
 from landscape.surface import Surface
-from landscape.surface.surface_options import DataOptions, NetworkOptions
+from landscape.surface.hessian_plane import spectrum_path
 from landscape.viewer.page_data import payload
 
 STEP = 1e-3

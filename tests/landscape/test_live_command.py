@@ -12,7 +12,7 @@ from live_pages import Stream
 
 from landscape.errors import UserError
 from landscape.surface import load_surface
-from landscape.surface.surface_options import Options, OutputOptions
+from landscape.surface.surface_options import SurfaceOptions, SurfaceOutput
 
 TINY = ["net.pt", "--data", "npz:images.npz", "--examples", "10", "--threads", "1", "--no-plot"]
 QUICK = [*TINY, "--points", "3"]
@@ -62,8 +62,8 @@ def test_open_shows_the_live_page_or_the_finished_one(place: Path, monkeypatch: 
 
 def test_open_without_a_page_is_refused() -> None:
     with pytest.raises(UserError, match="--open shows the page that --no-page leaves out"):
-        Options(output=OutputOptions(open=True, page=False)).check()
-    Options(output=OutputOptions(open=True, page=False, live=True)).check()
+        SurfaceOptions(output=SurfaceOutput(open=True, page=False)).check()
+    SurfaceOptions(output=SurfaceOutput(open=True, page=False, live=True)).check()
 
 
 @pytest.mark.slow

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import nn
 
 from landscape.checkpoint import LoadedCheckpoint, load_checkpoint
-from landscape.commandline.command import load_examples
+from landscape.commandline.options import DataOptions
+from landscape.commandline.subject import load_examples
 from landscape.data import check_model_takes, load_data
 from landscape.data.model_config import model_data
 from landscape.errors import UserError
-from landscape.surface.surface_options import DataOptions
 
 CLASSES = ("ant", "bee", "cat")
 SIZES = [(60, 90), (83, 51), (70, 70), (301, 256)]

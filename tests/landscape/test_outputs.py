@@ -11,13 +11,10 @@ from pathlib import Path
 import pytest
 
 from analysis.compare.compare_options import CompareOptions, CompareOutput
-from analysis.connectivity.connectivity_options import ConnectivityOptions
-from analysis.connectivity.connectivity_options import Output as ConnectivityOutput
-from analysis.hessian.hessian_options import HessianOptions
-from analysis.hessian.hessian_options import Output as HessianOutput
+from analysis.connectivity.connectivity_options import ConnectivityOptions, ConnectivityOutput
+from analysis.hessian.hessian_options import HessianOptions, HessianOutput
 from analysis.roughness.__main__ import run as roughness
-from analysis.sharpness.sharpness_options import Output as SharpnessOutput
-from analysis.sharpness.sharpness_options import SharpnessOptions
+from analysis.sharpness.sharpness_options import SharpnessOptions, SharpnessOutput
 from landscape.commandline.outputs import check_text_outputs
 from landscape.errors import UserError
 from landscape.files import atomic_path, check_target

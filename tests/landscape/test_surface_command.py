@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from landscape.images import IMAGENET_STATISTICS
 from landscape.surface import Surface, load_surface
-from landscape.surface.surface_options import Options
+from landscape.surface.surface_options import SurfaceOptions
 
 FAST = ["--data", "npz:images.npz", "--threads", "1", "--no-page", "--no-plot"]
 LINE = [*FAST, "--dim", "1", "--points", "3", "--examples", "10"]
@@ -331,7 +331,9 @@ def help_text(columns: int) -> str:
 
 
 def option_names() -> list[str]:
-    groups = [getattr(Options(), group.name) for group in dataclasses.fields(Options)]
+    order = ("network", "data", "plane", "sampling", "computation", "output")
+    assert set(order) == {group.name for group in dataclasses.fields(SurfaceOptions)}
+    groups = [getattr(SurfaceOptions(), name) for name in order]
     fields = [field.name for group in groups for field in dataclasses.fields(group)]
     return ["--" + name.replace("_", "-") for name in fields]
 
@@ -356,8 +358,10 @@ def test_help_lists_every_option_with_its_default(columns: int) -> None:
 def test_the_examples_in_help_parse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from landscape.surface.__main__ import EPILOGUE
 
-    parsed: list[Options] = []
-    monkeypatch.setattr("landscape.surface.__main__.run", lambda checkpoints, options: parsed.append(options))
+    parsed: list[SurfaceOptions] = []
+    monkeypatch.setattr(
+        "landscape.surface.__main__.compute_surfaces", lambda checkpoints, options: parsed.append(options)
+    )
     lines = re.findall("`python -m landscape.surface (.*)`", EPILOGUE)
     for line in lines:
         assert surface(*line.split(), folder=tmp_path).code == 0

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
 
-from landscape.commandline.command import say
+from landscape.commandline.console import note
 from landscape.errors import UserError
 from landscape.progress import terminal_bar
 
 if TYPE_CHECKING:
+    from landscape.commandline.subject import Subject
     from landscape.examples import Examples
     from landscape.planes import GivenPlane
-    from landscape.surface.surface_options import Options
+    from landscape.surface.surface_options import SurfaceOptions
 
 SUFFIX = ".plane.hessian.h5"
 TOLERANCE = 1e-3  # residual over λ₁; the vectors are off by about this over the relative gap
@@ -29,13 +29,7 @@ def spectrum_path(surface: Path) -> Path:
 
 
 def hessian_plane(
-    model: nn.Module,
-    examples: Examples,
-    mask: Mapping[str, Tensor] | None,
-    mask_source: str,
-    target: Path,
-    options: Options,
-    about: Mapping[str, Any],
+    subject: Subject, examples: Examples, target: Path, options: SurfaceOptions, about: Mapping[str, Any]
 ) -> GivenPlane:
     """The plane that the command's options describe.
 
@@ -44,10 +38,8 @@ def hessian_plane(
 
     Parameters
     ----------
-    model, examples
-        Whose mean loss it is, in evaluation mode.
-    mask, mask_source
-        Kept weights, whose space the Hessian is restricted to, and where the mask comes from.
+    subject, examples
+        Whose mean loss it is, in evaluation mode, on the kept weights.
     target
         The surface file.
     options
@@ -64,7 +56,7 @@ def hessian_plane(
     from analysis.hessian.planes import Which, eigenvector_plane
 
     dim, path = options.plane.dim, spectrum_path(target)
-    search = partial(_spectrum, model, examples, mask, mask_source, target, options, about)
+    search = partial(_spectrum, subject, examples, target, options, about)
     try:
         spectrum = search(overwrite=False)
     except UserError:
@@ -72,9 +64,9 @@ def hessian_plane(
             raise
         spectrum = search(overwrite=True)  # of other settings; one of these would have served
     if not spectrum.converged:
-        say(f"{path}: the eigenvectors have residuals of {max(spectrum.top.residuals):.2g}: not converged")
+        note(f"{path}: the eigenvectors have residuals of {max(spectrum.top.residuals):.2g}: not converged")
     which: tuple[Which, ...] = (("top", 0), ("top", 1))[:dim]
-    norm = sum(float(one.detach().double().square().sum()) for one in model.parameters()) ** 0.5
+    norm = sum(float(one.detach().double().square().sum()) for one in subject.model.parameters()) ** 0.5
     return eigenvector_plane(
         spectrum,
         *which,
@@ -84,12 +76,10 @@ def hessian_plane(
 
 
 def _spectrum(
-    model: nn.Module,
+    subject: Subject,
     examples: Examples,
-    mask: Mapping[str, Tensor] | None,
-    mask_source: str,
     target: Path,
-    options: Options,
+    options: SurfaceOptions,
     about: Mapping[str, Any],
     *,
     overwrite: bool,
@@ -97,14 +87,14 @@ def _spectrum(
     """The spectrum with the top eigenpairs, found or read from the file beside the surface."""
     from analysis.hessian.spectrum import hessian_spectrum
 
-    computation, path = options.computation, spectrum_path(target)
+    path, arguments = spectrum_path(target), subject.arguments
+    arguments["dtype"] = "float64" if options.computation.dtype == "float64" else "float32"
     with terminal_bar(f"{path.name.removesuffix(SUFFIX)}: eigenvectors") as bar, torch.enable_grad():
         return hessian_spectrum(
-            model,
+            subject.model,
             examples,
-            mask=mask if mask is not None else "none",
-            mask_source=mask_source,
-            params=options.network.params,
+            **arguments,
+            mask_source=subject.mask_source,
             top=options.plane.dim,
             bottom=0,
             tolerance=TOLERANCE,
@@ -112,9 +102,6 @@ def _spectrum(
             max_probes=8,
             density_probes=0,
             seed=options.plane.seed,
-            device=computation.device,
-            dtype="float64" if computation.dtype == "float64" else "float32",
-            batch_size=computation.batch_size,
             path=path,
             overwrite=overwrite,
             keep_vectors=True,

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from torch import Tensor
-
-from landscape.commandline.command import load_network
+from landscape.commandline.subject import Subject, load_network
 from landscape.planes import BetweenPlane, PlaneSpec, RandomPlane
 from landscape.planes.directions_file import read_directions
 from landscape.planes.snapshots import trajectory_of
-from landscape.surface.surface_options import Options
+from landscape.surface.surface_options import SurfaceOptions
 
 
-def chosen_planes(
-    options: Options, name: str, params: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None
-) -> list[PlaneSpec]:
-    """All but the Hessian's, which needs the examples (`landscape.planes.hessian`).
-
-    Parameters
-    ----------
-    options
-        Of the command.
-    name, params, mask
-        The network's name, parameters and mask.
+def chosen_planes(options: SurfaceOptions, subject: Subject) -> list[PlaneSpec]:
+    """All but the Hessian's, which needs the examples (`landscape.surface.hessian_plane`).
 
     Raises
     ------
@@ -41,7 +29,7 @@ def chosen_planes(
         return [BetweenPlane(weights[0], third, names, plane.seed, plane.normalize or "filter")]
     if plane.trajectory:
         load = partial(load_network, network=options.network, quiet=True)
-        return [trajectory_of(plane.trajectory, load, name, params, mask)]
+        return [trajectory_of(plane.trajectory, load, subject.loaded.name, subject.params, subject.mask)]
     if plane.directions is not None:
         return [read_directions(plane.directions, plane.normalize or "none")]
     first = RandomPlane(plane.seed, plane.normalize or "filter")

@@ -1,0 +1,162 @@
+"""Measuring the sharpness of a command's checkpoints, with a file that keeps every finished measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.sharpness import MEASURES, Objective, sharpness_file
+from analysis.sharpness.sharpness_file import Entry
+from landscape.checks.identity import Functions, check_same
+from landscape.commandline.console import note
+from landscape.commandline.results import prepare_folder
+from landscape.errors import UserError
+from landscape.keeping.settings import FUNCTIONS, result_difference
+from landscape.losses import classification
+from landscape.progress import counted, terminal_bar
+
+if TYPE_CHECKING:
+    from analysis.sharpness.sharpness_options import SharpnessOptions
+    from landscape.commandline.subject import Subject
+    from landscape.examples import Examples
+
+SUFFIX = ".sharpness.json"
+
+
+class KeptEntries:
+    """The output file: what it held by checkpoint digest and split, kept up to date.
+
+    Parameters
+    ----------
+    path
+        None keeps nothing. A new file is begun at once, so that one that can't be written is refused early.
+    overwrite
+        Whether what it holds of these checkpoints is computed anew.
+    """
+
+    def __init__(self, path: Path | None, overwrite: bool) -> None:
+        self.path, self.overwrite = path, overwrite
+        self._entries: dict[tuple[str, str], Entry] = {}
+        if path is None:
+            return
+        prepare_folder(path, SUFFIX)
+        if not path.exists():
+            sharpness_file.save([], path)
+        try:
+            found = sharpness_file.load(path)
+        except UserError:
+            if not overwrite:
+                raise
+            found = []
+        self._entries = {(one.sha256, one.split): one for one in found}
+
+    def continued(self, fresh: Entry, wanted: Sequence[str]) -> Entry:
+        """`fresh` with the measures that the file holds, if they were measured alike; takes its place."""
+        key = fresh.sha256, fresh.split
+        found = None if self.overwrite else self._entries.get(key)
+        self._entries[key] = fresh
+        if found is None:
+            return fresh
+        used = {"examples", "mask", "dtype", "params"}.union(
+            *(MEASURES[name].uses for name in found.measures if name in MEASURES)
+        )
+        differing = [key for key in used if found.settings.get(key) != fresh.settings.get(key)]
+        if differing:
+            parts = ", ".join(
+                f"{key} {found.settings.get(key)} there, {fresh.settings.get(key)} now"
+                for key in sorted(differing)
+            )
+            raise self._other(fresh, f"settings ({parts})")
+        functions = result_difference(*({FUNCTIONS: one.settings.get(FUNCTIONS)} for one in (found, fresh)))
+        if functions is not None:
+            raise self._other(fresh, f"functions ({functions})")
+        known = [one for one in wanted if one in found.measures]
+        if known:
+            note(f"{fresh.name}, {fresh.split}: {', '.join(known)} from {self.path}")
+        fresh.measures.update(found.measures)
+        fresh.about = found.about | fresh.about
+        return fresh
+
+    def save(self) -> None:
+        """Replace the file by what is known now."""
+        if self.path is not None:
+            sharpness_file.save(list(self._entries.values()), self.path)
+
+    def _other(self, fresh: Entry, what: str) -> UserError:
+        return UserError(
+            f"{self.path} holds {fresh.name} with other {what}; name another --output, or give --overwrite"
+        )
+
+
+def measure(
+    subject: Subject,
+    data: Mapping[str, Examples],
+    about: Mapping[str, Any],
+    options: SharpnessOptions,
+    kept: KeptEntries,
+) -> list[Entry]:
+    """Every chosen measure of one checkpoint, an entry per split; goes on with what `kept` has."""
+    functions = Functions(subject.model, classification)
+    facts = {**about, "mask": subject.mask_source, "density": subject.density} | subject.params.about()
+    loaded, wanted = subject.loaded, options.chosen.names()
+    done: list[Entry] = []
+    for split, examples in data.items():
+        settings = _settings(options, subject, examples, functions)
+        fresh = Entry(subject.name, str(subject.path), loaded.sha256, split, settings, dict(facts))
+        entry = kept.continued(fresh, wanted)
+        left = [one for one in wanted if one not in entry.measures]
+        if left or entry.measures:
+            objective = Objective(subject.model, examples, **subject.arguments)
+            _check_centre(entry, objective, kept.path)
+        if left:
+            entry.about |= {"kept_weights": objective.size, "loss": objective.center.mean("loss")}
+            _compute(objective, entry, left, options, kept)
+        done.append(entry)
+    return done
+
+
+def _check_centre(entry: Entry, objective: Objective, path: Path | None) -> None:
+    """Compare earlier measures' loss at the weights with what it is now; UserError for another."""
+    known = entry.about.get("loss")
+    if entry.measures and isinstance(known, int | float):
+        what = f"{path}: the loss of {entry.name} at the weights"
+        now = objective.center.mean("loss")
+        check_same(what, known, now, objective.dtype, advice="overwrite it with --overwrite")
+
+
+def _settings(
+    options: SharpnessOptions, subject: Subject, examples: Examples, functions: Functions
+) -> dict[str, Any]:
+    from landscape.provenance import digest
+
+    return {
+        **asdict(options.chosen.settings()),
+        "examples": examples.digest(),
+        "mask": digest(subject.mask) if subject.mask else None,
+        **subject.params.settings(),
+        FUNCTIONS: functions.about(),
+        "dtype": options.computation.dtype,
+    }
+
+
+def _compute(
+    objective: Objective, entry: Entry, left: Sequence[str], options: SharpnessOptions, kept: KeptEntries
+) -> None:
+    settings = options.chosen.settings()
+    expected = sum(MEASURES[name].passes(settings) for name in left)
+    try:
+        with terminal_bar(entry.name) as bar:
+            objective.listener = counted(bar, expected)
+            for name in left:
+                entry.measures[name] = MEASURES[name].compute(objective, settings)
+                kept.save()
+    except KeyboardInterrupt:
+        where = "nothing is kept without --output"
+        if kept.path is not None:
+            where = f"{kept.path} keeps what was finished; give the same command to go on"
+        wanted = options.chosen.names()
+        finished = sum(name in entry.measures for name in wanted)
+        note(f"stopped after {finished} of {len(wanted)} measures of {entry.name}; {where}", urgent=True)
+        raise SystemExit(130) from None
