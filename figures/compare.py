@@ -5,30 +5,61 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
+from cyclopts import Parameter
 from matplotlib.figure import Figure
 
-import sharpscape
 from analysis.roughness import Roughness, roughness
-from analysis.roughness.__main__ import Parser
 from analysis.roughness.conventions import conventions, differences
 from figures.style import DOUBLE, PAPER
-from landscape.commandline.console import guarded_command, note, out
-from landscape.errors import UserError, exit_with
+from landscape.commandline.command import run_command
+from landscape.commandline.console import note, out
+from landscape.commandline.options import OUTPUT, Int, own_group, shown
+from landscape.errors import UserError
 from landscape.plot import Kind, plot_surfaces, save_figure
 from landscape.plot.layout import Layout
 from landscape.plot.text import interval_text
 from landscape.surface import Surface, load_surface
 
 SHOWN = ("mask", "normalization", "directions", "data", "examples", "span", "grid", "batch norm")
-EXAMPLES = """\
-examples:
-  python -m figures.compare dense.surface.h5 sparse.surface.h5 -o compare.pdf
-  python -m figures.compare *.surface.h5 -o surfaces.png --kind surface --columns 3
+ABOUT = "A panel figure of loss surfaces: one loss scale, one camera, Ra with interval."
+EPILOGUE = """Examples:
+
+- `python -m figures.compare dense.surface.h5 sparse.surface.h5 -o compare.pdf`
+- `python -m figures.compare *.surface.h5 -o surfaces.png --kind surface --columns 3`
 """
+_LOG = {"auto": None, "log": True, "linear": False}
+
+
+@Parameter(name="*", group=own_group("Panels"))
+@dataclass(frozen=True)
+class PanelOptions:
+    """What the panels show."""
+
+    kind: Annotated[Kind | None, shown("both, or lines for one-dimensional surfaces")] = None
+    """3D views, contours, both or lines."""
+
+    metric: str = "loss"
+    """What to draw."""
+
+    split: Annotated[str | None, shown("each file's first")] = None
+    """Which examples."""
+
+    scale: Literal["auto", "log", "linear"] = "auto"
+    """Of the values; `auto` takes logarithms where they span more than a factor of 30."""
+
+    clip: Annotated[float | None, shown("none")] = None
+    """Draw larger values as this one."""
+
+    columns: Int = 3
+    """Panels in a row."""
+
+    width: float = DOUBLE
+    """Of the figure in inches."""
 
 
 def draw(
@@ -99,27 +130,41 @@ def _ra(found: Roughness) -> tuple[float, float, float] | str:
     return f"{text}; {interval_text((inside.value, inside.low, inside.high))} within ±{found.finite_span:g}"
 
 
-@guarded_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
-    options = _parser().parse_args(arguments)
-    try:
-        surfaces = [load_surface(path) for path in options.surfaces]
+
+    def command(
+        surfaces: Annotated[list[Path], Parameter(name="FILE")],
+        /,
+        *,
+        output: Annotated[Path, Parameter(name=["--output", "-o"], group=OUTPUT)],
+        panels: PanelOptions = PanelOptions(),
+    ) -> None:
+        """Draw a figure.
+
+        Parameters
+        ----------
+        surfaces
+            Surface files (`.surface.h5`).
+        output
+            Figure to write: `.pdf`, `.png` or `.svg`.
+        """
+        found = [load_surface(path) for path in surfaces]
         figure = draw(
-            surfaces,
-            kind=options.kind,
-            metric=options.metric,
-            split=options.split,
-            log={"auto": None, "log": True, "linear": False}[options.scale],
-            clip=options.clip,
-            columns=options.columns,
-            width=options.width,
+            found,
+            kind=panels.kind,
+            metric=panels.metric,
+            split=panels.split,
+            log=_LOG[panels.scale],
+            clip=panels.clip,
+            columns=panels.columns,
+            width=panels.width,
         )
-        save_figure(figure, options.output)
-    except UserError as error:
-        exit_with(error)
-    _warn(_made(surfaces, options.split))
-    out(options.output)
+        save_figure(figure, output)
+        _warn(_made(found, panels.split))
+        out(output)
+
+    run_command("figures.compare", ABOUT, EPILOGUE, command, arguments)
 
 
 def _warn(made: Sequence[dict[str, str]]) -> None:
@@ -127,39 +172,6 @@ def _warn(made: Sequence[dict[str, str]]) -> None:
     different = differences([{name: text for name, text in one.items() if name != "mask"} for one in made])
     if different:
         note(f"warning: the panels weren't made alike; they differ in {', '.join(different)}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog=sharpscape.program("figures.compare"),
-        description="A panel figure of loss surfaces: one loss scale, one camera, Ra with interval.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("surfaces", nargs="+", metavar="FILE", help="surface files (.surface.h5)")
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, help="figure to write: .pdf, .png or .svg"
-    )
-    panels = parser.add_argument_group("panels")
-    panels.add_argument(
-        "--kind",
-        choices=("surface", "contour", "both", "line"),
-        help="3D views, contours or both (default: both, or lines for one-dimensional surfaces)",
-    )
-    panels.add_argument("--metric", default="loss", help="what to draw (default: %(default)s)")
-    panels.add_argument("--split", help="which examples (default: each file's first split)")
-    panels.add_argument(
-        "--scale",
-        choices=("auto", "log", "linear"),
-        default="auto",
-        help="of the values; auto takes logarithms where they span more than a factor of 30 (default: auto)",
-    )
-    panels.add_argument("--clip", type=float, help="draw larger values as this one (default: none)")
-    panels.add_argument("--columns", type=int, default=3, help="panels in a row (default: %(default)s)")
-    panels.add_argument(
-        "--width", type=float, default=DOUBLE, help="of the figure in inches (default: %(default)s)"
-    )
-    return parser
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
-import sharpscape
-from analysis.roughness.__main__ import Parser
+from cyclopts import Parameter
+
 from figures.results import Results
-from landscape.commandline.console import guarded_command, note, out
-from landscape.errors import UserError, exit_with
+from landscape.commandline.command import run_command
+from landscape.commandline.console import note, out
+from landscape.commandline.options import OUTPUT, shown
+from landscape.errors import UserError
 
 
 class Writable(Protocol):
@@ -28,40 +29,53 @@ class Writable(Protocol):
         """In what its surfaces differ and mustn't."""
 
 
-ABOUT = """\
-draw from surface files and results.csv: PDF, PNG, interactive page (.html) and caption (.md).
+ABOUT = """Draw from surface files and results.csv: PDF, PNG, interactive page (.html) and caption (.md).
 
-RESULTS holds surfaces/RUN.surface.h5, runs/results.csv and, for Figure 2, figure2/step.json.
-Panels without a surface are drawn as empty frames that name the missing run.
-The tables are .csv, .tex and .md; the report is RESULTS/report.md."""
+RESULTS holds surfaces/RUN.surface.h5, runs/results.csv and, for Figure 2, figure2/step.json. Panels without a
+surface are drawn as empty frames that name the missing run. The tables are .csv, .tex and .md; the report is
+RESULTS/report.md.
+"""
+
+Folder = Annotated[Path, Parameter(name="RESULTS", help="Folder of results.")]
+Output = Annotated[
+    Path | None, shown("RESULTS/figures", name=["--output", "-o"], group=OUTPUT, help="Where to write.")
+]
+Network = Annotated[
+    str | None,
+    shown("the only one", help="MODEL-DATA of the runs, as `resnet20-cifar10`, where there are several."),
+]
 
 
-@guarded_command()
 def main(products: Sequence[Writable], arguments: Sequence[str] | None = None) -> None:
     """Write one product, or choose by its name, or "all", where there are several."""
-    parser = Parser(
-        prog=sharpscape.program("figures" if len(products) > 1 else f"figures.{products[0].name}"),
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    if len(products) > 1:
-        names = ["all", *(one.name for one in products)]
-        parser.add_argument("figure", choices=names, help="which to draw")
-    parser.add_argument("results", metavar="RESULTS", type=Path, help="folder of results")
-    parser.add_argument(
-        "--output", metavar="DIR", type=Path, help="where to write (default: RESULTS/figures)"
-    )
-    parser.add_argument(
-        "--network", help="MODEL-DATA of the runs, e.g. resnet20-cifar10; needed where there are several"
-    )
-    options = parser.parse_args(arguments)
-    chosen = getattr(options, "figure", "all")
-    wanted = [one for one in products if chosen in ("all", one.name)]
-    try:
-        results = Results(options.results, options.network)
-    except UserError as error:
-        exit_with(error)
-    failed = [not _write(one, results, options.output or options.results / "figures") for one in wanted]
+    names = ["all", *(one.name for one in products)]
+
+    def draw(results: Folder, /, *, output: Output = None, network: Network = None) -> None:
+        """Draw it."""
+        _draw(products, results, output, network)
+
+    def choose(
+        figure: Annotated[str, Parameter(name="FIGURE", help="Which to draw, or `all`.")],
+        results: Folder,
+        /,
+        *,
+        output: Output = None,
+        network: Network = None,
+    ) -> None:
+        """Draw one, or all."""
+        if figure not in names:
+            raise UserError(f"no figure {figure!r}; expected one of {', '.join(names)}")
+        _draw([one for one in products if figure in ("all", one.name)], results, output, network)
+
+    several = len(products) > 1
+    module = "figures" if several else f"figures.{products[0].name}"
+    about = f"{ABOUT}\nFigures: {', '.join(names)}.\n" if several else ABOUT
+    run_command(module, about, "", choose if several else draw, arguments)
+
+
+def _draw(products: Sequence[Writable], folder: Path, output: Path | None, network: str | None) -> None:
+    results = Results(folder, network)
+    failed = [not _write(one, results, output or folder / "figures") for one in products]
     if any(failed):
         raise SystemExit(2)
 

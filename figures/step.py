@@ -8,18 +8,20 @@ gradient, ``w_t`` beside it. SAM's ``w_t-2`` is projected into the plane of its 
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from analysis.roughness.__main__ import Parser
+from cyclopts import Parameter
+
 from figures.steps import FORMAT, VERSION
-from landscape.commandline.console import guarded_command, out
-from landscape.errors import UserError, exit_with
+from landscape.commandline.command import run_command
+from landscape.commandline.console import out
+from landscape.commandline.options import Int, shown
+from landscape.errors import UserError
 from landscape.files import atomic_path
 from landscape.files.json_files import sealed
 
@@ -253,35 +255,57 @@ def _parts(vector: Tensor, params: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-@guarded_command()
+@Parameter(name="*")
+@dataclass(frozen=True)
+class StepOptions:
+    """What the command can be told."""
+
+    output: Annotated[Path, Parameter(name=["--output", "-o"])]
+    """Folder, RESULTS/figure2."""
+
+    data: Annotated[str | None, shown("what the checkpoint names")] = None
+    """As in `landscape.surface`."""
+
+    data_root: Annotated[Path | None, shown("$SHARPSCAPE_DATA, else ./data")] = None
+    """Folder of the data sets."""
+
+    examples: Int = 64
+    """Images of the batch."""
+
+    rate: float = 0.1
+    """Learning rate."""
+
+    rho: float = 0.05
+    """Perturbation."""
+
+    name: Annotated[str | None, shown("its file's name")] = None
+    """How to call the checkpoint."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command; see ``--help``."""
-    parser = Parser(prog="python -m figures.step", description="Compute the steps that Figure 2 shows.")
-    parser.add_argument("checkpoint", type=Path, help="a network to start from")
-    parser.add_argument("--data", help="as in landscape.surface (default: what the checkpoint names)")
-    parser.add_argument("--data-root", type=Path, help="folder of the data sets")
-    parser.add_argument("--examples", type=int, default=64, help="images of the batch (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=0.1, help="learning rate (default: %(default)s)")
-    parser.add_argument("--rho", type=float, default=0.05, help="perturbation (default: %(default)s)")
-    parser.add_argument("--name", help="how to call the checkpoint (default: its file's name)")
-    parser.add_argument("--output", type=Path, required=True, help="folder, RESULTS/figure2")
-    options = parser.parse_args(arguments)
-    try:
+
+    def command(checkpoint: Path, /, *, options: StepOptions) -> None:
+        """Compute steps.
+
+        Parameters
+        ----------
+        checkpoint
+            A network to start from.
+        """
         if options.examples < 1 or not options.rate > 0 or not options.rho > 0:
             raise UserError("--examples, --rate and --rho must be positive")
-        out(_run(options))
-    except UserError as error:
-        exit_with(error)
+        out(_run(checkpoint, options))
+
+    run_command("figures.step", "Compute the steps that Figure 2 shows.", "", command, arguments)
 
 
-def _run(options: argparse.Namespace) -> Path:
-    from dataclasses import replace
-
+def _run(checkpoint: Path, options: StepOptions) -> Path:
     from landscape.checkpoint import load_checkpoint
     from landscape.data import check_model_takes, load_data
     from training.models import ARCHITECTURES
 
-    loaded = load_checkpoint(options.checkpoint, architectures=ARCHITECTURES)
+    loaded = load_checkpoint(checkpoint, architectures=ARCHITECTURES)
     if options.name:
         loaded = replace(loaded, name=options.name)
     data = load_data(

@@ -1,103 +1,120 @@
-"""The command ``python -m analysis.roughness``; argparse and little else, since it must start at once."""
+"""The command ``python -m analysis.roughness``: surface files in; a table, JSON and CSV out."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, Literal
 
-import sharpscape
+from cyclopts import Parameter
+
 from analysis.roughness import UNSURE, Roughness, roughness
 from analysis.roughness.conventions import conventions, differences
 from analysis.roughness.roughness_table import Row, caption, differences_table, table, to_csv, to_json
-from landscape.commandline.console import guarded_command, note, terminal
-from landscape.commandline.outputs import check_text_outputs
-from landscape.errors import UserError, exit_with
-from landscape.files import atomic_path
+from landscape.commandline.command import run_command
+from landscape.commandline.console import note, terminal
+from landscape.commandline.options import OUTPUT, Flag, Text, own_group, shown
+from landscape.commandline.outputs import check_text_outputs, write_texts
+from landscape.errors import UserError
 from landscape.surface import Surface, load_surface
 
-EXAMPLES = """\
-examples:
-  python -m analysis.roughness a.surface.h5 b.surface.h5
-      compare two surfaces in a table; says so when they weren't made alike
-  python -m analysis.roughness *.surface.h5 --span 0.5 --csv roughness.csv
-      the inner square only, for a spreadsheet
-  python -m analysis.roughness a.surface.h5 --split test --json
-      everything that is known, for a program
+ABOUT = """Roughness of loss surfaces: Ra and its siblings (ISO 25178-2) with 95 % intervals.
+
+Over examples and direction seeds, of the loss and of log loss.
+"""
+
+EPILOGUE = """Examples:
+
+- Compare two surfaces in a table; says so when they weren't made alike:\\
+  `python -m analysis.roughness a.surface.h5 b.surface.h5`
+- The inner square only, for a spreadsheet:\\
+  `python -m analysis.roughness *.surface.h5 --span 0.5 --csv roughness.csv`
+- Everything that is known, for a program:\\
+  `python -m analysis.roughness a.surface.h5 --split test --json`
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Errors in one line, like all others."""
+@Parameter(name="*", group=own_group("What to measure"))
+@dataclass(frozen=True)
+class MeasureOptions:
+    """Of which part of the surfaces, and how."""
 
-    def error(self, message: str) -> NoReturn:
-        exit_with(f"{message}; see --help")
+    split: Annotated[str | None, shown("every one in the files")] = None
+    """Only this set of examples."""
+
+    span: Annotated[float | None, shown("the whole grid")] = None
+    """Only the square |α|, |β| ≤ SPAN."""
+
+    reference: Literal["mean", "plane"] = "mean"
+    """Heights above the mean or the least-squares plane."""
+
+    log: Flag = False
+    """Show log loss in the table, in place of the loss."""
 
 
-@guarded_command()
-def run(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, measure, print."""
-    try:
-        options = _parser().parse_args(arguments)
-        _check_outputs(options)
-        rows = _rows(options)
+@Parameter(name="*", group=OUTPUT)
+@dataclass(frozen=True)
+class TextOutput:
+    """What to write in place of a table on the terminal."""
+
+    json: Text = None
+    """Write JSON to a file, or print it where no file is named."""
+
+    csv: Text = None
+    """Write CSV to a file, or print it where no file is named."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RoughnessOptions:
+    """Everything that the command can be told."""
+
+    measure: MeasureOptions = field(default_factory=MeasureOptions)
+    output: TextOutput = field(default_factory=TextOutput)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, measure, print; bad input is one line and exit code 2."""
+
+    def command(
+        surfaces: Annotated[list[str], Parameter(name="FILE")],
+        /,
+        *,
+        options: RoughnessOptions = RoughnessOptions(),
+    ) -> None:
+        """Measure roughness.
+
+        Parameters
+        ----------
+        surfaces
+            Surface files (`.surface.h5`).
+        """
+        output = options.output
+        _check_outputs(output, surfaces)
+        rows = _rows(surfaces, options.measure)
         _warn(rows)
-        for path, text in ((options.json, to_json), (options.csv, to_csv)):
-            if path is not None:
-                _write(path, text(rows))
-        if "-" not in (options.json, options.csv):
-            _print_table(rows, log=options.log)
-    except UserError as error:
-        exit_with(error)
+        texts = [(output.json, lambda: to_json(rows)), (output.csv, lambda: to_csv(rows))]
+        if not write_texts(texts):
+            _print_table(rows, log=options.measure.log)
+
+    run_command("analysis.roughness", ABOUT, EPILOGUE, command, arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog=sharpscape.program("analysis.roughness"),
-        description="Roughness of loss surfaces: Ra and its siblings (ISO 25178-2) with 95 % intervals\n"
-        "over examples and direction seeds, of the loss and of log loss.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("surfaces", nargs="+", metavar="FILE", help="surface files (.surface.h5)")
-    what = parser.add_argument_group("what to measure")
-    what.add_argument("--split", help="only this set of examples (default: every one in the files)")
-    what.add_argument(
-        "--span", type=float, help="only the square |alpha|, |beta| <= SPAN (default: the whole grid)"
-    )
-    what.add_argument(
-        "--reference",
-        choices=("mean", "plane"),
-        default="mean",
-        help="heights above the mean or the least-squares plane (default: %(default)s)",
-    )
-    what.add_argument("--log", action="store_true", help="show log loss in the table (default: loss)")
-    output = parser.add_argument_group("output (default: a table on the terminal)")
-    output.add_argument(
-        "--json", nargs="?", const="-", metavar="PATH", help="write JSON to PATH, or print it without a PATH"
-    )
-    output.add_argument(
-        "--csv", nargs="?", const="-", metavar="PATH", help="write CSV to PATH, or print it without a PATH"
-    )
-    return parser
-
-
-def _check_outputs(options: argparse.Namespace) -> None:
+def _check_outputs(output: TextOutput, surfaces: Sequence[str]) -> None:
     """`--json a.surface.h5` reads as a path to write: never overwrite a surface with a report."""
-    outputs = {"--json": options.json, "--csv": options.csv}
+    outputs = {"--json": output.json, "--csv": output.csv}
     for name, path in outputs.items():
         if path is not None and Path(path).suffix in (".h5", ".hdf5"):
             raise UserError(
                 f"{name} {path} would overwrite a surface file; write {name}=- or put {name} last"
             )
-    check_text_outputs(outputs, options.surfaces)
+    check_text_outputs(outputs, surfaces)
 
 
-def _rows(options: argparse.Namespace) -> list[Row]:
-    surfaces = {path: load_surface(path) for path in dict.fromkeys(options.surfaces)}
+def _rows(paths: Sequence[str], options: MeasureOptions) -> list[Row]:
+    surfaces = {path: load_surface(path) for path in dict.fromkeys(paths)}
     repeated = Counter(surface.label for surface in surfaces.values())
     rows = []
     for path, surface in surfaces.items():
@@ -110,7 +127,7 @@ def _rows(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _log_roughness(surface: Surface, split: str, options: argparse.Namespace) -> Roughness | None:
+def _log_roughness(surface: Surface, split: str, options: MeasureOptions) -> Roughness | None:
     try:
         return roughness(surface, split=split, log=True, reference=options.reference, span=options.span)
     except UserError:  # a loss that isn't positive: the loss itself has just been measured without error
@@ -124,11 +141,9 @@ def _warn(rows: Sequence[Row]) -> None:
         note(f"warning: unfinished, interpolated so far: {', '.join(unfinished)}")
     unsure = list(dict.fromkeys(row.name for row in rows if row.loss.unsure))
     if unsure:
-        print(
+        note(
             f"warning: Ra may be off by more than {UNSURE:.0%} where points are interpolated: "
-            f"{', '.join(unsure)}; "
-            "compute that square itself, with more points",
-            file=sys.stderr,
+            f"{', '.join(unsure)}; compute that square itself, with more points"
         )
     found: dict[str, list[str]] = {}
     for split in dict.fromkeys(row.loss.split for row in rows):
@@ -136,14 +151,6 @@ def _warn(rows: Sequence[Row]) -> None:
     if found:
         parts = "; ".join(f"{name} {' / '.join(values)}" for name, values in found.items())
         note(f"warning: these surfaces weren't made alike, compare with care: {parts}")
-
-
-def _write(path: str, text: str) -> None:
-    if path == "-":
-        sys.stdout.write(text)
-        return
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _print_table(rows: Sequence[Row], *, log: bool) -> None:
@@ -160,4 +167,4 @@ def _print_table(rows: Sequence[Row], *, log: bool) -> None:
 
 
 if __name__ == "__main__":
-    run()
+    main()

@@ -2,75 +2,112 @@
 
 from __future__ import annotations
 
-import argparse
 import math
-import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-import sharpscape
-from analysis.roughness.__main__ import Parser
+from cyclopts import Parameter
+
 from figures.__main__ import PRODUCTS
 from figures.product_command import main as draw
 from figures.reproduce.plan import Options, jobs, sweep_commands
 from figures.reproduce.runner import Outcome, run_jobs
 from figures.reproduce.scale import Scale, load_scale
-from landscape.commandline.console import guarded_command, note
+from landscape.commandline.command import run_command
+from landscape.commandline.console import note
 from landscape.commandline.duration import parse_duration
-from landscape.errors import UserError, exit_with
+from landscape.commandline.options import Flag, Int, shown
+from landscape.errors import UserError
 from landscape.files import atomic_path, read_text
 
-ABOUT = """\
-Train, or find trained, the runs of Figures 1 and 3; compute surfaces, eigenvalues and Figure 2's steps; draw
-the figures; write tables and report. What is done is skipped: stopped in whatever way, the same command goes
-on."""
-EPILOGUE = """\
-examples:
-  python -m figures.reproduce --scale smoke
-  python -m figures.reproduce --scale mini --data npz:cifar10.npz --jobs 2
-  python -m figures.reproduce --scale mini --skip-training --time-budget 45m
+ABOUT = """Train, or find trained, the runs of Figures 1 and 3; compute surfaces, eigenvalues and Figure 2's
+steps; draw the figures; write tables and report.
+
+What is done is skipped: stopped in whatever way, the same command goes on.
+"""
+EPILOGUE = """Examples:
+
+- `python -m figures.reproduce --scale smoke`
+- `python -m figures.reproduce --scale mini --data npz:cifar10.npz --jobs 2`
+- `python -m figures.reproduce --scale mini --skip-training --time-budget 45m`
 
 Exit codes: 0 done, 1 some commands failed, 2 bad input, 3 the time budget ended it, 130 stopped. Figures
 and report are drawn of what there is, except after 2 and 130; python -m figures all RESULTS does it then.
 """
 
 
-@guarded_command()
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ReproduceOptions:
+    """What the command can be told."""
+
+    scale: str = "mini"
+    """`smoke`, `mini`, `paper` or a `.toml` file."""
+
+    output: Annotated[Path | None, shown("results/SCALE", name=["--output", "-o"])] = None
+    """Folder of results."""
+
+    data: Annotated[str | None, shown("the specs'")] = None
+    """Instead of the specs': `npz:PATH`, `imagefolder:PATH`, `cifar10`, …"""
+
+    data_root: Annotated[Path | None, shown("./data")] = None
+    """Folder of the data sets."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Of everything that is computed."""
+
+    jobs: Int = 1
+    """Commands at a time; each gets its share of cores."""
+
+    time_budget: Annotated[str | None, shown("none")] = None
+    """As `45m`, `2h`, `1h30m`."""
+
+    skip_training: Flag = False
+    """Use the runs that are finished."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run it all and leave with the exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        scale = load_scale(options.scale)
-        budget = math.inf if options.time_budget is None else parse_duration(options.time_budget)
-        deadline = time.monotonic() + budget
-        if options.jobs < 1:
-            raise UserError(f"--jobs {options.jobs}: expected 1 or more")
-    except UserError as error:
-        exit_with(error)
+
+    def command(*, options: ReproduceOptions = ReproduceOptions()) -> None:
+        """Reproduce."""
+        raise SystemExit(reproduce(options))
+
+    run_command("figures.reproduce", ABOUT, EPILOGUE, command, arguments)
+
+
+def reproduce(options: ReproduceOptions) -> int:
+    """What the command does; its exit code."""
+    scale = load_scale(options.scale)
+    budget = math.inf if options.time_budget is None else parse_duration(options.time_budget)
+    deadline = time.monotonic() + budget
+    if options.jobs < 1:
+        raise UserError(f"--jobs {options.jobs}: expected 1 or more")
     root = options.output or Path("results") / scale.name
     told = Options(options.data, options.data_root, options.device, options.jobs)
     with atomic_path(root / "scale.toml") as temporary:  # figures of these files are drawn by it
         temporary.write_text(read_text(scale.path), encoding="utf-8")
-    signal.signal(signal.SIGTERM, _interrupt)  # a batch system's time limit
     code = 0
     try:
         if not options.skip_training:
             code = _train(scale, root, told, deadline)
             if code == 2:
-                raise SystemExit(2)
+                return code
         outcome = run_jobs(jobs(scale, root, told), root / "logs", deadline, options.jobs)
     except KeyboardInterrupt:
         outcome = Outcome(stopped=True)
     code = _ending(outcome, code)
     if outcome.stopped:  # at once: a batch system waits seconds, drawing takes a minute
-        raise SystemExit(code)
+        return code
     try:
         draw(PRODUCTS, ["all", str(root), "--network", scale.network])
     except SystemExit as error:  # figures whose files don't exist yet; each has said so
         code = code or (1 if error.code else 0)
-    raise SystemExit(code)
+    return code
 
 
 def _train(scale: Scale, root: Path, told: Options, deadline: float) -> int:
@@ -99,32 +136,6 @@ def _ending(outcome: Outcome, code: int) -> int:
         note(f"time budget: {len(outcome.left)} commands weren't started; the same command goes on")
         return 3
     return 1 if outcome.failed else code
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog=sharpscape.program("figures.reproduce"),
-        description=ABOUT,
-        epilog=EPILOGUE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--scale", default="mini", help="smoke, mini, paper or a .toml file (default: %(default)s)"
-    )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="RESULTS (default: results/SCALE)")
-    parser.add_argument("--data", help="instead of the specs': npz:PATH, imagefolder:PATH, cifar10, …")
-    parser.add_argument("--data-root", type=Path, help="folder of the data sets (default: ./data)")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="(default: auto)")
-    parser.add_argument(
-        "--jobs", type=int, default=1, help="commands at a time; each gets its share of cores (default: 1)"
-    )
-    parser.add_argument("--time-budget", metavar="TIME", help="45m, 2h, 1h30m (default: none)")
-    parser.add_argument("--skip-training", action="store_true", help="use the runs that are finished")
-    return parser
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ import sharpscape
 from landscape.commandline.console import guarded_command, note
 from landscape.errors import UserError, exit_with
 
+TEXTS = ("--json", "--csv", "--latex")  # of commands that write a text to a file, or print it
+
 
 def run_command(
     name: str, about: str, epilogue: str, command: Callable[..., Any], arguments: Sequence[str] | None
@@ -42,9 +44,10 @@ def run_command(
     app["--help"].group = "Help"
     app.default(command)
     _print_any_text()
+    words = _bare_texts(sys.argv[1:] if arguments is None else arguments)
     with guarded_command(), terminating_signals():
         try:
-            app(arguments, exit_on_error=False, print_error=False)
+            app(words, exit_on_error=False, print_error=False)
         except cyclopts.CycloptsError as error:
             exit_with(UserError(f"{error} (--help shows every option)"))
 
@@ -64,6 +67,15 @@ def terminating_signals() -> Iterator[None]:
         raise SystemExit(130) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _bare_texts(words: Sequence[str]) -> list[str]:
+    """``--json`` without a path, last or before another option, is ``--json -``."""
+    follows = [*words[1:], "--"]  # one too many where there are no words
+    return [
+        f"{word}=-" if word in TEXTS and after.startswith("--") else word
+        for word, after in zip(words, follows, strict=False)
+    ]
 
 
 def _print_any_text() -> None:

@@ -63,7 +63,7 @@ SEVERAL: dict[str, Any] = {"consume_multiple": True, "negative": ()}
 """Of an option that takes all words that follow."""
 Several: TypeAlias = Annotated[tuple[Path, ...], shown("none", **SEVERAL)]
 Text: TypeAlias = Annotated[str | None, shown("none", allow_leading_hyphen=True)]
-"""A file to write a text to, or ``-``."""
+"""A file to write a text to; ``-``, or nothing, is standard output."""
 
 
 @Parameter(name="*", group=NETWORK)

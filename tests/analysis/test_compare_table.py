@@ -102,7 +102,7 @@ def test_two_surfaces_of_one_network_stay_apart(tmp_path: Path) -> None:
 
 
 def test_roughness_json_gives_the_surfaces_ra(tmp_path: Path) -> None:
-    from analysis.roughness.__main__ import run
+    from analysis.roughness.__main__ import main as run
 
     surface = saved_surface(tmp_path / "a.surface.h5", "a")
     run([str(tmp_path / "a.surface.h5"), "--json", str(tmp_path / "r.json")])

@@ -16,7 +16,7 @@ import pytest
 from roughness_surfaces import axis, noisy_surface, surface_of
 
 from analysis.roughness import roughness
-from analysis.roughness.__main__ import run
+from analysis.roughness.__main__ import main
 from analysis.roughness.metrics import METRICS
 from analysis.statistics.uncertainty import Estimate
 from landscape.surface import Surface
@@ -39,7 +39,7 @@ def bowl(tmp_path: Path) -> str:
 def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one line of an error, after checking that it is all there is."""
     with pytest.raises(SystemExit) as exit_:
-        run(arguments)
+        main(arguments)
     output = capsys.readouterr()
     assert exit_.value.code == 2
     assert output.out == ""
@@ -50,7 +50,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_table(bowl: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = made("steep bowl", 2.0)
-    run([bowl, str(other.save(tmp_path / "steep.surface.h5"))])
+    main([bowl, str(other.save(tmp_path / "steep.surface.h5"))])
     output = capsys.readouterr()
     found = roughness(made()).ra
     assert f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]" in output.out
@@ -63,7 +63,7 @@ def test_table(bowl: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_json_holds_everything(bowl: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run([bowl, "--json"])
+    main([bowl, "--json"])
     rows = json.loads(capsys.readouterr().out)
     assert [row["quantity"] for row in rows] == ["loss", "log loss"]
     assert set(rows[0]["estimates"]) == set(METRICS)
@@ -71,13 +71,13 @@ def test_json_holds_everything(bowl: str, tmp_path: Path, capsys: pytest.Capture
     assert rows[0]["estimates"]["ra"]["value"] == pytest.approx(roughness(made()).ra.value, rel=1e-12)
     assert rows[0]["made"]["normalization"] == "filter"
     assert rows[0]["resolution"] == [9, 9]
-    run([bowl, "--json", str(tmp_path / "out.json")])
+    main([bowl, "--json", str(tmp_path / "out.json")])
     assert json.loads((tmp_path / "out.json").read_text()) == rows
     assert "Roughness of loss" in capsys.readouterr().out
 
 
 def test_csv_has_one_line_per_metric(bowl: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run([bowl, "--csv"])
+    main([bowl, "--csv"])
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [(row["quantity"], row["metric"]) for row in rows] == [
         (quantity, metric) for quantity in ("loss", "log loss") for metric in METRICS
@@ -91,16 +91,16 @@ def test_divergence_in_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[
     values = BOWL.copy()
     values[0, 0] = inf
     path = str(surface_of(values, label="wild").save(tmp_path / "wild.surface.h5"))
-    run([path])
+    main([path])
     table = capsys.readouterr().out
     assert "∞ (diverged at radius 1.41)" in table
     assert "wild within ±0.75" in table
-    run([path, "--json"])
+    main([path, "--json"])
     row = json.loads(capsys.readouterr().out)[0]
     assert row["estimates"]["ra"]["value"] is None
     assert row["diverged_radius"] == pytest.approx(2**0.5)
     assert row["finite"]["estimates"]["ra"]["value"] > 0
-    run([path, "--csv"])
+    main([path, "--csv"])
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["value"] for row in rows if (row["metric"], row["region"]) == ("ra", "±1")] == ["inf", "inf"]
     assert len(rows) == 4 * len(METRICS)
@@ -110,9 +110,9 @@ def test_losses_that_are_not_positive_have_no_log_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(surface_of(BOWL - 2).save(tmp_path / "negative.surface.h5"))
-    run([path, "--log"])
+    main([path, "--log"])
     assert "a loss isn't positive" in capsys.readouterr().out
-    run([path, "--json"])
+    main([path, "--json"])
     assert len(json.loads(capsys.readouterr().out)) == 1
 
 
@@ -121,11 +121,11 @@ def test_every_split_has_its_row(tmp_path: Path, capsys: pytest.CaptureFixture[s
     plane = surface.planes[0]
     both = {"train": plane.splits["test"], "test": plane.splits["test"]}
     path = str(replace(surface, planes=(replace(plane, splits=both),)).save(tmp_path / "both.surface.h5"))
-    run([path, "--json"])
+    main([path, "--json"])
     assert [row["split"] for row in json.loads(capsys.readouterr().out)] == ["train", "train", "test", "test"]
-    run([path, "--json", "--split", "test"])
+    main([path, "--json", "--split", "test"])
     assert {row["split"] for row in json.loads(capsys.readouterr().out)} == {"test"}
-    run([path])
+    main([path])
     assert "split" in capsys.readouterr().out
 
 
@@ -134,7 +134,7 @@ def test_warns_in_one_line_when_surfaces_were_made_differently(
 ) -> None:
     other = surface_of(BOWL[1:-1], alpha=X[1:-1], beta=X, mask="none", normalize="layer")
     other = replace(other, settings={"examples": {"test": "0ther"}}, about={"label": "b", "data": "real"})
-    run([bowl, str(other.save(tmp_path / "other.surface.h5"))])
+    main([bowl, str(other.save(tmp_path / "other.surface.h5"))])
     output = capsys.readouterr()
     assert output.err.startswith("warning: ")
     assert output.err.count("\n") == 1
@@ -154,14 +154,14 @@ def test_warns_of_unfinished_surfaces(tmp_path: Path, capsys: pytest.CaptureFixt
     computed = np.zeros(BOWL.shape, bool)
     computed[::2, ::2] = True
     preview = replace(surface_of(BOWL, computed=computed, error=nan, label="preview"), complete=False)
-    run([str(preview.save(tmp_path / "preview.surface.h5")), "--json"])
+    main([str(preview.save(tmp_path / "preview.surface.h5")), "--json"])
     output = capsys.readouterr()
     assert output.err == "warning: unfinished, interpolated so far: preview\n"
     assert json.loads(output.out)[0]["complete"] is False
 
 
 def test_names_are_not_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run([str(surface_of(BOWL, label="net [bold]").save(tmp_path / "x.surface.h5"))])
+    main([str(surface_of(BOWL, label="net [bold]").save(tmp_path / "x.surface.h5"))])
     assert "net [bold]" in capsys.readouterr().out
 
 
@@ -169,7 +169,7 @@ def test_warns_of_other_direction_seeds(
     bowl: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     several = surface_of(np.stack([BOWL, BOWL + 1]), counts=COUNTS, label="two")
-    run([bowl, str(several.save(tmp_path / "two.surface.h5"))])
+    main([bowl, str(several.save(tmp_path / "two.surface.h5"))])
     assert "directions random, seed 0 / random, seeds 0, 1" in capsys.readouterr().err
 
 
@@ -177,7 +177,7 @@ def test_equal_labels_are_told_apart_by_file(
     bowl: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = str(made().save(tmp_path / "copy.surface.h5"))
-    run([bowl, copy, "--json"])
+    main([bowl, copy, "--json"])
     assert len({row["surface"] for row in json.loads(capsys.readouterr().out)}) == 2
 
 
@@ -208,7 +208,7 @@ def test_command_runs_without_torch_and_with_little_else(bowl: str) -> None:
     code = (
         "import runpy, sys; sys.argv = ['roughness', sys.argv[1], '--csv']\n"
         "runpy.run_module('analysis.roughness', run_name='__main__')\n"
-        "heavy = {'torch', 'scipy', 'matplotlib', 'rich', 'plotly', 'cyclopts'} & set(sys.modules)\n"
+        "heavy = {'torch', 'scipy', 'matplotlib', 'plotly'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run(
@@ -220,8 +220,8 @@ def test_command_runs_without_torch_and_with_little_else(bowl: str) -> None:
 
 def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        run(["--help"])
+        main(["--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
-    for option in ("--split", "--span", "--reference", "--log", "--json", "--csv", "examples:", "default"):
+    for option in ("--split", "--span", "--reference", "--log", "--json", "--csv", "Examples:", "default"):
         assert option in text

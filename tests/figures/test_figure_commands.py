@@ -113,8 +113,8 @@ def test_a_page_of_other_surfaces_does_not_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["figure4", "x"], "invalid choice: 'figure4'"),
-        (["all"], "required: RESULTS"),
+        (["figure4", "x"], "no figure 'figure4'; expected one of all"),
+        (["all"], "RESULTS requires an argument"),
         (["all", "nowhere"], "nowhere: no such folder"),
     ],
 )

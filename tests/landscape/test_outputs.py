@@ -13,7 +13,7 @@ import pytest
 from analysis.compare.compare_options import CompareOptions, CompareOutput
 from analysis.connectivity.connectivity_options import ConnectivityOptions, ConnectivityOutput
 from analysis.hessian.hessian_options import HessianOptions, HessianOutput
-from analysis.roughness.__main__ import run as roughness
+from analysis.roughness.__main__ import main as roughness
 from analysis.sharpness.sharpness_options import SharpnessOptions, SharpnessOutput
 from landscape.commandline.outputs import check_text_outputs
 from landscape.errors import UserError
