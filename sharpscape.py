@@ -8,6 +8,7 @@ beside this file, whatever the current folder holds; in somebody's own program n
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.metadata
@@ -15,10 +16,11 @@ import importlib.util
 import runpy
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 PACKAGES = ("landscape", "training", "analysis", "figures")
 ROOT = Path(__file__).resolve().parent
@@ -48,6 +50,13 @@ sharpscape COMMAND --help shows every option; sharpscape --version the version.
 First steps: sharpscape surface CHECKPOINT, then open the page that it names.
 """
 
+USAGE_OF_A_PACKAGE = """usage: python -m {package}.COMMAND ...
+
+{commands}
+
+python -m {package}.COMMAND --help shows every option; sharpscape alone shows the commands of all packages.
+"""
+
 
 class OwnPackages(importlib.abc.MetaPathFinder):
     """Finds the four packages beside this file."""
@@ -68,9 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("--help", "-h", "help"):
-        width = max(map(len, COMMANDS)) + 2
-        lines = (f"  {name:<{width}}{text}" for name, (_, text) in COMMANDS.items())
-        print(USAGE.format(commands="\n".join(lines)), end="")
+        print(USAGE.format(commands=_listed({name: text for name, (_, text) in COMMANDS.items()})), end="")
         raise SystemExit(0 if words else 2)
     if words[0] in ("--version", "-V", "version"):
         print(f"sharpscape {version()}")
@@ -90,10 +97,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
+def show_commands(package: str) -> None:
+    """What ``python -m PACKAGE`` says where no command has that name: which there are in it."""
+    inside = {module: text for module, text in COMMANDS.values() if module.startswith(f"{package}.")}
+    commands = _listed({module.rpartition(".")[2]: text for module, text in inside.items()})
+    print(USAGE_OF_A_PACKAGE.format(package=package, commands=commands), end="")
+
+
+def _listed(texts: Mapping[str, str]) -> str:
+    width = max(map(len, texts)) + 2
+    return "\n".join(f"  {name:<{width}}{text}" for name, text in texts.items())
+
+
 def program(module: str) -> str:
     """How a command was called, for its help: ``sharpscape surface`` or ``python -m landscape.surface``."""
     name = _named()
     return f"sharpscape {name}" if name and COMMANDS[name][0] == module else f"python -m {module}"
+
+
+def running() -> str | None:
+    """The module that this process is the command of, or None."""
+    name, words = _named(), sys.orig_argv[1:]
+    following = words[words.index("-m") + 1 :][:1] if "-m" in words else []
+    return COMMANDS[name][0] if name else next(iter(following), None)
 
 
 @cache
@@ -108,6 +134,25 @@ def version() -> str:
         installed = "not installed"
     commit = _commit()
     return f"{installed.partition('+')[0]}+g{commit}" if commit else installed
+
+
+def exports(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """A package's ``__getattr__`` that imports its public names when they are first used (PEP 562).
+
+    Parameters
+    ----------
+    package, homes
+        Its name, and by public name the module inside it.
+    """
+
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return find
 
 
 def check_own(package: str) -> None:
@@ -156,9 +201,8 @@ def _named() -> str | None:
 
 def _is_command() -> bool:
     """Whether this process is ``python -m`` with one of our modules."""
-    words = sys.orig_argv[1:]
-    following = words[words.index("-m") + 1 :][:1] if "-m" in words else []
-    return bool(following) and following[0].partition(".")[0] in PACKAGES
+    module = running()
+    return module is not None and module.partition(".")[0] in PACKAGES
 
 
 def _find_own_packages() -> None:

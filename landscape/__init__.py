@@ -9,7 +9,6 @@ Names are imported when they are first used, so that opening a surface file does
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import sharpscape  # where a folder's own `training` must not hide ours
@@ -60,14 +59,11 @@ __all__ = [
 ]
 
 
+_find = sharpscape.exports(__name__, _HOME)
+
+
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        return sharpscape.version()
-    if name not in _HOME:
-        raise AttributeError(f"module 'landscape' has no attribute {name!r}")
-    value = getattr(import_module(f"landscape.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    return sharpscape.version() if name == "__version__" else _find(name)
 
 
 def __dir__() -> list[str]:

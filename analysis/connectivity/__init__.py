@@ -5,8 +5,9 @@ As a command: ``python -m analysis.connectivity a.pt b.pt``. Names are imported 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import sharpscape
 
 if TYPE_CHECKING:
     from analysis.connectivity.barriers import Barrier, barrier
@@ -23,10 +24,4 @@ _HOME = {
 
 __all__ = ["Barrier", "Connection", "Training", "barrier", "connect"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'analysis.connectivity' has no attribute {name!r}")
-    value = getattr(import_module(f"analysis.connectivity.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = sharpscape.exports(__name__, _HOME)

@@ -6,8 +6,9 @@ used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import sharpscape
 
 if TYPE_CHECKING:
     from analysis.curvature.extremes import Extremes
@@ -18,10 +19,4 @@ _HOME = {"Extremes": "extremes", "Plan": "plan", "curvature_map": "map"}
 
 __all__ = ["Extremes", "Plan", "curvature_map"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'analysis.curvature' has no attribute {name!r}")
-    value = getattr(import_module(f"analysis.curvature.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = sharpscape.exports(__name__, _HOME)

@@ -5,8 +5,9 @@ As a command: ``python -m analysis.hessian net.pt``. Names are imported when the
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import sharpscape
 
 if TYPE_CHECKING:
     from analysis.hessian.density import SpectralDensity, spectral_density
@@ -46,10 +47,4 @@ __all__ = [
     "spectral_density",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'analysis.hessian' has no attribute {name!r}")
-    value = getattr(import_module(f"analysis.hessian.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = sharpscape.exports(__name__, _HOME)

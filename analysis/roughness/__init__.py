@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 
-if __name__ == "__main__":
+import sharpscape
+
+if sharpscape.running() == "analysis.roughness":
     # Read when numpy loads. The systems here are small: the threads would only wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -25,6 +27,8 @@ from analysis.roughness.region import Region, select_region
 from analysis.statistics.uncertainty import Estimate, estimate
 from landscape.errors import UserError
 from landscape.surface import Surface
+
+__all__ = ["METRICS", "Roughness", "roughness"]
 
 FEWEST = 8  # points evaluated within a span that can carry its roughness
 UNSURE = 0.2  # share of Ra from which its interpolation error is worth a warning

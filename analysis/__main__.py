@@ -1,0 +1,5 @@
+"""``python -m analysis`` says which commands there are."""
+
+import sharpscape
+
+sharpscape.show_commands("analysis")
