@@ -158,8 +158,7 @@ def compute_surface(
             )
         return found
 
-    def prepare(spec: PlaneSpec) -> tuple[Engine, list[Params]]:
-        directions = drawn(spec)
+    def engine_on(directions: list[Params]) -> Engine:
         return Engine(
             model,
             splits,
@@ -170,30 +169,34 @@ def compute_surface(
             batch_norm=batch_norm,
             batch_size=batch_size,
             sparse=sparse,
-        ), directions
+        )
 
-    engine, directions = prepare(planes[0])
-    if not _is_ours(planes[0]) and directions_digest(drawn(planes[0])) != directions_digest(directions):
+    directions = drawn(planes[0])  # the others are drawn again when it is their turn: all may not fit
+    digests = [directions_digest(drawn(spec) if number else directions) for number, spec in enumerate(planes)]
+    if not _is_ours(planes[0]) and directions_digest(drawn(planes[0])) != digests[0]:
         raise UserError(
             "the plane gives other directions each time; draw them from a generator that directions() seeds"
         )
-    centre = evaluate_centre(engine, splits)
-    check_flat(engine, centre, directions, moving, [0.6 * float(alpha[-1]), 0.4 * float(beta[-1])][:axes])
     settings: Json = {
         "network": digest({**dict(model.named_parameters()), **dict(model.named_buffers())}),
         **moving.settings(),
         "examples": {name: one.digest() for name, one in splits.items()},
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
-        "planes": [spec.about() | {"digest": directions_digest(drawn(spec))} for spec in planes],
+        "planes": [spec.about() | {"digest": one} for spec, one in zip(planes, digests, strict=True)],
         "mask": {"source": source, "digest": digest(kept or {})},
         "alpha": [float(alpha[0]), float(alpha[-1]), len(alpha)],
         "beta": [float(beta[0]), float(beta[-1]), len(beta)],
         "sampling": "exact" if exact_grid else {"tolerance": tolerance, "max_points": max_points},
         **({} if exact_grid else LOG_SAMPLING),
-        **engine_settings(engine),
         "keep_directions": keep_directions,
         FUNCTIONS: functions.about(),
     }
+    given = any(one.given for one in splits.values())
+    earlier_surface(path, settings, overwrite, given, but=ENGINES)  # refused before anything is built
+    engine = engine_on(directions)
+    centre = evaluate_centre(engine, splits)
+    check_flat(engine, centre, directions, moving, [0.6 * float(alpha[-1]), 0.4 * float(beta[-1])][:axes])
+    settings |= engine_settings(engine)
     facts = {
         "label": label,
         **describe_run(moving.every, engine.about),
@@ -201,7 +204,7 @@ def compute_surface(
         **(about or {}),
     }
     with owned(path), watching(progress, label or "surface") as listener:
-        earlier = earlier_surface(path, settings, overwrite, any(one.given for one in splits.values()))
+        earlier = earlier_surface(path, settings, overwrite, given)
         if earlier is not None:
             check_earlier(path, earlier, engine, centre)
             if earlier.complete:
@@ -215,7 +218,8 @@ def compute_surface(
         )
         for number, spec in enumerate(planes):
             if number:
-                engine, directions = prepare(spec)
+                directions = drawn(spec)
+                engine = engine_on(directions)
                 centre = evaluate_centre(engine, splits)
             sampler = exact(alpha, beta) if exact_grid else adaptive(alpha, beta, tolerance, max_points)
             described = {"mask": source, "density": None if kept is None else density(kept), **spec.about()}
@@ -246,6 +250,7 @@ __all__ = [
 ]
 # Files from before log loss counted hold other points, and say nothing of it.
 LOG_SAMPLING: Json = {"log_tolerance": LOG_TOLERANCE}
+ENGINES = ("engine", "sparse")  # the settings that only a built engine knows
 ENGINE_SETTINGS = ("device", "dtype", "batch_size", "folded", "batch_norm")
 
 

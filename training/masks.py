@@ -123,11 +123,6 @@ def apply_to_weights(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
     AppliedMask(model, mask).to_weights()
 
 
-def apply_to_gradients(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
-    """`AppliedMask.to_gradients`, once."""
-    AppliedMask(model, mask).to_gradients()
-
-
 @torch.no_grad()
 def apply_to_state(optimizer: torch.optim.Optimizer, model: nn.Module, mask: Mapping[str, Tensor]) -> None:
     """Zero the pruned positions of every per-weight state: momentum, and what a wrapped optimizer adds.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
+from analysis.hessian.lanczos import Eigenpairs
 from analysis.hessian.sampled import spread_over_examples
 from analysis.sharpness.measure import Settings, Sharpness
 from analysis.sharpness.objective import Objective
-from analysis.sharpness.top_eigenvalue import TopPair, hessian_of, top_pair
+from analysis.sharpness.top_eigenvalue import hessian_of, top_pair
 
 
 def lambda_max(objective: Objective, settings: Settings) -> Sharpness:
@@ -43,21 +43,20 @@ def lambda_max_adaptive(objective: Objective, settings: Settings) -> Sharpness:
     """
     scale = objective.weights.abs()
     if "adaptive pair" not in objective.remembered:
-        factor = scale.double().cpu().numpy()
-        objective.remembered["adaptive pair"] = top_pair(objective, factor, settings.seed)
+        objective.remembered["adaptive pair"] = top_pair(objective, scale, settings.seed)
     return _measured(objective, objective.remembered["adaptive pair"], 1.0, scale=scale)
 
 
-def _plain(objective: Objective, settings: Settings) -> TopPair:
+def _plain(objective: Objective, settings: Settings) -> Eigenpairs:
     if "top pair" not in objective.remembered:
         objective.remembered["top pair"] = top_pair(objective, None, settings.seed)
-    pair: TopPair = objective.remembered["top pair"]
+    pair: Eigenpairs = objective.remembered["top pair"]
     return pair
 
 
 def _measured(
     objective: Objective,
-    pair: TopPair,
+    pair: Eigenpairs,
     factor: float,
     details: dict[str, float] | None = None,
     scale: torch.Tensor | None = None,
@@ -66,12 +65,12 @@ def _measured(
 
     Leaving examples out changes the eigenvalue by the change of ``vᵀHv`` to first order.
     """
-    vector = torch.from_numpy(np.ascontiguousarray(pair.vector)).to(objective.weights)
+    vector = pair.vectors[0].to(objective.weights)
     direction = vector if scale is None else scale * vector
     hessian = hessian_of(objective)
     (spread,) = spread_over_examples(*hessian.forms(direction[:, None].to(hessian.torch_dtype)))
     objective.count(4)
-    value = factor * pair.value
+    value = factor * float(pair.values[0])
     return Sharpness(
         value,
         value - factor * spread.error,
@@ -79,7 +78,7 @@ def _measured(
         factor * spread.stderr,
         details={
             **(details or {}),
-            "residual": factor * pair.residual,
-            "converged": pair.converged,
+            "residual": factor * float(pair.residuals[0]),
+            "converged": bool(pair.converged[0]),
         },
     )

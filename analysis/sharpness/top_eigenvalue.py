@@ -2,78 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+import torch
+from torch import Tensor
 
+from analysis.hessian.lanczos import Eigenpairs, eigenpairs
 from analysis.hessian.operator import HessianOperator
 from analysis.sharpness.objective import Objective
 from landscape.errors import UserError
 
-FloatArray = npt.NDArray[np.float64]
-
-TOLERANCE = 1e-4  # of the eigenvalue, asked of Lanczos
-RESTARTS = 50
-SMALL = 24  # unknowns up to which the matrix is formed
+# Residual as a share of the eigenvalue, whose own error is about its square.
+TOLERANCE = {"float32": 1e-4, "float64": 1e-6}
+MAX_PRODUCTS = 500
 EXPECTED_PRODUCTS = 40  # for the progress bar alone
 
 
-@dataclass(frozen=True)
-class TopPair:
-    """Eigenvalue λ, unit eigenvector v, residual ``‖DHDv − λv‖``, and whether Lanczos met its tolerance."""
-
-    value: float
-    vector: FloatArray
-    residual: float
-    converged: bool
-
-
-def top_pair(objective: Objective, scale: FloatArray | None, seed: int) -> TopPair:
-    """The algebraically largest eigenpair, by restarted Lanczos (scipy's ARPACK).
+def top_pair(objective: Objective, scale: Tensor | None, seed: int) -> Eigenpairs:
+    """The algebraically largest eigenpair; `scale` is D's diagonal, ``[n]``, None for the identity.
 
     Raises
     ------
     UserError
         When products with the Hessian aren't finite.
     """
-    hessian = hessian_of(objective)
-    size = objective.size
-    factor = np.ones(size) if scale is None else scale
+    matrix = _Scaled(objective, hessian_of(objective), scale)
+    tolerance = TOLERANCE[objective.dtype]
+    return eigenpairs(matrix, 1, 0, tolerance=tolerance, max_products=MAX_PRODUCTS, seed=seed)[0]
 
-    def multiply(vector: FloatArray) -> FloatArray:
-        objective.count(4)
-        product = factor * np.asarray(hessian.matvec(factor * vector.reshape(-1)), dtype=np.float64)
-        if not np.isfinite(product).all():
+
+@dataclass
+class _Scaled:
+    """``D H D``, counting its passes."""
+
+    objective: Objective
+    hessian: HessianOperator
+    scale: Tensor | None
+    products: int = 0
+
+    def __post_init__(self) -> None:
+        self.torch_device, self.torch_dtype = self.hessian.torch_device, self.hessian.torch_dtype
+
+    @property
+    def size(self) -> int:
+        return self.objective.size
+
+    def multiply(self, vectors: Tensor) -> Tensor:
+        count = vectors.numel() // self.size
+        self.products += count
+        self.objective.count(4 * count)
+        if self.scale is None:
+            product = self.hessian.multiply(vectors)
+        else:
+            scale = self.scale.reshape(-1, *[1] * (vectors.dim() - 1)).to(vectors)
+            product = scale * self.hessian.multiply(scale * vectors)
+        if not torch.isfinite(product).all():
             raise UserError("a product with the Hessian isn't finite; try --dtype float64")
         return product
-
-    start = np.random.default_rng(seed).standard_normal(size)
-    if size <= SMALL:
-        matrix = np.stack([multiply(one) for one in np.eye(size)], axis=1)
-        values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-        return _pair(float(values[-1]), np.asarray(vectors[:, -1], np.float64), multiply, True)
-    if not multiply(start).any():  # a Hessian of zeros, on which Lanczos can't start
-        return TopPair(0.0, start / np.linalg.norm(start), 0.0, True)
-    operator = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
-    try:
-        values, vectors = eigsh(operator, k=1, which="LA", v0=start, tol=TOLERANCE, maxiter=RESTARTS)
-        return _pair(float(values[0]), np.asarray(vectors[:, 0], np.float64), multiply, True)
-    except ArpackNoConvergence as error:
-        if len(error.eigenvalues):
-            vector = np.asarray(error.eigenvectors[:, 0], np.float64)
-            return _pair(float(error.eigenvalues[0]), vector, multiply, False)
-        raise UserError(
-            f"the largest eigenvalue didn't converge in {RESTARTS} restarts; try --dtype float64"
-        ) from error
-
-
-def _pair(
-    value: float, vector: FloatArray, multiply: Callable[[FloatArray], FloatArray], converged: bool
-) -> TopPair:
-    return TopPair(value, vector, float(np.linalg.norm(multiply(vector) - value * vector)), converged)
 
 
 def hessian_of(objective: Objective) -> HessianOperator:

@@ -1,8 +1,8 @@
 """Anyone's checkpoint to a module, its mask, and what is known about it.
 
-The steps have a file each: ``read`` (bytes to objects, by way of ``containers``, ``unpickle`` and
-``rebuild``), ``state`` and ``choice`` (the weights in these), ``recognize`` and ``models`` (the
-architecture), ``skeleton`` and ``fit`` (into it).
+The steps: ``read`` (bytes to objects, by way of ``containers``, ``unpickle`` and ``rebuild``), ``state`` and
+``choice`` (the weights in these), ``recognize`` and ``models`` (the architecture), ``skeleton`` and ``fit``
+(into it). ``format`` is the form of our own files, and ``integrity`` their digest.
 """
 
 from __future__ import annotations

@@ -92,11 +92,16 @@ def check_steady(engine: Engine, before: Mapping[str, Totals]) -> None:
 
 
 def earlier_surface(
-    path: str | os.PathLike[str] | None, settings: Json, overwrite: bool, drawn: bool = False
+    path: str | os.PathLike[str] | None,
+    settings: Json,
+    overwrite: bool,
+    drawn: bool = False,
+    but: Sequence[str] = (),
 ) -> Surface | None:
     """What there is to resume from, as far as settings tell; with `overwrite` nothing is.
 
-    `drawn` says that the examples came in batches of the user's, which may be others each time.
+    `drawn` says that the examples came in batches of the user's, which may be others each time; `but` names
+    settings that aren't known yet.
 
     Raises
     ------
@@ -108,9 +113,8 @@ def earlier_surface(
     earlier = load_surface(path)
     redrawn = drawn and earlier.settings.get("examples") != settings["examples"]
     hint = "; a loader that shuffles or augments draws anew, so list its batches once and keep them"
-    check_settings(
-        f"{path} holds a surface", earlier.settings, settings, OTHERWISE + hint if redrawn else OTHERWISE
-    )
+    stored = {name: value for name, value in earlier.settings.items() if name not in but}
+    check_settings(f"{path} holds a surface", stored, settings, OTHERWISE + hint if redrawn else OTHERWISE)
     return earlier
 
 

@@ -115,8 +115,8 @@ class Plane:
     Attributes
     ----------
     about
-        How the plane was made: ``kind`` ("random", "between", "given"), ``seed``, ``normalize``, ``mask``,
-        ``density``, and whatever else describes it. JSON types only.
+        How the plane was made: ``kind`` ("random", "between", "given", "trajectory", "hessian", or a
+        caller's own), ``normalize``, ``mask``, ``density``, and whatever else describes it. JSON types only.
     computed
         Shape ``[alpha, beta]``: True where the network was evaluated, False where interpolated or missing.
     splits

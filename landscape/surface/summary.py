@@ -1,6 +1,6 @@
 """What a finished surface says in a few numbers: for the terminal, the viewer and figures. Needs no torch.
 
-This is the one place where `landscape` asks `analysis` (for Ra), and only when it is called.
+Ra is asked of `analysis`, and only when it is called.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class Loop:
                 self._change(moment)
             if not (due and self.method.gradient == "dense"):
                 self._gradients(step)
-                masks.apply_to_gradients(self.model, self.mask)
+                masks.AppliedMask(self.model, self.mask).to_gradients()
                 self.optimizer.step()
                 masks.apply_to_weights(self.model, self.mask)
         return self

@@ -59,7 +59,7 @@ class Stepper:
         loss = self.model()
         loss.backward()
         if self.config.masks_gradients:
-            masks.apply_to_gradients(self.model, self.mask)
+            masks.AppliedMask(self.model, self.mask).to_gradients()
         self.visited.append(self.model.layer.weight.detach().clone())
         return loss.detach()
 

@@ -143,7 +143,7 @@ def test_applying_touches_nothing_else() -> None:
     model.get_parameter(dead).data[~mask[dead]] = torch.nan
     before = {name: value.clone() for name, value in model.state_dict().items()}
     masks.apply_to_weights(model, mask)
-    masks.apply_to_gradients(model, mask)
+    masks.AppliedMask(model, mask).to_gradients()
     masks.apply_to_state(optimizer, model, mask)
     for name, value in model.state_dict().items():
         keep = mask.get(name, torch.ones_like(value, dtype=torch.bool))
