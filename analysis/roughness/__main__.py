@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from analysis.roughness import UNSURE, Roughness, roughness
 from analysis.roughness.conventions import conventions, differences
+from analysis.roughness.roughness_options import MeasureOptions, RoughnessOptions, TextOutput
 from analysis.roughness.roughness_table import Row, caption, differences_table, table, to_csv, to_json
 from landscape.commandline.command import run_command
 from landscape.commandline.console import note, terminal
-from landscape.commandline.options import OUTPUT, Flag, Text, own_group, shown
 from landscape.commandline.outputs import check_text_outputs, write_texts
 from landscape.errors import UserError
 from landscape.surface import Surface, load_surface
@@ -36,45 +35,6 @@ EPILOGUE = """Examples:
 """
 
 
-@Parameter(name="*", group=own_group("What to measure"))
-@dataclass(frozen=True)
-class MeasureOptions:
-    """Of which part of the surfaces, and how."""
-
-    split: Annotated[str | None, shown("every one in the files")] = None
-    """Only this set of examples."""
-
-    span: Annotated[float | None, shown("the whole grid")] = None
-    """Only the square |α|, |β| ≤ SPAN."""
-
-    reference: Literal["mean", "plane"] = "mean"
-    """Heights above the mean or the least-squares plane."""
-
-    log: Flag = False
-    """Show log loss in the table, in place of the loss."""
-
-
-@Parameter(name="*", group=OUTPUT)
-@dataclass(frozen=True)
-class TextOutput:
-    """What to write in place of a table on the terminal."""
-
-    json: Text = None
-    """Write JSON to a file, or print it where no file is named."""
-
-    csv: Text = None
-    """Write CSV to a file, or print it where no file is named."""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class RoughnessOptions:
-    """Everything that the command can be told."""
-
-    measure: MeasureOptions = field(default_factory=MeasureOptions)
-    output: TextOutput = field(default_factory=TextOutput)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, measure, print; bad input is one line and exit code 2."""
 
@@ -82,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         surfaces: Annotated[list[str], Parameter(name="FILE")],
         /,
         *,
-        options: RoughnessOptions = RoughnessOptions(),
+        options: RoughnessOptions = RoughnessOptions(),  # noqa: B008
     ) -> None:
         """Measure roughness.
 

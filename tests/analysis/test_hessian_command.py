@@ -139,7 +139,7 @@ def test_the_same_command_again_computes_nothing(folder: Path, monkeypatch: pyte
     monkeypatch.setattr(HessianOperator, "multiply", never)
     outcome = hessian("net.pt", "-o", "out", folder=folder)
     assert outcome.code == 0, outcome.err
-    assert "is there already; --overwrite would compute it anew" in outcome.err
+    assert "is there and finished; --overwrite would compute it anew" in outcome.err
     assert contents(folder) == before
 
 
@@ -250,8 +250,8 @@ BAD = {
     "net.pt -o other.h5": ["other.h5: an HDF5 file, but not one of analysis.hessian"],
     "net.pt -o plain": ["--output plain is a file; name a folder or a file NAME.hessian.h5"],
     "net.pt -o /proc/nowhere": ["cannot write /proc/nowhere/"],
-    "net.pt sparse.pt -o two.hessian.h5": ["two.hessian.h5 is one file for several spectra; name a folder"],
-    "net.pt --split both -o two.hessian.h5": ["two.hessian.h5 is one file for several spectra"],
+    "net.pt sparse.pt -o two.hessian.h5": ["two.hessian.h5 is one file for 2 results; name a folder"],
+    "net.pt --split both -o two.hessian.h5": ["two.hessian.h5 is one file for 2 results"],
 }  # fmt: skip
 
 

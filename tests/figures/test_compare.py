@@ -108,7 +108,7 @@ def test_command_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     paths = saved(tmp_path, *PAIR)
     for arguments, message in [
         ([str(tmp_path / "missing.h5"), "-o", "x.png"], "no such file"),
-        (paths, "the following arguments are required: -o"),
+        (paths, "Parameter --output requires an argument"),
         ([*paths, "-o", str(tmp_path / "x.jpg")], "can't draw a .jpg"),
         ([*paths, "-o", str(tmp_path / "x.png"), "--width", "1"], "expected at least 1 of at least 1.2"),
         ([*paths, "-o", str(tmp_path / "x.png"), "--columns", "0"], "columns must be at least 1"),
