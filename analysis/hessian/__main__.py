@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.hessian.hessian_options import HessianOptions
 from landscape.commandline.command import run_command
 from landscape.commandline.outputs import say_written, write_texts
-from landscape.commandline.results import both, distinct_names, prepare_folder, result_paths, watching
+from landscape.commandline.results import both, distinct_names, prepare_folder, result_paths, resuming
 from landscape.commandline.subject import Subject, computing, subjects
 from landscape.progress import terminal_bar
 
@@ -98,7 +98,7 @@ def _compute(
     prepare_folder(target, SUFFIX)
     chosen, output = options.spectrum, options.output
     with (
-        watching(target, "products", overwrite=output.overwrite, state=state_path(target)) as listener,
+        resuming(target, "products", overwrite=output.overwrite, state=state_path(target)) as listener,
         terminal_bar(label) as bar,
     ):
         return hessian_spectrum(

@@ -70,7 +70,7 @@ def prepare_folder(target: Path, suffix: str) -> None:
 
 
 @contextmanager
-def watching(
+def resuming(
     target: Path, unit: str, *, overwrite: bool, state: Path | None = None, found: str = ""
 ) -> Iterator[Listener]:
     """Around a computation: say what it goes on from, that there was nothing to do, or how far it came.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from landscape.commandline.command import run_command
 from landscape.commandline.console import note
-from landscape.commandline.results import both, distinct_names, prepare_folder, result_paths, watching
+from landscape.commandline.results import both, distinct_names, prepare_folder, result_paths, resuming
 from landscape.commandline.subject import Subject, computing, subjects
 from landscape.errors import UserError
 from landscape.progress import Listener, terminal_bar
@@ -149,7 +149,7 @@ def _compute(subject: Subject, target: Path, options: SurfaceOptions, live: List
     data, about = subject.examples()
     prepare_folder(target, SUFFIX)
     with (
-        watching(target, "points", overwrite=options.output.overwrite, found=_found(target)) as listener,
+        resuming(target, "points", overwrite=options.output.overwrite, found=_found(target)) as listener,
         torch.no_grad(),
     ):
         planes = _planes(subject, next(iter(data.values())), target, options, about)
