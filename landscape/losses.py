@@ -127,7 +127,7 @@ def regression(model: Callable[..., Any], batch: Any) -> LossResult:
     return _per_example((predictions - targets).square()), len(targets)
 
 
-SHIPPED: tuple[Loss, ...] = (classification, binary_classification, regression)
+SHIPPED = (classification, binary_classification, regression)
 
 
 def pair(batch: Any, name: str) -> tuple[Any, Tensor]:

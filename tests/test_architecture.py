@@ -58,8 +58,9 @@ INSIDE_FUNCTIONS = {
 }
 # Where an import inside a function closes a circle, and why it may: a class and what is built on it.
 BACK = {
-    # `Surface.save`, `plot` and `show` are methods because that is where a user looks for them.
+    # `Surface.save`, `plot`, `show` and what a notebook shows are methods: that is where a user looks.
     ("landscape.surface", "landscape.surface.schema"),
+    ("landscape.surface", "landscape.surface.glance"),
     ("landscape.surface", "landscape.plot"),
     ("landscape.surface", "landscape.viewer"),
     # The viewer's command, with --live.

@@ -14,7 +14,6 @@ from landscape.commandline.console import note
 from landscape.commandline.results import prepare_folder
 from landscape.errors import UserError
 from landscape.keeping.settings import FUNCTIONS, result_difference
-from landscape.losses import classification
 from landscape.progress import counted, terminal_bar
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def measure(
     kept: KeptEntries,
 ) -> list[Entry]:
     """Every chosen measure of one checkpoint, an entry per split; goes on with what `kept` has."""
-    functions = Functions(subject.model, classification)
+    functions = Functions(subject.model, subject.loss)
     facts = {**about, "mask": subject.mask_source, "density": subject.density} | subject.params.about()
     loaded, wanted = subject.loaded, options.chosen.names()
     done: list[Entry] = []

@@ -100,7 +100,7 @@ class NetworkOptions(CheckpointOptions):
 @Parameter(name="*", group=DATA)
 @dataclass(frozen=True)
 class SourceOptions:
-    """Where examples come from."""
+    """Where examples come from, and what loss they have."""
 
     data: Annotated[str | None, shown("what the checkpoint names, else what is on disk, else sample")] = None
     """`cifar10`, `cifar100`, `imagefolder:PATH`, `npz:PATH` (`train_x`, `train_y`, `test_x`, `test_y`),
@@ -111,6 +111,11 @@ class SourceOptions:
 
     download: Flag = False
     """Fetch CIFAR into the data root where it isn't there."""
+
+    loss: Annotated[str | None, shown("classification of labelled examples")] = None
+    """`classification` (integer targets of any shape: texts, segmentation), `binary_classification`,
+    `regression`, or `package.module:function`, called with a model and a batch. With it a factory's targets
+    may be anything that the loss takes."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from landscape.commandline.console import note, quietly
+from landscape.errors import UserError
 from landscape.siblings import need
 
 if TYPE_CHECKING:  # torch is imported only when there is something to compute
@@ -17,12 +18,14 @@ if TYPE_CHECKING:  # torch is imported only when there is something to compute
     from landscape.checkpoint import LoadedCheckpoint
     from landscape.commandline.options import CheckpointOptions, DataOptions, OutputOptions, SubjectOptions
     from landscape.examples import Examples
+    from landscape.losses import Loss
     from landscape.parameters import Moving
 
 
 class Machine(TypedDict):
-    """Arguments of every function of the library that computes: on what, and how precisely."""
+    """Arguments of every function of the library that computes: what, on what, and how precisely."""
 
+    loss: Loss
     device: str
     dtype: str
     batch_size: int | None
@@ -67,6 +70,19 @@ class Subject:
         return self.loaded.model
 
     @property
+    def loss(self) -> Loss:
+        """What is averaged over the examples; UserError for a name that is none."""
+        from landscape.factories import import_factory
+        from landscape.losses import SHIPPED, classification
+
+        name, known = self.options.data.loss, {one.__name__: one for one in SHIPPED}
+        if name is None:
+            return classification
+        if name not in known and ":" not in name:
+            raise UserError(f"unknown loss {name!r}; expected {', '.join(known)} or package.module:function")
+        return known[name] if name in known else import_factory(name)
+
+    @property
     def density(self) -> float:
         """Kept share of the masked tensors' weights; 1 for a dense network."""
         from landscape.kept_weights import density
@@ -77,7 +93,12 @@ class Subject:
     def machine(self) -> Machine:
         """Arguments for the library, whatever network it is."""
         chosen = self.options.computation
-        return {"device": chosen.device, "dtype": chosen.dtype, "batch_size": chosen.batch_size}
+        return {
+            "loss": self.loss,
+            "device": chosen.device,
+            "dtype": chosen.dtype,
+            "batch_size": chosen.batch_size,
+        }
 
     @property
     def arguments(self) -> Arguments:
@@ -124,7 +145,9 @@ def subject_of(path: Path, name: str, loaded: LoadedCheckpoint, options: Subject
 
     params = moving_params(loaded.model, options.network.params)
     mask, source = resolve_mask(options.network.mask, loaded.mask, params)
-    return Subject(path, name, loaded, params, mask, source, options)
+    found = Subject(path, name, loaded, params, mask, source, options)
+    _ = found.loss  # refused before hours go into anything
+    return found
 
 
 def load_network(path: Path, network: CheckpointOptions, *, quiet: bool = False) -> LoadedCheckpoint:
@@ -182,7 +205,7 @@ def load_examples(
     sets, record = load_settled(loaded, data, data.splits, others=others, like=like, device=device, say=note)
     first = next(iter(sets.values()))
     for one in sets.values():
-        check_model_takes(loaded.model, one)
+        check_model_takes(loaded.model, one, labels=data.loss is None)
     about = {
         "checkpoint": {"file": f"{loaded.name}", "sha256": loaded.sha256, "metrics": loaded.metrics},
         "architecture": loaded.architecture,

@@ -94,10 +94,10 @@ class LoadedData:
         return f"{self.chosen}; normalization: {self.normalized_by}"
 
     def normalized(self, start: int = 0, stop: int | None = None) -> Tensor:
-        """Examples `start` to `stop` as float32, pixels as ``(pixel / 255 - mean) / std``."""
+        """Examples `start` to `stop` as float32, pixels as ``(pixel / 255 - mean) / std``, tokens as such."""
         part = self.inputs[start:stop]
         if self.mean is None or self.std is None:
-            return part.float()
+            return part if part.dtype in (torch.int32, torch.int64) else part.float()
         shape = (1, -1, *[1] * (part.dim() - 2))
         mean, std = (torch.tensor(values).reshape(shape) for values in (self.mean, self.std))
         return (part.float() / 255 - mean) / std
@@ -117,6 +117,7 @@ def load_data(
     others: Sequence[Mapping[str, Any]] = (),
     preparation: Preparation | None = None,
     change: Change | None = None,
+    labels: bool = True,
 ) -> LoadedData:
     """Load a fixed, seeded, class-balanced subset of a data set's split.
 
@@ -152,6 +153,9 @@ def load_data(
         as they are and those of a folder become what `landscape.images.prepare.usual_preparation` says.
     change
         What is different from that: size, crop, interpolation.
+    labels
+        Whether a factory's targets must be class labels; else they are whatever the loss takes, and the
+        subset is drawn without balance.
 
     Raises
     ------
@@ -167,7 +171,7 @@ def load_data(
     known = known_normalization(normalization, stored)
     if preparation is None and isinstance(stored.get("images"), Mapping):
         preparation = Preparation.of(stored["images"])
-    wanted = _Request(folder, split, examples, seed, download, (stored, *others), preparation, change)
+    wanted = _Request(folder, split, examples, seed, download, (stored, *others), preparation, change, labels)
     kind, _, rest = spec.partition(":")
     read = _from_factory if rest and kind not in ("npz", "imagefolder") else _from_images
     if read is _from_images and kind not in {one.partition(":")[0] for one in KINDS}:
@@ -177,7 +181,8 @@ def load_data(
     data = read(spec, why, wanted, known)
     if not data.classes_known and num_classes is not None:
         data = replace(data, num_classes=max(data.num_classes, num_classes))
-    _check_classes(data, num_classes)
+    if labels:
+        _check_classes(data, num_classes)
     return data
 
 
@@ -195,14 +200,14 @@ def resolve_spec(
     return (on_disk(spec, folder) if spec in FOLDERS else None) or spec, "given"
 
 
-def check_model_takes(model: nn.Module, data: LoadedData) -> None:
+def check_model_takes(model: nn.Module, data: LoadedData, *, labels: bool = True) -> None:
     """Try the network on two examples.
 
     Raises
     ------
     UserError
-        When it can't take inputs of this shape, doesn't return ``[N, classes]``, or has another number of
-        classes than the data.
+        When it can't take inputs of this shape or, where targets are `labels`, doesn't return
+        ``[N, classes]`` or has another number of classes than the data.
     """
     shape = list(data.inputs.shape[1:])
     try:
@@ -211,6 +216,8 @@ def check_model_takes(model: nn.Module, data: LoadedData) -> None:
     except Exception as error:  # timm's models check their inputs with assert, a stranger's with anything
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise UserError(f"the model can't take inputs of shape {shape} of {data.name}: {reason}") from error
+    if not labels:
+        return
     if not isinstance(scores, Tensor) or scores.dim() != 2:
         kind = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise UserError(f"the model returns {kind} for two examples; expected scores of shape [2, classes]")
@@ -239,6 +246,7 @@ class _Request:
     stored: Sequence[Mapping[str, Any]]
     preparation: Preparation | None
     change: Change | None
+    labels: bool
 
     @property
     def split(self) -> Split:
@@ -333,7 +341,7 @@ def _from_factory(
 
     if wanted.change is not None:
         raise UserError(f"{spec} gives inputs of its own size; resize and crop them in the factory")
-    found = read_factory(spec, wanted.split, choose)
+    found = read_factory(spec, wanted.split, choose, labels=wanted.labels)
     choice = made[0]
     mean, std, source = None, None, "none"
     if found.inputs.dtype == torch.uint8:

@@ -20,8 +20,9 @@ from landscape.factories import call_factory, import_factory
 class FactoryData:
     """Chosen examples of a split of `total`.
 
-    ``inputs`` is uint8 (N, C, H, W) or floating of any shape (N, …), ``targets`` int64 (N,); ``largest`` is
-    the largest label of the whole split, ``classes`` the number of classes where the data set names them.
+    ``inputs`` is uint8 (N, C, H, W), floating or tokens of any shape (N, …), ``targets`` int64 (N,) where
+    they are labels; ``largest`` is the largest label of the whole split, ``classes`` the number of classes
+    where the data set names them.
     """
 
     inputs: Tensor
@@ -38,7 +39,9 @@ class _Source(NamedTuple):
     read: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def read_factory(spec: str, split: str, choose: Callable[[Indices], Indices]) -> FactoryData:
+def read_factory(
+    spec: str, split: str, choose: Callable[[Indices], Indices], *, labels: bool = True
+) -> FactoryData:
     """Call ``factory(split)``, `split` being "train" or "test", and take the examples that `choose` picks.
 
     The factory returns one of
@@ -48,9 +51,10 @@ def read_factory(spec: str, split: str, choose: Callable[[Indices], Indices]) ->
       ``targets``, as torchvision's have, only the chosen examples are read;
     - an iterable of batches ``(inputs, targets)``, such as a ``DataLoader`` that doesn't shuffle.
 
-    Inputs are uint8 pixels (N, channels, height, width), to be normalized by the caller, or floating-point of
-    any shape, taken as they are. PIL images become RGB pixels. Targets are integer class labels. An
-    attribute ``classes`` (a list of names) tells the number of classes.
+    Inputs are uint8 pixels (N, channels, height, width), to be normalized by the caller, or floating-point
+    numbers or tokens (int64) of any shape, taken as they are. PIL images become RGB pixels. Targets are
+    integer class labels; without `labels` any tensor with one entry per example. An attribute ``classes`` (a
+    list of names) tells the number of classes.
 
     Raises
     ------
@@ -59,9 +63,10 @@ def read_factory(spec: str, split: str, choose: Callable[[Indices], Indices]) ->
     """
     made = call_factory(spec, import_factory(spec), split)
     try:
-        source = _source(made, spec)
-        labels = _labels(source.labels, spec)
-        keep = choose(labels.numpy())
+        source = _source(made, spec, labels)
+        alike = torch.zeros(len(source.labels), dtype=torch.int64)
+        drawn_by = _labels(source.labels, spec) if labels else alike
+        keep = choose(drawn_by.numpy())
         inputs, targets = source.read(torch.from_numpy(keep))
     except UserError:
         raise
@@ -71,18 +76,18 @@ def read_factory(spec: str, split: str, choose: Callable[[Indices], Indices]) ->
     names = getattr(made, "classes", None)
     return FactoryData(
         inputs=_inputs(inputs, len(keep), spec),
-        targets=_labels(targets, spec),
-        total=len(labels),
-        largest=int(labels.max()),
+        targets=_labels(targets, spec) if labels else targets.detach().cpu(),
+        total=len(drawn_by),
+        largest=int(drawn_by.max()),
         classes=len(names) if isinstance(names, (list, tuple)) and names else None,
     )
 
 
-def _source(made: Any, spec: str) -> _Source:
+def _source(made: Any, spec: str, labels: bool) -> _Source:
     if isinstance(made, (tuple, list)) and len(made) == 2 and isinstance(made[1], (Tensor, np.ndarray)):
         return _held(torch.as_tensor(made[0]), torch.as_tensor(made[1]), spec)
     if isinstance(made, Dataset) and not isinstance(made, IterableDataset):
-        return _dataset(made, spec)
+        return _dataset(made, spec, labels)
     if isinstance(made, Iterable):
         return _batches(made, spec)
     raise UserError(
@@ -96,14 +101,13 @@ def _held(inputs: Tensor, targets: Tensor, spec: str) -> _Source:
     return _Source(targets, lambda keep: (inputs[keep], targets[keep]))
 
 
-def _dataset(data: Any, spec: str) -> _Source:
+def _dataset(data: Any, spec: str, labelled: bool) -> _Source:
     def read(keep: Tensor) -> tuple[Tensor, Tensor]:
         examples = [data[index] for index in keep.tolist()]
         if not examples:
             raise UserError(f"{spec}: the data set is empty; at least one example is needed")
-        return torch.stack([_pixels(one[0]) for one in examples]), torch.as_tensor(
-            [int(one[1]) for one in examples]
-        )
+        targets = [torch.as_tensor(int(one[1]) if labelled else one[1]) for one in examples]
+        return torch.stack([_pixels(one[0]) for one in examples]), torch.stack(targets)
 
     labels = getattr(data, "targets", None)
     if labels is not None and len(labels) == len(data):
@@ -146,9 +150,10 @@ def _labels(targets: Tensor, spec: str) -> Tensor:
 
 def _inputs(inputs: Tensor, count: int, spec: str) -> Tensor:
     pixels = inputs.dtype == torch.uint8 and inputs.dim() == 4 and inputs.shape[1] in (1, 3)
-    if not (pixels or inputs.is_floating_point()) or len(inputs) != count:
+    taken = inputs.is_floating_point() or inputs.dtype in (torch.int32, torch.int64)
+    if not (pixels or taken) or len(inputs) != count:
         raise UserError(
             f"{spec}: the inputs are {inputs.dtype} of shape {list(inputs.shape)}; "
-            "expected floating-point (N, …) or uint8 pixels (N, 1 or 3, height, width)"
+            "expected floating-point or int64 (N, …), or uint8 pixels (N, 1 or 3, height, width)"
         )
     return inputs.detach().cpu().contiguous()

@@ -62,7 +62,7 @@ def load_settled(
     given = (data.mean, data.std) if data.mean else None
     if like is not None and like.get("mean") is not None:
         given = (tuple(like["mean"]), tuple(like["std"]))
-    root, own = data_folder(data.data_root), None
+    root, own, labels = data_folder(data.data_root), None, data.loss is None
     spec, _ = resolve_spec(data.data, root, told[0], loaded.num_classes, download=data.download)
     if like is None and not told[0].get("mean"):
         own = model_data(loaded.model, loaded.architecture, loaded.arguments, loaded.name)
@@ -79,6 +79,7 @@ def load_settled(
         normalization=given,
         preparation=_preparation(like, own if folder else None),
         change=_change(data) if like is None else None,
+        labels=labels,
     )
     sets = {
         name: load(
@@ -94,7 +95,8 @@ def load_settled(
         sets = {name: replace(one, normalized_by=source) for name, one in sets.items()}
     first = next(iter(sets.values()))
     say(first.how if first.stated else first.chosen)
-    if like is not None or first.mean is None or first.normalized_by == CHECKPOINTS:
+    untried = like is not None or not labels  # a network of another loss can't be asked which it knows
+    if untried or first.mean is None or first.normalized_by == CHECKPOINTS:
         return sets, {"source": first.normalized_by}
     likeliest = first.normalized_by, (first.mean, first.std or ())
     candidates = {} if own is None else {own.source: own.normalization}
