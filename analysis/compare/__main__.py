@@ -38,23 +38,22 @@ _SHOWN = 3  # differing values per line of a warning
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, compare, print; bad input is one line and exit code 2."""
-
-    def command(files: list[Path], /, *, options: CompareOptions = CompareOptions()) -> None:  # noqa: B008
-        """Compare networks.
-
-        Parameters
-        ----------
-        files
-            Checkpoints, surface files, results of analysis.hessian (HDF5, JSON), analysis.sharpness and
-            analysis.roughness (JSON).
-        """
-        compare_files(files, options)
-
-    run_command("analysis.compare", ABOUT, EPILOGUE, command, arguments)
+    run_command("analysis.compare", ABOUT, EPILOGUE, compare_files, arguments)
 
 
-def compare_files(files: Sequence[Path], options: CompareOptions) -> tuple[list[Row], list[Comparison]]:
-    """What the command does, without its command line.
+def compare_files(
+    files: list[Path],
+    /,
+    *,
+    options: CompareOptions = CompareOptions(),  # noqa: B008
+) -> tuple[list[Row], list[Comparison]]:
+    """Compare networks.
+
+    Parameters
+    ----------
+    files
+        Checkpoints, surface files, results of analysis.hessian (HDF5, JSON), analysis.sharpness and
+        analysis.roughness (JSON).
 
     Raises
     ------

@@ -37,22 +37,22 @@ Exit codes: 0 done, 2 bad input (one line says what), 130 stopped.
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, measure, print; bad input is one line and exit code 2."""
-
-    def command(checkpoints: list[Path], /, *, options: SharpnessOptions = SharpnessOptions()) -> None:  # noqa: B008
-        """Measure sharpness.
-
-        Parameters
-        ----------
-        checkpoints
-            Ours, a state_dict (bare or wrapped), safetensors or TorchScript. Several are compared.
-        """
-        measure_sharpness(checkpoints, options)
-
-    run_command("analysis.sharpness", ABOUT.format(names=", ".join(MEASURES)), EPILOGUE, command, arguments)
+    about = ABOUT.format(names=", ".join(MEASURES))
+    run_command("analysis.sharpness", about, EPILOGUE, measure_sharpness, arguments)
 
 
-def measure_sharpness(checkpoints: Sequence[Path], options: SharpnessOptions) -> list[Entry]:
-    """What the command does, without its command line.
+def measure_sharpness(
+    checkpoints: list[Path],
+    /,
+    *,
+    options: SharpnessOptions = SharpnessOptions(),  # noqa: B008
+) -> list[Entry]:
+    """Measure sharpness.
+
+    Parameters
+    ----------
+    checkpoints
+        Ours, a state_dict (bare or wrapped), safetensors or TorchScript. Several are compared.
 
     Raises
     ------
