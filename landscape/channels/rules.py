@@ -142,7 +142,8 @@ def _pair(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     sides = [one for one in node.args[:2] if isinstance(one, fx.Node) and isinstance(at.env[one], Tensor)]
     labels = [at.of(one) for one in sides if at.env[one].dim()]
     fit = [one for one in labels if one is not None and _has(result, one)]
-    if not fit or len(fit) < len(labels) or any(one.op == "get_attr" for one in sides):
+    alike = all(at.env[one].dim() in (0, result.dim()) for one in sides)
+    if not fit or not alike or len(fit) < len(labels) or any(one.op == "get_attr" for one in sides):
         return _unknown(at, node)
     for one, other in itertools.pairwise(fit):
         at.found.atoms.join(one, other)

@@ -57,7 +57,9 @@ def encode(checkpoint: Checkpoint) -> dict[str, Any]:
     ===============  ==================================================================================
     format           ``"sharpscape.checkpoint"``
     format_version   2
-    architecture     ``{"name": str, "arguments": dict}``
+    architecture     ``{"name": str, "arguments": dict}``; of a network with fewer channels the name is
+                     ``"shrunk"``, and the arguments are ``model`` and ``arguments`` of the whole one and
+                     the ``shapes`` of the tensors that are smaller
     state_dict       tensors without a mask, dense
     sparse           per masked tensor ``shape``, ``values`` (kept weights in row-major order) and either
                      ``indices`` (flat, int32, ascending) or ``bits`` (packed, first weight in the highest
