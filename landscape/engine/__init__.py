@@ -20,6 +20,7 @@ from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import CapturedRun, numerics
 from landscape.engine.following import Source
 from landscape.engine.hooks import take_off_watching
+from landscape.engine.modes import own_modes
 from landscape.engine.network import Case, Network, choose_network
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import Probe, probe
@@ -94,6 +95,7 @@ class Engine:
         the parameters, or a loss that doesn't keep to its contract: see `landscape.engine.contract`.
     """
 
+    @own_modes()
     def __init__(
         self,
         model: nn.Module,
