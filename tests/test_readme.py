@@ -175,3 +175,25 @@ def test_every_file_named_exists(page: str) -> None:
 def test_the_tables_of_the_readme_exist() -> None:
     for table, path in re.findall(r"`([A-Z_]+)` in `([\w./]+)`", README):
         assert re.search(rf"^{table}\b", (ROOT / path).read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("page", "heading"),
+    [
+        ("reading.md", "Which span?"),
+        ("howto/models.md", "Which parameters move"),
+        ("howto/models.md", "In Python"),
+        ("reading.md", "Ra"),
+        ("reference/landscape.md", "Surfaces"),
+        ("reference/commands.md", "All commands"),
+        ("index.md", "How to cite"),
+    ],
+)
+def test_a_strangers_questions_are_one_click_from_the_first_page(page: str, heading: str) -> None:
+    first = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    assert page == "index.md" or f"]({page}" in first
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert re.search(rf"^#+ {re.escape(heading)}$", text, flags=re.MULTILINE)
+    for anchor in re.findall(rf"\]\({page}#([\w-]+)\)", first):
+        names = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+        assert anchor in [re.sub(r"[^\w -]", "", name).strip().lower().replace(" ", "-") for name in names]
