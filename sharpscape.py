@@ -39,6 +39,7 @@ COMMANDS = {
     "figures": ("figures", "the paper's figures and tables from results"),
     "sheet": ("figures.compare", "one printable figure of several surface files"),
     "reproduce": ("figures.reproduce", "everything from training to the report"),
+    "completion": ("landscape.commandline.completion", "what bash, zsh or fish need to complete all this"),
 }
 """What each command runs and what it is for, in the order in which one meets them."""
 

@@ -71,7 +71,7 @@ BACK = {
     ("landscape.sparse.machine", "landscape.sparse.llvm"),
 }
 # Of `landscape`, what knows that there is a command line: its own room, and the command `landscape.surface`.
-COMMAND_LINE = ("command", "options", "results", "subject")
+COMMAND_LINE = ("command", "completion", "options", "results", "subject")
 COMMANDS = {
     "landscape.surface.__main__",
     "landscape.surface.chosen_planes",

@@ -165,7 +165,7 @@ def _app(tokens: Sequence[str]) -> App:
 
 def _choice(table: Mapping[str, type], text: str, group: Group) -> Any:
     hint = f"{text}: {', '.join(table)}. With --help, the settings of the one named are shown."
-    return Annotated[str, Parameter(help=hint, group=group)]
+    return Annotated[Literal[tuple(table)], Parameter(help=hint, group=group, show_choices=False)]
 
 
 def _flat(kind: type, group: Group) -> Any:

@@ -120,6 +120,7 @@ def _as_the_surface(surface: Surface, split: str, options: CurvatureOptions) -> 
             source.data,
             source.data_root,
             source.download,
+            source.skip_broken,
             source.loss,
             split=split,  # type: ignore[arg-type]
             examples=surface.planes[0].splits[split].examples,

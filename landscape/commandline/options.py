@@ -112,6 +112,10 @@ class SourceOptions:
     download: Flag = False
     """Fetch CIFAR into the data root where it isn't there."""
 
+    skip_broken: Flag = False
+    """Leave pictures of an image folder out that can't be decoded; how many and which are stated. Without it
+    one of them is refused."""
+
     loss: Annotated[str | None, shown("classification of labelled examples")] = None
     """`classification` (integer targets of any shape: texts, segmentation), `binary_classification`,
     `regression`, or `package.module:function`, called with a model and a batch. With it a factory's targets

@@ -78,7 +78,7 @@ def load_settled(
         download=data.download,
         normalization=given,
         preparation=_preparation(like, own if folder else None),
-        change=_change(data) if like is None else None,
+        change=_change(data, like),
         labels=labels,
     )
     sets = {
@@ -128,8 +128,10 @@ def _preparation(like: Mapping[str, Any] | None, own: ModelData | None) -> Prepa
     return Preparation.of(images) if isinstance(images, Mapping) else None
 
 
-def _change(data: DataOptions) -> Change | None:
-    change = Change(data.image_size, data.crop, data.interpolation)
+def _change(data: DataOptions, like: Mapping[str, Any] | None) -> Change | None:
+    change = Change(skip_broken=data.skip_broken)
+    if like is None:
+        change = Change(data.image_size, data.crop, data.interpolation, data.skip_broken)
     return None if change == Change() else change
 
 
