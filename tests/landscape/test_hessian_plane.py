@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def test_a_stopped_search_goes_on(folder: Path, tmp_path: Path, monkeypatch: pyt
         nonlocal calls
         calls += 1
         if calls == 4:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return multiply(self, vectors)
 
     monkeypatch.setattr(HessianOperator, "multiply", stopping)
@@ -142,7 +143,7 @@ def test_a_stopped_search_goes_on(folder: Path, tmp_path: Path, monkeypatch: pyt
     assert "same command" in outcome.err
     assert state_path(spectrum_path(tmp_path / "two" / "net.surface.h5")).exists()
     assert bits(made(folder=folder, output=tmp_path / "two")) == bits(whole)
-    assert calls == products + 1
+    assert calls <= products + 1  # what was found is not computed again
     assert sorted(one.name for one in (tmp_path / "two").iterdir()) == [
         "net.plane.hessian.h5",
         "net.surface.h5",
