@@ -93,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: no command {words[0]!r}; {hint}known: {', '.join(COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
     _find_own_packages()
+    if _named() is not None:
+        _stop_at_once()
     module = COMMANDS[words[0]][0]
     sys.argv = [f"sharpscape {words[0]}", *words[1:]]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -211,8 +213,16 @@ def _find_own_packages() -> None:
         sys.meta_path.insert(0, OwnPackages())
 
 
+def _stop_at_once() -> None:
+    """A signal that comes while modules are loaded, which takes seconds, is one line as well."""
+    from landscape.keeping.signals import stop_at_once
+
+    stop_at_once("give the same command to go on")
+
+
 if _is_command():
     _find_own_packages()
+    _stop_at_once()
 
 if __name__ == "__main__":
     main()

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, ge
 from cyclopts import App, CycloptsError, Group, Parameter
 
 import sharpscape
-from landscape.keeping.signals import exit_code, name_of, raised_signals, speaks, stop_at_once
+from landscape.keeping.signals import exit_code, name_of, raised_signals, speaks
 from training.memory import restart_with_large_pages
 
 if __name__ == "__main__":
-    stop_at_once("the same command starts the run, or goes on with it")  # importing torch takes seconds
     restart_with_large_pages("training")  # before torch is loaded: its import would be paid twice
 
 from landscape.commandline.console import guarded_command

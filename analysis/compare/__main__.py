@@ -31,7 +31,7 @@ EPILOGUE = """Examples:
 - Compute what is missing:\\
   `python -m analysis.compare a.pt b.pt --hessian --sharpness --measures sam asam -o measured`
 
-Exit codes: 0 done, 2 bad input (one line says what), 130 stopped.
+Exit codes: 0 done, 2 bad input (one line says what), 130 stopped (Ctrl-C; 143 SIGTERM, 129 SIGHUP).
 """
 _SHOWN = 3  # differing values per line of a warning
 
@@ -60,7 +60,7 @@ def compare_files(
     UserError
         For any bad input.
     SystemExit
-        With code 130 when stopped while computing.
+        With 128 and the signal's number when stopped while computing.
     """
     options.check(files)
     files = list(dict.fromkeys(files))

@@ -26,7 +26,7 @@ def measure_checkpoints(paths: Sequence[Path], options: CompareOptions) -> list[
     UserError
         For any bad input.
     SystemExit
-        With code 130 when stopped while computing.
+        With 128 and the signal's number when stopped while computing.
     """
     chosen = options.comparison
     measures = [_hessian] * chosen.hessian + [_sharpness] * chosen.sharpness

@@ -15,7 +15,9 @@ from landscape.commandline.command import run_command
 from landscape.commandline.console import note, terminal
 from landscape.commandline.outputs import say_written, write_texts
 from landscape.commandline.results import prepare_folder
+from landscape.commandline.stopping import leave
 from landscape.commandline.subject import Subject, computing, subjects
+from landscape.keeping.signals import exit_code
 from landscape.progress import Listener, Progress, terminal_bar
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ EPILOGUE = """Examples:
   `python -m landscape.surface a.pt --between b.pt connectivity/a--b.bend.pt`
 
 A run that was stopped, by Ctrl-C or by force, goes on when the same command is given again.\\
-Exit codes: 0 done, 2 bad input (one line says what), 130 stopped.
+Exit codes: 0 done, 2 bad input (one line says what), 130 stopped (Ctrl-C; 143 SIGTERM, 129 SIGHUP).
 """
 
 
@@ -75,7 +77,8 @@ def connect_checkpoints(first: Path, second: Path, options: ConnectivityOptions)
     UserError
         For any bad input.
     SystemExit
-        With code 130 when stopped while computing, by the time budget too; a line says how to go on.
+        With 128 and the signal's number when stopped while computing, with 130 by the time budget; a line
+        says how to go on.
     """
     options.check((first, second))
     names = _names(first, second)
@@ -192,10 +195,11 @@ def _stop_message(base: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        why = "the time budget is used up" if isinstance(stop, _OutOfTime) else "stopped"
-        again = "give the same command to go on, without --overwrite"
-        note(f"{why}; {base}.* keep what was computed; {again}", urgent=True)
-        raise SystemExit(130) from None
+        kept = f"; {base}.* keep what was computed; give the same command to go on, without --overwrite"
+        if not isinstance(stop, _OutOfTime):
+            leave(stop, kept)
+        note(f"the time budget is used up{kept}", urgent=True)
+        raise SystemExit(exit_code(stop)) from None
 
 
 def _report(found: Connection, names: tuple[str, str], base: Path, options: ConnectivityOptions) -> None:

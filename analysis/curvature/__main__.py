@@ -44,7 +44,7 @@ A point costs some 20 Hessian products, each about five passes over the examples
 and 256 examples on one core, so 60 points take a quarter of an hour. The command says its estimate first.\\
 With ReLU networks curvature is rough far from the checkpoint; the stated error says how far to trust it.\\
 A run that was stopped, by Ctrl-C or by force, goes on when the same command is given again.\\
-Exit codes: 0 done, 2 bad input (one line says what), 130 stopped.
+Exit codes: 0 done, 2 bad input (one line says what), 130 stopped (Ctrl-C; 143 SIGTERM, 129 SIGHUP).
 """
 
 

@@ -37,7 +37,7 @@ EPILOGUE = """Examples:
   `python -m analysis.hessian net.pt --mask none --keep-vectors -o full`
 
 A run that was stopped, by Ctrl-C or by force, goes on when the same command is given again.\\
-Exit codes: 0 done, 2 bad input (one line says what), 130 stopped.
+Exit codes: 0 done, 2 bad input (one line says what), 130 stopped (Ctrl-C; 143 SIGTERM, 129 SIGHUP).
 """
 
 
@@ -65,7 +65,7 @@ def compute_spectra(checkpoints: Sequence[Path], options: HessianOptions) -> lis
     UserError
         For any bad input.
     SystemExit
-        With code 130 when stopped while computing; a line says how to go on.
+        With 128 and the signal's number when stopped while computing; a line says how to go on.
     """
     options.check(checkpoints)
     names, splits = distinct_names(checkpoints), options.data.splits

@@ -31,7 +31,7 @@ EPILOGUE = """Examples:
   `python -m analysis.sharpness net.pt --measures sam_ascent --rho 0.1 --steps 50 --starts 5`
 
 A run that was stopped, by Ctrl-C or by force, goes on when the same command is given again.\\
-Exit codes: 0 done, 2 bad input (one line says what), 130 stopped.
+Exit codes: 0 done, 2 bad input (one line says what), 130 stopped (Ctrl-C; 143 SIGTERM, 129 SIGHUP).
 """
 
 
@@ -59,7 +59,8 @@ def measure_sharpness(
     UserError
         For any bad input.
     SystemExit
-        With code 130 when stopped while computing; finished measures are in the output file.
+        With 128 and the signal's number when stopped while computing; finished measures are in the
+        output file.
     """
     options.check(checkpoints)
     names, output = distinct_names(checkpoints), options.output

@@ -12,6 +12,7 @@ from analysis.sharpness.sharpness_file import Entry
 from landscape.checks.identity import Functions, check_same
 from landscape.commandline.console import note
 from landscape.commandline.results import prepare_folder
+from landscape.commandline.stopping import leave
 from landscape.errors import UserError
 from landscape.keeping.settings import FUNCTIONS, result_difference
 from landscape.progress import counted, terminal_bar
@@ -151,11 +152,10 @@ def _compute(
             for name in left:
                 entry.measures[name] = MEASURES[name].compute(objective, settings)
                 kept.save()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         where = "nothing is kept without --output"
         if kept.path is not None:
             where = f"{kept.path} keeps what was finished; give the same command to go on"
         wanted = options.chosen.names()
         finished = sum(name in entry.measures for name in wanted)
-        note(f"stopped after {finished} of {len(wanted)} measures of {entry.name}; {where}", urgent=True)
-        raise SystemExit(130) from None
+        leave(error, f" after {finished} of {len(wanted)} measures of {entry.name}; {where}")

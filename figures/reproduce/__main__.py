@@ -23,6 +23,7 @@ from landscape.commandline.duration import parse_duration
 from landscape.commandline.options import Flag, Int, shown
 from landscape.errors import UserError
 from landscape.files import atomic_path, read_text
+from landscape.keeping.signals import Interrupted, exit_code, name_of
 
 ABOUT = """Train, or find trained, the runs of Figures 1 and 3; compute surfaces, eigenvalues and Figure 2's
 steps; draw the figures; write tables and report.
@@ -35,8 +36,9 @@ EPILOGUE = """Examples:
 - `python -m figures.reproduce --scale mini --data npz:cifar10.npz --jobs 2`
 - `python -m figures.reproduce --scale mini --skip-training --time-budget 45m`
 
-Exit codes: 0 done, 1 some commands failed, 2 bad input, 3 the time budget ended it, 130 stopped. Figures
-and report are drawn of what there is, except after 2 and 130; python -m figures all RESULTS does it then.
+Exit codes: 0 done, 1 some commands failed, 2 bad input, 3 the time budget ended it, 130 stopped
+(Ctrl-C; 143 SIGTERM, 129 SIGHUP). Figures and report are drawn of what there is, except after 2 and a stop;
+python -m figures all RESULTS does it then.
 """
 
 
@@ -98,8 +100,8 @@ def reproduce(options: ReproduceOptions) -> int:
             if code == 2:
                 return code
         outcome = run_jobs(jobs(scale, root, told), root / "logs", deadline, options.jobs)
-    except KeyboardInterrupt:
-        outcome = Outcome(stopped=True)
+    except KeyboardInterrupt as error:
+        outcome = Outcome(stopped=error)
     code = _ending(outcome, code)
     if outcome.stopped:  # at once: a batch system waits seconds, drawing takes a minute
         return code
@@ -116,13 +118,25 @@ def _train(scale: Scale, root: Path, told: Options, deadline: float) -> int:
     for command in sweep_commands(scale, root, told):
         left = deadline - time.monotonic()
         budget = [] if math.isinf(left) else [f"--time-budget={max(1, int(left))}s"]
-        code = subprocess.run([*command, *budget], check=False).returncode
-        if code == 130:
-            raise KeyboardInterrupt
+        code = _waited([*command, *budget])
+        if code > 128:
+            raise Interrupted(code - 128)
         if code == 2:
             return 2
         worst = max(worst, code)
     return worst
+
+
+def _waited(command: Sequence[str]) -> int:
+    """Exit code of a sweep, which a signal reaches as well: it ends its trainings, and that is waited for."""
+    with subprocess.Popen(command) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt as error:
+            if name_of(error) != "Ctrl-C":  # which a terminal sends to both
+                process.terminate()
+            process.wait()
+            raise
 
 
 def _ending(outcome: Outcome, code: int) -> int:
@@ -130,8 +144,8 @@ def _ending(outcome: Outcome, code: int) -> int:
     for name, line in outcome.failed.items():
         note(f"failed: {name}: {line}")
     if outcome.stopped:
-        note("stopped; the same command goes on")
-        return 130
+        note(f"stopped by {name_of(outcome.stopped)}; the same command goes on", urgent=True)
+        return exit_code(outcome.stopped)
     if outcome.left:
         note(f"time budget: {len(outcome.left)} commands weren't started; the same command goes on")
         return 3

@@ -29,12 +29,12 @@ class Outcome:
     left
         Jobs that the time budget didn't allow to start.
     stopped
-        Whether it was interrupted.
+        What interrupted it, if anything did.
     """
 
     failed: dict[str, str] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
-    stopped: bool = False
+    stopped: KeyboardInterrupt | None = None
 
 
 class Commands:
@@ -188,9 +188,9 @@ def run_jobs(
                     return queue.outcome
                 for future in wait(queue.running, return_when=FIRST_COMPLETED).done:
                     queue.finish(future)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             commands.stop()
-            queue.outcome.stopped = True
+            queue.outcome.stopped = error
             begun = [job for job, _ in queue.running.values() if not job.done]
             queue.outcome.left += [one.name for one in [*begun, *queue.todo]]
             return queue.outcome

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sharpscape
-from landscape.commandline.console import guarded_command, note
+from landscape.commandline.console import guarded_command
+from landscape.commandline.stopping import stoppable
 from landscape.errors import UserError, exit_with
 
 TEXTS = ("--json", "--csv", "--latex")  # of commands that write a text to a file, or print it
@@ -45,28 +44,11 @@ def run_command(
     app.default(command)
     _print_any_text()
     words = _bare_texts(sys.argv[1:] if arguments is None else arguments)
-    with guarded_command(), terminating_signals():
+    with guarded_command(), stoppable():
         try:
             app(words, exit_on_error=False, print_error=False)
         except cyclopts.CycloptsError as error:
             exit_with(UserError(f"{error} (--help shows every option)"))
-
-
-@contextmanager
-def terminating_signals() -> Iterator[None]:
-    """Treat SIGTERM (a batch system's time limit) like Ctrl-C, for the length of the block."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        note("stopped; give the same command to go on", urgent=True)
-        raise SystemExit(130) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _bare_texts(words: Sequence[str]) -> list[str]:

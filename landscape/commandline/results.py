@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from landscape.commandline.console import note
+from landscape.commandline.stopping import leave
 from landscape.errors import UserError
 from landscape.files import atomic_path, check_target
 from landscape.progress import Listener, Progress
@@ -103,7 +104,7 @@ def resuming(
 
     try:
         yield listen
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         where = (
             f"after {last.done} of about {last.expected} {unit}"
             if last
@@ -111,8 +112,7 @@ def resuming(
         )
         again = "the same command without --overwrite" if overwrite else "the same command"
         kept = f"{state or target} keeps what was computed; " if (state or target).exists() else ""
-        note(f"stopped {where}; {kept}give {again} to go on", urgent=True)
-        raise SystemExit(130) from None
+        leave(error, f" {where}; {kept}give {again} to go on")
     if before is not None and before == _stamp(target) and not overwrite:
         note(f"{target} is there and finished; --overwrite would compute it anew")
 

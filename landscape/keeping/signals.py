@@ -53,6 +53,8 @@ def stop_at_once(text: str) -> None:
 
     for number in listened_to():
         signal.signal(number, leave)
+    if hasattr(signal, "pthread_sigmask"):  # what came while a process started itself anew has waited
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, listened_to())
 
 
 @contextmanager

@@ -53,7 +53,7 @@ EPILOGUE = """Examples:
   `python -m landscape.surface net.pt --examples 0 --points 101 -o fine`
 
 A run that was stopped, by Ctrl-C or by force, goes on when the same command is given again.\\
-Exit codes: 0 done, 2 bad input (one line says what), 130 stopped.
+Exit codes: 0 done, 2 bad input (one line says what), 130 stopped (Ctrl-C; 143 SIGTERM, 129 SIGHUP).
 """
 
 
@@ -89,8 +89,8 @@ def compute_surfaces(checkpoints: Sequence[Path], options: SurfaceOptions) -> li
     UserError
         For any bad input.
     SystemExit
-        With code 130 when stopped while computing; what was computed is in the surface file, and a line says
-        how to go on.
+        With 128 and the signal's number when stopped while computing; what was computed is in the
+        surface file, and a line says how to go on.
     """
     options.check(checkpoints)
     if options.plane.trajectory and len(checkpoints) > 1:

@@ -28,6 +28,7 @@ from time import monotonic
 from types import TracebackType
 
 from landscape.commandline.console import note
+from landscape.commandline.stopping import leave
 from landscape.progress import Listener, Progress
 from landscape.surface import Surface, load_surface
 from landscape.viewer import heading, render, source_hash, told_apart
@@ -266,7 +267,7 @@ def follow(paths: Sequence[Path], title: str | None, show: bool, write: Callable
     UserError
         When a file is there, but no surface file; or from `write`.
     SystemExit
-        With code 130 when stopped.
+        With 128 and the signal's number when stopped.
     """
     for path in paths:
         if path.exists():
@@ -276,6 +277,5 @@ def follow(paths: Sequence[Path], title: str | None, show: bool, write: Callable
             live.announce(show)
             live.wait()
             live.finish(page=write())
-    except KeyboardInterrupt:
-        note("stopped following; the files are as their writers left them")
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as error:
+        leave(error, "; the files are as their writers left them")

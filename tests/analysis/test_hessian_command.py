@@ -155,7 +155,7 @@ def test_stopped_and_gone_on(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(HessianOperator, "multiply", stop)
     outcome = hessian("net.pt", "-o", tmp_path, folder=folder)
     assert outcome.code == 130
-    assert "stopped after 4 of about" in outcome.err
+    assert "stopped by Ctrl-C after 4 of about" in outcome.err
     assert f"{state_path(target)} keeps what was computed; give the same command to go on" in outcome.err
     assert not target.exists()
     monkeypatch.undo()

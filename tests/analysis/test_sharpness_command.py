@@ -138,7 +138,7 @@ def test_a_stopped_run_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setitem(MEASURES, name, watched(name, measure, stop=name == "gaussian"))
     stopped = Outcome(*command, folder=folder)
     assert stopped.code == 130
-    assert "stopped after 2 of 3 measures of a; out.json keeps what was finished" in stopped.err
+    assert "stopped by Ctrl-C after 2 of 3 measures of a; out.json keeps what was finished" in stopped.err
     monkeypatch.undo()
     for name, measure in list(MEASURES.items()):
         monkeypatch.setitem(MEASURES, name, watched(name, measure, stop=False))

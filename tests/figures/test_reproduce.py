@@ -114,7 +114,7 @@ def test_done_is_skipped_and_half_a_surface_is_not_done(tmp_path: Path) -> None:
     assert not todo[-1].done
     outcome = run_jobs(todo[:3], tmp_path, inf, 1, maker(clock, 1, ran), clock)
     assert ran == ["a", "c"]
-    assert (outcome.failed, outcome.left, outcome.stopped) == ({}, [], False)
+    assert (outcome.failed, outcome.left, outcome.stopped) == ({}, [], None)
     surface.write_bytes(b"not HDF5")
     assert not todo[-1].done
 
@@ -195,7 +195,7 @@ def test_a_stop_ends_at_once(
     with pytest.raises(SystemExit) as exit_:
         command.main(["--skip-training", "--output", str(tmp_path)])
     assert exit_.value.code == 130
-    assert capsys.readouterr().err == "stopped; the same command goes on\n"
+    assert capsys.readouterr().err == "stopped by Ctrl-C; the same command goes on\n"
 
 
 @pytest.mark.parametrize(

@@ -352,7 +352,7 @@ def test_ctrl_c_ends_the_following(tmp_path: Path) -> None:
     _, err = child.communicate(timeout=60)
     assert (child.returncode, err.splitlines()[-1]) == (
         130,
-        "stopped following; the files are as their writers left them",
+        "stopped by Ctrl-C; the files are as their writers left them",
     )
 
 

@@ -148,8 +148,8 @@ def test_ctrl_c_says_where_it_stopped_and_how_to_go_on(origin: Path, place: Path
     found = points(target)
     assert 0 < found < 81
     assert err.splitlines()[-1] == (
-        f"stopped after {found} of about 81 points; surfaces/linear.surface.h5 keeps what was computed; "
-        "give the same command to go on"
+        f"stopped by Ctrl-C after {found} of about 81 points; surfaces/linear.surface.h5 keeps what was "
+        "computed; give the same command to go on"
     )
     assert "Traceback" not in err
     assert surface(*SLOW, folder=place).code == 0
@@ -157,15 +157,17 @@ def test_ctrl_c_says_where_it_stopped_and_how_to_go_on(origin: Path, place: Path
     assert everything(target) == everything(origin / "surfaces" / "linear.surface.h5")
 
 
-def test_a_batch_systems_sigterm_is_like_ctrl_c(place: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_batch_systems_and_a_terminals_end_are_like_ctrl_c(place: Path, number: signal.Signals) -> None:
     target = place / "surfaces" / "net.surface.h5"
     child = start_child(*ADAPTIVE, "--overwrite", folder=place, pause=0.05)
     wait_for_change(target, None, child)
-    child.terminate()
+    assert child.pid is not None
+    os.kill(child.pid, number)
     child.join()
     err = (place / "child.err").read_text()
-    assert child.exitcode == 130, err
-    assert f"stopped after {points(target)} of about" in err
+    assert child.exitcode == 128 + number, err
+    assert f"stopped by {number.name} after {points(target)} of about" in err
     assert err.splitlines()[-1].endswith("give the same command without --overwrite to go on")
     assert leftovers(target.parent) == []
 
@@ -178,10 +180,10 @@ def test_stopped_before_the_first_point(place: Path, monkeypatch: pytest.MonkeyP
     outcome = surface(*ADAPTIVE, folder=place)
     assert outcome.code == 130
     last = outcome.err.splitlines()[-1]
-    assert last == "stopped before the first new point; give the same command to go on"
+    assert last == "stopped by Ctrl-C before the first new point; give the same command to go on"
     monkeypatch.setattr("landscape.checkpoint.load_checkpoint", stop)
     outcome = surface(*ADAPTIVE, folder=place)
-    assert (outcome.code, outcome.err) == (130, "stopped; give the same command to go on\n")
+    assert (outcome.code, outcome.err) == (130, "stopped by Ctrl-C; give the same command to go on\n")
     assert list((place / "surfaces").iterdir()) == []
 
 
