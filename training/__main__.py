@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, ge
 from cyclopts import App, CycloptsError, Group, Parameter
 
 import sharpscape
-from landscape.keeping.signals import exit_code, name_of, raised_signals, speaks
+from landscape.keeping.signals import exit_code, name_of, speaks
 from training.memory import restart_with_large_pages
 
 if __name__ == "__main__":
@@ -96,8 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; bad input ends with one line and exit code 2, a signal with 128 and its number."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with raised_signals():
-            _app(tokens)(tokens, exit_on_error=False, print_error=False)
+        _app(tokens)(tokens, exit_on_error=False, print_error=False)
     except KeyboardInterrupt as error:
         _stopped(error, "the same command starts the run, or goes on with it")
     except CycloptsError as error:

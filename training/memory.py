@@ -32,7 +32,5 @@ def restart_with_large_pages(module: str) -> None:
     ours = ours or sharpscape.program(module) != f"python -m {module}"  # started by the front door
     known = bool(sys.executable) and platform.libc_ver()[0] == "glibc"
     if ours and known and not any(name in os.environ for name in _SETTINGS):
-        signal.pthread_sigmask(
-            signal.SIG_BLOCK, listened_to()
-        )  # it has no handlers at first: see stop_at_once
+        signal.pthread_sigmask(signal.SIG_BLOCK, listened_to())  # until there are handlers again
         os.execve(sys.executable, [sys.executable, *options], os.environ | _SETTINGS)

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.connectivity.connectivity_options import ConnectivityOptions
 from landscape.commandline.command import run_command
-from landscape.commandline.console import note, terminal
+from landscape.commandline.console import leave, note, terminal
 from landscape.commandline.outputs import say_written, write_texts
 from landscape.commandline.results import prepare_folder
-from landscape.commandline.stopping import leave
 from landscape.commandline.subject import Subject, computing, subjects
 from landscape.keeping.signals import exit_code
 from landscape.progress import Listener, Progress, terminal_bar

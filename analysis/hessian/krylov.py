@@ -16,8 +16,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from landscape.keeping.signals import let_through
-
 FloatArray = npt.NDArray[np.float64]
 _GROWTH = 16  # rows of the basis that are allocated at a time
 _LOST = 256.0  # roundings of the matrix's size below which what is left of a product is noise
@@ -118,8 +116,7 @@ class Krylov:
         """Multiply `next`, take it into the basis, and find the one after it; gives the product."""
         assert self.next is not None
         vector = self.next
-        with let_through():
-            product = operator.multiply(vector)
+        product = operator.multiply(vector)
         self._append(vector)
         rest = product - self.deflated.T @ (self.deflated @ product)
         basis, column = self.basis, np.zeros(self.size)

@@ -19,7 +19,6 @@ from analysis.hessian.trace import (
     sample,
     trace_estimate,
 )
-from landscape.keeping.signals import let_through
 
 _ROUND = 5  # products between two looks at what widening the basis brings
 
@@ -95,8 +94,7 @@ class Probing:
                 self._look()
             return
         vector = random_unit(self.operator, self._seed, 2, self.drawn)
-        with let_through():
-            image = self.operator.multiply(vector)
+        image = self.operator.multiply(vector)
         if len(self._vectors) < self.first:
             self.take(vector, image)
         else:

@@ -19,7 +19,7 @@ from analysis.hessian.probing import Probing
 from analysis.hessian.trace import FIRST_PROBES
 from landscape.checks.arguments import number, whole
 from landscape.errors import UserError
-from landscape.keeping.signals import Interrupted, held_back
+from landscape.keeping.signals import held_back, let_through
 
 State = dict[str, npt.NDArray[Any]]
 
@@ -72,15 +72,11 @@ class SpectrumRun:
     """Everything that the plan asks for, one product at a time; the state can be taken out and put back.
 
     The first product of every probe of the density serves the trace as well.
-
-    Attributes
-    ----------
-    whole
-        False once a failure came where the state was half changed: it is good for nothing then.
     """
 
     def __init__(self, operator: SymmetricOperator, plan: Plan) -> None:
-        self.operator, self.plan = operator, plan
+        self.operator, self.plan = _Products(operator), plan
+        operator = self.operator
         self.search = Lanczos(operator, plan.wanted, plan.seed)
         self.probing = Probing(
             operator,
@@ -91,7 +87,7 @@ class SpectrumRun:
             seed=plan.seed,
             capacity=self.search.capacity,
         )
-        self.products, self.whole = 0, True
+        self.products = 0
         self._known: tuple[FloatArray, Tensor] | None = None  # at the end of the search
         self._nodes: list[FloatArray] = []
         self._weights: list[FloatArray] = []
@@ -123,16 +119,16 @@ class SpectrumRun:
         return self.products + density * plan.density_steps - here + self.probing.left() - drawn_for_density
 
     def advance(self) -> None:
-        """One product, which a signal may stop before anything is made of it."""
+        """One product, which a signal may stop; what is made of it then isn't torn apart."""
         with held_back():
-            try:
-                self._advance()
-            except Interrupted:
-                raise
-            except BaseException:
-                self.whole = False
-                raise
+            self._advance()
             self.products += 1
+            self.operator.used = True
+
+    @property
+    def whole(self) -> bool:
+        """False once a failure has come where the state was half changed: it is good for nothing then."""
+        return self.operator.used
 
     def _advance(self) -> None:
         if self._known is None:
@@ -211,6 +207,24 @@ class SpectrumRun:
             start = start - vectors.T @ (vectors @ start)
             start = start / start.norm()
         return Krylov(start, (self.plan.seed, 3, len(self._nodes)), vectors)
+
+
+class _Products:
+    """An operator whose products signals may stop; `used` is False while the state is changed by one."""
+
+    def __init__(self, operator: SymmetricOperator) -> None:
+        self._operator, self.used, self.products = operator, True, 0
+        self.torch_device, self.torch_dtype = operator.torch_device, operator.torch_dtype
+
+    @property
+    def size(self) -> int:
+        return self._operator.size
+
+    def multiply(self, vectors: Tensor) -> Tensor:
+        with let_through():
+            product = self._operator.multiply(vectors)
+        self.used, self.products = False, self.products + 1
+        return product
 
 
 def _part(state: Mapping[str, npt.NDArray[Any]], prefix: str) -> State:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from analysis.sharpness import MEASURES, Objective, sharpness_file
 from analysis.sharpness.sharpness_file import Entry
 from landscape.checks.identity import Functions, check_same
-from landscape.commandline.console import note
+from landscape.commandline.console import leave, note
 from landscape.commandline.results import prepare_folder
-from landscape.commandline.stopping import leave
 from landscape.errors import UserError
 from landscape.keeping.settings import FUNCTIONS, result_difference
 from landscape.progress import counted, terminal_bar

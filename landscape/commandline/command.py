@@ -9,7 +9,6 @@ from typing import Any
 
 import sharpscape
 from landscape.commandline.console import guarded_command
-from landscape.commandline.stopping import stoppable
 from landscape.errors import UserError, exit_with
 
 TEXTS = ("--json", "--csv", "--latex")  # of commands that write a text to a file, or print it
@@ -44,7 +43,7 @@ def run_command(
     app.default(command)
     _print_any_text()
     words = _bare_texts(sys.argv[1:] if arguments is None else arguments)
-    with guarded_command(), stoppable():
+    with guarded_command():
         try:
             app(words, exit_on_error=False, print_error=False)
         except cyclopts.CycloptsError as error:

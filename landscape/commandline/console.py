@@ -7,10 +7,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from landscape.errors import UserError, exit_with
 from landscape.escaping import plain
+from landscape.keeping.signals import exit_code, name_of, raised_signals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +55,12 @@ def note(line: str, *, urgent: bool = False) -> None:
         print(plain(line), file=sys.stderr, flush=True)
 
 
+def leave(error: KeyboardInterrupt, text: str) -> NoReturn:
+    """End a command that a signal has stopped, with its exit code and a line: what it was, and `text`."""
+    note(f"stopped by {name_of(error)}{text}", urgent=True)
+    raise SystemExit(exit_code(error)) from None
+
+
 def is_quiet() -> bool:
     """Whether nothing but results and errors is to be printed."""
     return _quiet.get()
@@ -78,14 +85,18 @@ def guarded_command() -> Iterator[None]:
     and exit code 2 when the command has done its work. So is a file system that refuses what no
     check foresaw (a name that is too long), and a number that no computer counts to.
 
-    Where an output is closed from the start (``>&-``, some daemons), what would go there goes nowhere.
+    Where an output is closed from the start (``>&-``, some daemons), what would go there goes nowhere. Ctrl-C
+    and its like end the command in one line, wherever nothing more is said.
     """
     _occupy_closed()
     before = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     ends = _End(before[0]), _End(before[1])
     sys.stdout, sys.stderr = ends
     try:
-        yield
+        with raised_signals():
+            yield
+    except KeyboardInterrupt as error:
+        leave(error, "; give the same command to go on")
     except UserError as error:
         exit_with(error)
     except OSError as error:

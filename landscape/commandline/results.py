@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from landscape.commandline.console import note
-from landscape.commandline.stopping import leave
+from landscape.commandline.console import leave, note
 from landscape.errors import UserError
 from landscape.files import atomic_path, check_target
 from landscape.progress import Listener, Progress

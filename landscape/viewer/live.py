@@ -27,8 +27,7 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from types import TracebackType
 
-from landscape.commandline.console import note
-from landscape.commandline.stopping import leave
+from landscape.commandline.console import leave, note
 from landscape.progress import Listener, Progress
 from landscape.surface import Surface, load_surface
 from landscape.viewer import heading, render, source_hash, told_apart
