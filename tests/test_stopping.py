@@ -62,11 +62,11 @@ def stopped(code: str, folder: Path, *command: str) -> tuple[int, str]:
 )
 def test_while_modules_are_loaded(command: list[str], number: signal.Signals, tmp_path: Path) -> None:
     name = "Ctrl-C" if number == signal.SIGINT else number.name
-    said = f"\nstopped by {name}: give the same command to go on\n"
-    assert stopped(AT_AN_IMPORT.format(number=int(number)), tmp_path, *command) == (128 + number, said)
+    code, said = stopped(AT_AN_IMPORT.format(number=int(number)), tmp_path, *command)
+    assert (code, said.strip()) == (128 + number, f"stopped by {name}; give the same command to go on")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a training starts itself anew")
 def test_while_a_training_starts_itself_anew(tmp_path: Path) -> None:
     code, said = stopped(AT_THE_SECOND_START.format(number=int(signal.SIGTERM)), tmp_path, "-m", "training")
-    assert (code, said) == (143, "\nstopped by SIGTERM: give the same command to go on\n")
+    assert (code, said.strip()) == (143, "stopped by SIGTERM; give the same command to go on")

@@ -48,7 +48,7 @@ def stop_at_once(text: str) -> None:
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         error = Interrupted(number)
         if speaks():
-            os.write(2, f"\nstopped by {name_of(error)}: {text}\n".encode())
+            os.write(2, f"\nstopped by {name_of(error)}; {text}\n".encode())
         os._exit(exit_code(error))  # an exception inside an import comes out as another one, or not at all
 
     for number in listened_to():

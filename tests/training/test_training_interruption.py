@@ -106,7 +106,7 @@ def test_a_signal_while_modules_are_loaded() -> None:
             check=False,
         )
         name = "Ctrl-C" if number == signal.SIGINT else number.name
-        assert (ended.returncode, ended.stderr) == (128 + number, f"\nstopped by {name}: again\n")
+        assert (ended.returncode, ended.stderr) == (128 + number, f"\nstopped by {name}; again\n")
 
 
 def test_ignored_signals_stay_ignored() -> None:

@@ -18,7 +18,7 @@ import sharpscape
 from landscape.commandline.console import guarded_command, note, out, terminal
 from landscape.commandline.duration import parse_duration
 from landscape.errors import UserError, exit_with
-from landscape.keeping.signals import Interrupted, exit_code, name_of, raised_signals
+from landscape.keeping.signals import Interrupted, exit_code, name_of
 from training.sweep.display import Display
 from training.sweep.plan import SPECS, Overrides, Plan, load_plan
 from training.sweep.planned import PlannedRun
@@ -131,15 +131,11 @@ def main(arguments: Sequence[str] | None = None, training: Sequence[str] = TRAIN
         return run(spec, options, training) if spec is not None else table_only(options.table)
 
     try:
-        with raised_signals():
-            code = app(arguments, exit_on_error=False, print_error=False)
+        code = app(arguments, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         exit_with(UserError(f"{error} See python -m training.sweep --help"))
     except UserError as error:
         exit_with(error)
-    except KeyboardInterrupt as error:
-        note(f"stopped by {name_of(error)}: the same command goes on")
-        raise SystemExit(exit_code(error)) from None
     if code:
         raise SystemExit(code)
 
