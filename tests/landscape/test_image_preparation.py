@@ -8,13 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from command import surface
 from PIL import Image
+from torch import nn
 from torchvision.datasets.folder import default_loader
 
 from landscape.data import load_data
 from landscape.errors import UserError
 from landscape.images import read_images
 from landscape.images.prepare import PHOTOGRAPHS, Change, Preparation, decode, usual_preparation
+from landscape.surface import load_surface
 
 
 def draw(seed: int, height: int, width: int, channels: int = 3) -> Image.Image:
@@ -327,3 +331,26 @@ def test_skipping_changes_nothing_else(tmp_path: Path) -> None:
             path.write_bytes(b"no picture")
     with pytest.raises(UserError, match="none of the 6 pictures can be decoded"):
         load_data(spec, change=SKIP)
+
+
+NET = """
+from torch import nn
+
+def small(num_classes=2):
+    return nn.Sequential(nn.Flatten(), nn.Linear(1200, num_classes))
+"""
+
+
+def test_the_command_skips_them_and_says_so(damaged: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("command")
+    (folder / "skipnets.py").write_text(NET)
+    with torch.random.fork_rng(devices=[]):
+        torch.save(nn.Sequential(nn.Flatten(), nn.Linear(1200, 2)).state_dict(), folder / "net.pth")
+    words = ("net.pth", "--model", "skipnets:small", "--data", f"imagefolder:{damaged}", "--points", 3)
+    words = (*words, "--dim", 1, "--split", "test", "--examples", 0, "--no-plot", "--no-page")
+    assert "--skip-broken leaves such pictures out" in surface(*words, folder=folder).error
+    done = surface(*words, "--skip-broken", folder=folder)
+    assert done.code == 0, done.err
+    assert "3 of 16 pictures left out, broken: a/001.png" in done.out + done.err
+    found = load_surface(folder / "surfaces/net.surface.h5")
+    assert found.planes[0].splits["test"].examples == 13
