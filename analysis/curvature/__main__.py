@@ -13,6 +13,7 @@ from landscape.commandline.options import DataOptions, NetworkOptions, SubjectOp
 from landscape.commandline.results import prepare_folder
 from landscape.commandline.subject import Subject, computing, load_network, subject_of
 from landscape.errors import UserError
+from landscape.keeping.lock import owned
 from landscape.progress import terminal_bar
 from landscape.surface import Surface, load_surface
 
@@ -81,12 +82,12 @@ def map_curvature(path: Path, checkpoint: Path, options: CurvatureOptions) -> Su
         For any bad input.
     """
     options.check()
-    surface = load_surface(path)
-    split = options.data.split or surface.splits[0]
-    if split not in surface.splits:
-        raise UserError(f"--split {split}: {path} has {', '.join(surface.splits)}")
-    prepare_folder(path, SUFFIX)
-    with computing(options.computation.threads, options.output):
+    with owned(path if path.exists() else None), computing(options.computation.threads, options.output):
+        surface = load_surface(path)
+        split = options.data.split or surface.splits[0]
+        if split not in surface.splits:
+            raise UserError(f"--split {split}: {path} has {', '.join(surface.splits)}")
+        prepare_folder(path, SUFFIX)
         loaded = load_network(checkpoint, options.network)
         _check_checkpoint(surface, loaded, path)
         subject = subject_of(checkpoint, surface.label, loaded, _as_the_surface(surface, split, options))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from landscape.checks.identity import Functions, check_same
 from landscape.commandline.console import leave, note
 from landscape.commandline.results import prepare_folder
 from landscape.errors import UserError
+from landscape.keeping.keeper import Keeper
+from landscape.keeping.lock import owned
 from landscape.keeping.settings import FUNCTIONS, result_difference
 from landscape.progress import counted, terminal_bar
 
@@ -38,15 +41,27 @@ class KeptEntries:
     def __init__(self, path: Path | None, overwrite: bool) -> None:
         self.path, self.overwrite = path, overwrite
         self._entries: dict[tuple[str, str], Entry] = {}
+        self._keeper = Keeper(path)
         if path is None:
             return
         prepare_folder(path, SUFFIX)
-        if not path.exists():
-            sharpness_file.save([], path)
+        with self.alone():
+            if not path.exists():
+                self.save()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Inside, no other process writes the file; what it holds is read first."""
+        with owned(self.path):
+            if self.path is not None and self.path.exists():
+                self._read(self.path)
+            yield
+
+    def _read(self, path: Path) -> None:
         try:
             found = sharpness_file.load(path)
         except UserError:
-            if not overwrite:
+            if not self.overwrite:
                 raise
             found = []
         self._entries = {(one.sha256, one.split): one for one in found}
@@ -80,8 +95,7 @@ class KeptEntries:
 
     def save(self) -> None:
         """Replace the file by what is known now."""
-        if self.path is not None:
-            sharpness_file.save(list(self._entries.values()), self.path)
+        self._keeper.save(lambda path: sharpness_file.save(list(self._entries.values()), path))
 
     def _other(self, fresh: Entry, what: str) -> UserError:
         return UserError(
@@ -101,18 +115,19 @@ def measure(
     facts = {**about, "mask": subject.mask_source, "density": subject.density} | subject.params.about()
     loaded, wanted = subject.loaded, options.chosen.names()
     done: list[Entry] = []
-    for split, examples in data.items():
-        settings = _settings(options, subject, examples, functions)
-        fresh = Entry(subject.name, str(subject.path), loaded.sha256, split, settings, dict(facts))
-        entry = kept.continued(fresh, wanted)
-        left = [one for one in wanted if one not in entry.measures]
-        if left or entry.measures:
-            objective = Objective(subject.model, examples, **subject.arguments)
-            _check_centre(entry, objective, kept.path)
-        if left:
-            entry.about |= {"kept_weights": objective.size, "loss": objective.center.mean("loss")}
-            _compute(objective, entry, left, options, kept)
-        done.append(entry)
+    with kept.alone():
+        for split, examples in data.items():
+            settings = _settings(options, subject, examples, functions)
+            fresh = Entry(subject.name, str(subject.path), loaded.sha256, split, settings, dict(facts))
+            entry = kept.continued(fresh, wanted)
+            left = [one for one in wanted if one not in entry.measures]
+            if left or entry.measures:
+                objective = Objective(subject.model, examples, **subject.arguments)
+                _check_centre(entry, objective, kept.path)
+            if left:
+                entry.about |= {"kept_weights": objective.size, "loss": objective.center.mean("loss")}
+                _compute(objective, entry, left, options, kept)
+            done.append(entry)
     return done
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from landscape.commandline.console import leave, note
 from landscape.errors import UserError
 from landscape.files import atomic_path, check_target
+from landscape.keeping.partial import SUFFIX as PARTIAL
 from landscape.progress import Listener, Progress
 
 LEFTOVER_SECONDS = 600  # no write takes as long; an older temporary file belongs to a killed run
-LONGEST_SUFFIX = ".partial"  # of what is written beside a result
 
 
 def distinct_names(checkpoints: Sequence[Path]) -> list[str]:
@@ -57,7 +57,7 @@ def result_paths(names: Sequence[str], output: Path | None, folder: str, suffix:
 
 def prepare_folder(target: Path, suffix: str) -> None:
     """Fail before computing, not after; sweep up what killed runs left."""
-    check_target(target, LONGEST_SUFFIX)
+    check_target(target, PARTIAL)
     probe = target.with_name(f".{target.name[:15]}.probe")
     with atomic_path(probe) as temporary:
         temporary.write_bytes(b"")
