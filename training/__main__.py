@@ -194,7 +194,7 @@ def run(config: RunConfig, machine: Machine) -> None:
 
     from landscape.images import read_images
     from training.checkpoint import RunFolder
-    from training.data import load_data
+    from training.data import load_splits
     from training.distributed import joined
     from training.loop import Extras, train
     from training.progress import TrainingProgress
@@ -211,7 +211,7 @@ def run(config: RunConfig, machine: Machine) -> None:
         if machine.download:  # one process downloads, the others find it there
             world.by_first(lambda: len(read_images(config.data, "train", machine.data_root, download=True)))
         data = world.by_all(
-            lambda: load_data(
+            lambda: load_splits(
                 config.data,
                 config.validation,
                 config.seed,

@@ -133,7 +133,7 @@ class TrainingData:
         return found
 
 
-def load_data(
+def load_splits(
     spec: str,
     validation: float,
     seed: int,

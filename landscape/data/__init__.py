@@ -107,7 +107,7 @@ def load_data(
     spec: str | None = None,
     *,
     root: str | os.PathLike[str] | None = None,
-    split: str = "test",
+    split: str = "train",
     examples: int | None = None,
     seed: int = 0,
     stored: Mapping[str, Any] | None = None,

@@ -52,8 +52,9 @@ def read_factory(
     - an iterable of batches ``(inputs, targets)``, such as a ``DataLoader`` that doesn't shuffle.
 
     Inputs are uint8 pixels (N, channels, height, width), to be normalized by the caller, or floating-point
-    numbers or tokens (int64) of any shape, taken as they are. PIL images become RGB pixels. Targets are
-    integer class labels; without `labels` any tensor with one entry per example. An attribute ``classes`` (a
+    numbers of any shape, taken as they are. PIL images become RGB pixels. Targets are integer class labels.
+    Without `labels` targets are any tensor with one entry per example, and inputs tokens (int64), too. An
+    attribute ``classes`` (a
     list of names) tells the number of classes.
 
     Raises
@@ -75,7 +76,7 @@ def read_factory(
         raise UserError(f"{spec}: reading the {split} examples failed: {reason}") from error
     names = getattr(made, "classes", None)
     return FactoryData(
-        inputs=_inputs(inputs, len(keep), spec),
+        inputs=_inputs(inputs, len(keep), spec, tokens=not labels),
         targets=_labels(targets, spec) if labels else targets.detach().cpu(),
         total=len(drawn_by),
         largest=int(drawn_by.max()),
@@ -148,12 +149,13 @@ def _labels(targets: Tensor, spec: str) -> Tensor:
     return targets.detach().cpu().long()
 
 
-def _inputs(inputs: Tensor, count: int, spec: str) -> Tensor:
+def _inputs(inputs: Tensor, count: int, spec: str, tokens: bool) -> Tensor:
     pixels = inputs.dtype == torch.uint8 and inputs.dim() == 4 and inputs.shape[1] in (1, 3)
-    taken = inputs.is_floating_point() or inputs.dtype in (torch.int32, torch.int64)
+    taken = inputs.is_floating_point() or (tokens and inputs.dtype in (torch.int32, torch.int64))
     if not (pixels or taken) or len(inputs) != count:
         raise UserError(
             f"{spec}: the inputs are {inputs.dtype} of shape {list(inputs.shape)}; "
-            "expected floating-point or int64 (N, …), or uint8 pixels (N, 1 or 3, height, width)"
+            f"expected floating-point {'or int64 ' if tokens else ''}(N, …) or uint8 pixels "
+            f"(N, 1 or 3, height, width){'' if tokens else '; tokens go with --loss classification'}"
         )
     return inputs.detach().cpu().contiguous()

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from training.data import Images, generator_for, load_data
+from training.data import Images, generator_for, load_splits
 from training.models import build_model
 from training.optimizers import OPTIMIZERS
 from training.precision import forward_in, numerics
@@ -61,7 +61,7 @@ def network(name: str, classes: int) -> nn.Module:
 def images(options: argparse.Namespace, device: torch.device) -> tuple[Images, int]:
     """Images on the device and the number of their classes."""
     if options.data:
-        data = load_data(options.data, 0.0, 0, device)
+        data = load_splits(options.data, 0.0, 0, device)
         return data.train, data.num_classes
     side, count = SIDES[options.model], 8 * options.batch_size
     generator = torch.Generator().manual_seed(0)

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from training import masks
-from training.data import Images, generator_for, load_data
+from training.data import Images, generator_for, load_splits
 from training.masks import Mask
 from training.sparsity.grasp import GraSP, grasp_scores
 from training.sparsity.magnitude import Magnitude
@@ -203,7 +203,7 @@ def main() -> None:
     options = parser.parse_args()
     if len(options.seeds) < 2:
         parser.error("two seeds at least: the spread is theirs and ours")
-    data = load_data(options.data, 0.0, 0, torch.device("cpu")).train if options.data else None
+    data = load_splits(options.data, 0.0, 0, torch.device("cpu")).train if options.data else None
     verdicts = []
     for method in options.methods:
         theirs = published(options.reference, method)

@@ -175,7 +175,7 @@ def test_npz_is_measured_on_its_train_split(tmp_path: Path) -> None:
     assert data.std == pytest.approx(pixels.std(axis=0))
     assert "measured on the train split" in data.how
     np.savez("half.npz", test_x=np.zeros((2, 4, 4, 3), np.uint8), test_y=np.array([0, 1]))
-    half = load_data("npz:half.npz")
+    half = load_data("npz:half.npz", split="test")
     assert "measured on the test split" in half.how
     assert half.std == (1.0, 1.0, 1.0)
 
@@ -212,7 +212,7 @@ def write_folder(root: Path, size: tuple[int, int], classes: int = 3, count: int
 @pytest.mark.parametrize(("size", "expected"), [((32, 32), (32, 32)), ((400, 300), (224, 224))])
 def test_image_folder(tmp_path: Path, size: tuple[int, int], expected: tuple[int, int]) -> None:
     write_folder(tmp_path / "photos", size)
-    data = load_data("imagefolder:photos", examples=4)
+    data = load_data("imagefolder:photos", split="test", examples=4)
     assert data.inputs.shape == (4, 3, *expected)
     assert data.mean == (0.485, 0.456, 0.406)
     assert "normalization: ImageNet's" in data.how
@@ -353,7 +353,7 @@ def test_bad_input_is_one_line(arguments: dict[str, Any], message: str) -> None:
 def test_empty_data_is_refused(tmp_path: Path) -> None:
     np.savez("none.npz", test_x=np.zeros((0, 4, 4, 3), np.uint8), test_y=np.zeros(0, np.int64))
     with pytest.raises(UserError, match="empty"):
-        load_data("npz:none.npz")
+        load_data("npz:none.npz", split="test")
 
 
 def test_model_that_does_not_take_the_data(factory: Factory) -> None:

@@ -246,12 +246,15 @@ def test_a_link_that_leads_in_a_circle_is_refused(tmp_path: Path) -> None:
 def test_arrays_that_are_no_images_or_labels(tmp_path: Path, size: int, labels: Any, message: str) -> None:
     np.savez(tmp_path / "a.npz", test_x=np.zeros((2, size, 8, 3), np.uint8), test_y=labels)
     with pytest.raises(UserError, match=message):
-        load_data(f"npz:{tmp_path / 'a.npz'}")
+        load_data(f"npz:{tmp_path / 'a.npz'}", split="test")
 
 
 def test_labels_from_one_are_said(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", test_x=np.zeros((2, 8, 8, 3), np.uint8), test_y=np.array([1, 2]))
-    assert "no image has label 0; labels count from 0" in load_data(f"npz:{tmp_path / 'a.npz'}").how
+    assert (
+        "no image has label 0; labels count from 0"
+        in load_data(f"npz:{tmp_path / 'a.npz'}", split="test").how
+    )
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from landscape.checkpoint import load_checkpoint
 from landscape.errors import UserError
 from training import masks, step
-from training.data import TrainingData, load_data
+from training.data import TrainingData, load_splits
 from training.models import ARCHITECTURES, build_model
 from training.optimizers import OPTIMIZERS
 from training.run import Run
@@ -30,7 +30,7 @@ TOTAL = 9 * 8 * 3 + 6 * 9 * 64 + 9 * 80 + 5 * 9 * 100 + 9 * 120 + 5 * 9 * 144 + 
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
+    return load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
 
 
 def test_schedules_as_published() -> None:

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from landscape.checkpoint import load_checkpoint
 from landscape.errors import UserError
 from training import loop, step
-from training.data import TrainingData, load_data
+from training.data import TrainingData, load_splits
 from training.flops import forward_flops
 from training.masks import Mask
 from training.models import ARCHITECTURES, build_model
@@ -44,7 +44,7 @@ class Images:
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
+    return load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
 
 
 def network(seed: int = 0) -> nn.Module:

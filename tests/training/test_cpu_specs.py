@@ -11,7 +11,7 @@ from loop_helpers import CPU
 
 from landscape.errors import UserError
 from training.config import RunConfig
-from training.data import generator_for, load_data
+from training.data import generator_for, load_splits
 from training.network import first_network
 from training.schedule import lr_factor
 from training.sparsity.base import Moment
@@ -122,7 +122,7 @@ def test_pairs_differ_in_the_optimizer_alone(method: str, tiny_npz: Path) -> Non
     assert (sgd.seed, s2sam.seed, other.seed) == (0, 0, 1)
     assert dataclasses.replace(sgd, optimizer=s2sam.optimizer) == s2sam
     data = [
-        load_data(one.data, one.validation, one.seed, CPU, examples=one.examples)
+        load_splits(one.data, one.validation, one.seed, CPU, examples=one.examples)
         for one in (sgd, s2sam, other)
     ]
     (one, mask), (two, same), (three, _) = (

@@ -19,7 +19,7 @@ from torchvision.models import resnet50
 from landscape.checkpoint.integrity import sealed
 from landscape.checkpoint.read import read_file
 from training.checkpoint import save
-from training.data import TrainingData, load_data
+from training.data import TrainingData, load_splits
 from training.flops import ForwardFlops, forward_flops
 from training.masks import prunable
 from training.optimizers import OPTIMIZERS, SGD, S2SAMConfig
@@ -169,7 +169,7 @@ def test_factors_that_rigl_published(
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", 0.1, 0, CPU)
+    return load_splits(f"npz:{tiny_npz}", 0.1, 0, CPU)
 
 
 def run(data: TrainingData, tmp_path: Path, **changes: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from landscape.errors import UserError
 from training import coverage, masks
 from training.__main__ import _print_result, main
 from training.config import RunConfig
-from training.data import load_data
+from training.data import load_splits
 from training.masks import Layer, prunable
 from training.models import build_model
 from training.sparsity import METHODS, Dense
@@ -210,7 +210,7 @@ def test_a_result_says_what_was_spent_and_what_is_left(
     """72 images in steps of 16: rounds of 2 epochs, rewound to step 7 of 10, train 144 + 40 images."""
     method = LotteryTicket(0.8, prune_fraction=0.8, rewind_step=7)
     config = dataclasses.replace(SMALL, data=f"npz:{tiny_npz}", epochs=2, method=method)
-    data = load_data(config.data, config.validation, config.seed, CPU)
+    data = load_splits(config.data, config.validation, config.seed, CPU)
     checkpoint = fit(config, data, tmp_path)
     metrics = checkpoint.metrics
     assert (metrics["epochs_trained"], metrics["examples_trained"]) == (3, 144 + 16 + 16 + 8)
@@ -231,7 +231,7 @@ def test_a_result_says_what_was_spent_and_what_is_left(
 
 def test_results_of_earlier_versions_are_completed(tiny_npz: Path, tmp_path: Path) -> None:
     config = dataclasses.replace(SMALL, examples=70, epochs=2, method=Snip(0.95, images_per_batch=16))
-    data = load_data(f"npz:{tiny_npz}", config.validation, config.seed, CPU, examples=70)
+    data = load_splits(f"npz:{tiny_npz}", config.validation, config.seed, CPU, examples=70)
     checkpoint = fit(config, data, tmp_path)
     new = checkpoint.metrics
     assert new["examples_trained"] == 140

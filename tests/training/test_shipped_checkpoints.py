@@ -7,7 +7,7 @@ import torch
 
 from landscape.checkpoint.format import decode
 from training import loop, masks
-from training.data import load_data
+from training.data import load_splits
 from training.models import build_model
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "checkpoints"
@@ -22,7 +22,7 @@ def test_shipped_checkpoint(name: str, kept: int, accuracy: float) -> None:
     model = build_model(checkpoint.architecture, **checkpoint.arguments)
     model.load_state_dict(checkpoint.state_dict)
     masks.check(model, checkpoint.mask)
-    sample = load_data("sample", 0.0, 0, torch.device("cpu")).test
+    sample = load_splits("sample", 0.0, 0, torch.device("cpu")).test
     loss, found = loop.evaluate(model, sample)
     # 1,000 of the 10,000 test images: within four standard errors of the value on all.
     assert found == pytest.approx(checkpoint.metrics["test_accuracy"], abs=0.06)

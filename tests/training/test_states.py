@@ -19,7 +19,7 @@ from landscape.checkpoint.read import read_file
 from landscape.errors import UserError
 from training.checkpoint import save
 from training.config import RunConfig
-from training.data import TrainingData, load_data
+from training.data import TrainingData, load_splits
 from training.optimizers import OPTIMIZERS
 from training.sparsity.dsr import Dsr
 from training.sparsity.lt import LotteryTicket
@@ -30,7 +30,7 @@ CONV = "layer1.0.conv1.weight"
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
+    return load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
 
 
 def stopped(config: RunConfig, data: TrainingData, folder: Path, epochs: int = 1) -> State:

@@ -13,7 +13,7 @@ from test_chex import DENSE
 from landscape.checkpoint import load_checkpoint
 from landscape.errors import UserError
 from training.config import run_name
-from training.data import TrainingData, load_data
+from training.data import TrainingData, load_splits
 from training.models import ARCHITECTURES, build_model, full_arguments
 from training.optimizers import OPTIMIZERS
 from training.sparsity.chex import Chex
@@ -21,7 +21,7 @@ from training.sparsity.chex import Chex
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU, examples=16)
+    return load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU, examples=16)
 
 
 def test_a_mobilenet_of_torchvisions(data: TrainingData, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from landscape.errors import UserError
 from landscape.images import CIFAR10_STATISTICS
-from training.data import Images, augment, generator_for, hold_out, load_data, measure
+from training.data import Images, augment, generator_for, hold_out, load_splits, measure
 
 CPU = torch.device("cpu")
 
@@ -103,7 +103,7 @@ def test_held_out_part_is_balanced(labels: list[int], share: float, seed: int) -
 
 
 def test_load_data(tiny_npz: Path) -> None:
-    data = load_data(f"npz:{tiny_npz}", 0.25, 0, CPU)
+    data = load_splits(f"npz:{tiny_npz}", 0.25, 0, CPU)
     assert (len(data.train), len(data.validation), len(data.test)) == (60, 20, 20)
     assert np.bincount(data.validation.labels).tolist() == [5, 5, 5, 5]
     assert (data.name, data.num_classes) == ("tiny", 4)
@@ -118,7 +118,7 @@ def test_load_data(tiny_npz: Path) -> None:
 
 
 def test_sample_has_the_statistics_of_cifar() -> None:
-    data = load_data("sample", 0.1, 0, CPU)
+    data = load_splits("sample", 0.1, 0, CPU)
     assert (data.mean, data.std) == CIFAR10_STATISTICS
     mean, std = measure(np.concatenate([data.train.pixels.numpy(), data.test.pixels.numpy()]))
     assert np.allclose(mean, data.mean, atol=0.02)
@@ -134,7 +134,7 @@ def test_splits_that_differ(tmp_path: Path) -> None:
     train, test = np.zeros((4, 8, 8, 3), np.uint8), np.zeros((4, 9, 8, 3), np.uint8)
     np.savez(path, train_x=train, train_y=np.arange(4), test_x=test, test_y=np.arange(4))
     with pytest.raises(UserError, match="must be alike"):
-        load_data(f"npz:{path}", 0.0, 0, CPU)
+        load_splits(f"npz:{path}", 0.0, 0, CPU)
     np.savez(path, train_x=train, train_y=np.zeros(4, int), test_x=train, test_y=np.arange(4))
     with pytest.raises(UserError, match="in 1 classes"):
-        load_data(f"npz:{path}", 0.0, 0, CPU)
+        load_splits(f"npz:{path}", 0.0, 0, CPU)

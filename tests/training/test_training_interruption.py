@@ -22,7 +22,7 @@ from landscape.keeping.signals import ENDING, Interrupted, exit_code, name_of, r
 from training import loop
 from training.__main__ import main
 from training.checkpoint import RunFolder
-from training.data import TrainingData, load_data
+from training.data import TrainingData, load_splits
 from training.run import Run
 from training.step import train_step
 
@@ -31,7 +31,7 @@ QUICK = "--widths 4 6 8 --epochs 3 --batch-size 16 --device cpu --threads 1"
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
+    return load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
 
 
 def command(npz: Path, folder: Path) -> list[str]:

@@ -19,7 +19,7 @@ from landscape.sparse import choice
 from landscape.sparse.batch import SparseTraining
 from training import kept, step
 from training.checkpoint import RunFolder, load_dict
-from training.data import TrainingData, load_data
+from training.data import TrainingData, load_splits
 from training.distributed import World
 from training.evaluation import evaluate
 from training.loop import Extras
@@ -48,7 +48,7 @@ OPTIMIZERS_TRIED: dict[str, OptimizerConfig] = {
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", 0.1, 0, CPU)
+    return load_splits(f"npz:{tiny_npz}", 0.1, 0, CPU)
 
 
 def run_of(config: Any, data: TrainingData, tmp_path: Path, sparse: Any) -> Any:

@@ -25,7 +25,7 @@ from landscape.checkpoint.format import decode
 from landscape.errors import UserError
 from training import loop, masks
 from training.config import RunConfig, difference
-from training.data import TrainingData, generator_for, load_data
+from training.data import TrainingData, generator_for, load_splits
 from training.models import build_model
 from training.optimizers import OPTIMIZERS, SGD
 from training.schedule import Epoch, lr_factor
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow  # among the first files that start
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
+    return load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
 
 
 def test_it_learns_and_the_checkpoint_says_all(data: TrainingData, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from loop_helpers import CPU, SMALL, Silent, Stop, assert_same, fit
 from landscape.errors import UserError
 from training import loop, masks
 from training.config import RunConfig
-from training.data import TrainingData, load_data
+from training.data import TrainingData, load_splits
 from training.models import build_model
 from training.optimizers import OPTIMIZERS
 from training.sparsity import METHODS, Dense, Random
@@ -37,7 +37,7 @@ KEPT_DENSE: dict[str, tuple[masks.Layer, ...]] = {
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
+    return load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
 
 
 def configured(method: str, optimizer: str = "sgd") -> RunConfig:

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from loop_helpers import CPU, SMALL, fit
 
 from landscape.errors import UserError
-from training.data import Images, TrainingData, load_data
+from training.data import Images, TrainingData, load_splits
 from training.network import smallest_piece
 from training.sparsity import METHODS
 
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
+    return load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
 
 
 def shrunk(data: TrainingData, side: int) -> TrainingData:
@@ -49,7 +49,7 @@ def test_a_map_of_one_pixel_needs_two_images(
 
 @pytest.mark.parametrize("settings", [{"batch_size": 71}, {"batch_size": 1, "examples": 3}])
 def test_larger_maps_take_single_images(tiny_npz: Path, tmp_path: Path, settings: dict[str, int]) -> None:
-    data = load_data(f"npz:{tiny_npz}", 0.1, 0, CPU, examples=settings.get("examples"))
+    data = load_splits(f"npz:{tiny_npz}", 0.1, 0, CPU, examples=settings.get("examples"))
     config = dataclasses.replace(SMALL, epochs=1, **settings)  # type: ignore[arg-type]
     assert fit(config, data, tmp_path).metrics["train_loss"] > 0
 

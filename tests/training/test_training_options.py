@@ -12,14 +12,14 @@ from landscape.errors import UserError
 from training import loop
 from training.__main__ import Machine
 from training.config import Recipe, run_name
-from training.data import TrainingData, balanced_subset, load_data
+from training.data import TrainingData, balanced_subset, load_splits
 from training.optimizers import OPTIMIZERS
 from training.sparsity import METHODS
 
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
+    return load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -96,8 +96,8 @@ def test_precision(data: TrainingData, tmp_path: Path) -> None:
 
 
 def test_examples_are_balanced_and_held_out_ones_stay_out(tiny_npz: Path) -> None:
-    whole = load_data(f"npz:{tiny_npz}", 0.1, 0, CPU)
-    part = load_data(f"npz:{tiny_npz}", 0.1, 0, CPU, examples=30)
+    whole = load_splits(f"npz:{tiny_npz}", 0.1, 0, CPU)
+    part = load_splits(f"npz:{tiny_npz}", 0.1, 0, CPU, examples=30)
     assert part.train.labels.bincount().tolist() in ([8, 8, 7, 7], [8, 7, 8, 7], [7, 8, 7, 8], [7, 7, 8, 8])
     assert part.held_out.tolist() == whole.held_out.tolist()
     seen = {tuple(one.flatten().tolist()) for one in part.train.pixels}
@@ -105,7 +105,7 @@ def test_examples_are_balanced_and_held_out_ones_stay_out(tiny_npz: Path) -> Non
     assert not seen & {tuple(one.flatten().tolist()) for one in whole.validation.pixels}
     for count in (0, 73):
         with pytest.raises(UserError, match=f"examples {count}: expected 1 to the 72"):
-            load_data(f"npz:{tiny_npz}", 0.1, 0, CPU, examples=count)
+            load_splits(f"npz:{tiny_npz}", 0.1, 0, CPU, examples=count)
 
 
 def test_small_classes_give_all_they_have() -> None:

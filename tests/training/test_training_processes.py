@@ -15,7 +15,7 @@ from loop_helpers import CPU, SMALL
 from torch import distributed
 
 from training.checkpoint import RunFolder
-from training.data import load_data
+from training.data import load_splits
 from training.distributed import World
 from training.result import checkpoint_of
 from training.run import start_run
@@ -143,7 +143,7 @@ def test_a_checkpoint_is_moved_to_the_cpu_before_it_travels(
     tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every weight and mask; a tensor of a GPU would be unpickled on the first process's."""
-    data = load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, torch.device("cpu"))
+    data = load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, torch.device("cpu"))
     run = start_run(SMALL, data, RunFolder(tmp_path, {}), CPU, World(), False)
     original, moved = torch.Tensor.cpu, []
 

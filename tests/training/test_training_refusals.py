@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from landscape.errors import UserError
 from training import masks
 from training.checkpoint import RunFolder, save
-from training.data import TrainingData, load_data
+from training.data import TrainingData, load_splits
 from training.distributed import World, joined
 from training.memory import restart_with_large_pages
 from training.optimizers import OPTIMIZERS, SGD
@@ -25,7 +25,7 @@ from training.sparsity import METHODS
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
+    return load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
 
 
 def test_a_finished_run_of_other_images_is_refused(data: TrainingData, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from loop_helpers import CPU, SMALL, Silent, Stop, assert_same, fit
 from landscape.errors import UserError
 from training import loop
 from training.config import RunConfig
-from training.data import TrainingData, load_data
+from training.data import TrainingData, load_splits
 from training.optimizers import OPTIMIZERS
 from training.schedule import plan
 from training.sparsity.lt import LotteryTicket
@@ -21,7 +21,7 @@ STEPS = 5  # an epoch has 72 images in steps of 16
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
+    return load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
 
 
 def watched(

@@ -11,7 +11,7 @@ import torch
 from loop_helpers import CPU, SMALL, fit
 from torch import Tensor
 
-from training.data import Images, load_data
+from training.data import Images, load_splits
 from training.timing import HostClock, StreamClock, TimedBatches, clock_of
 
 BATCH = (torch.zeros(1), torch.zeros(1))
@@ -86,7 +86,7 @@ def test_on_a_cpu_calls_return_when_they_are_done() -> None:
 
 
 def test_the_log_has_the_share(tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
+    data = load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
     original = Images.shuffled
 
     def slow(self: Images, *rest: object) -> Iterator[tuple[Tensor, Tensor]]:

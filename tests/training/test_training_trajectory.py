@@ -9,13 +9,13 @@ from loop_helpers import CPU, SMALL, Stop, fit
 
 from landscape.checkpoint.format import decode
 from training import loop
-from training.data import TrainingData, load_data
+from training.data import TrainingData, load_splits
 from training.trajectory import snapshot_path
 
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
+    return load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
 
 
 def test_snapshots_are_the_weights_before_their_step(

@@ -16,7 +16,7 @@ from landscape.checkpoint.format import decode
 from landscape.checkpoint.integrity import sealed
 from landscape.errors import UserError
 from training.checkpoint import RunFolder
-from training.data import TrainingData, load_data
+from training.data import TrainingData, load_splits
 from training.progress import TrainingProgress
 
 NONE = dataclasses.replace(SMALL, epochs=2, validation=0.0)
@@ -24,7 +24,7 @@ NONE = dataclasses.replace(SMALL, epochs=2, validation=0.0)
 
 @pytest.fixture(scope="module")
 def data(tiny_npz: Path) -> TrainingData:
-    return load_data(f"npz:{tiny_npz}", 0.0, NONE.seed, CPU)
+    return load_splits(f"npz:{tiny_npz}", 0.0, NONE.seed, CPU)
 
 
 def strict(text: str) -> list[dict[str, Any]]:
@@ -93,6 +93,6 @@ def test_the_test_split_decides_its_fingerprint(tmp_path: Path, tiny_npz: Path, 
     arrays["test_x"] = arrays["test_x"].copy()
     arrays["test_x"][3, 2, 1, 0] ^= 1
     np.savez(tmp_path / "tiny.npz", **arrays)
-    other = load_data(f"npz:{tmp_path / 'tiny.npz'}", 0.0, 0, CPU)
+    other = load_splits(f"npz:{tmp_path / 'tiny.npz'}", 0.0, 0, CPU)
     assert other.sha256 == data.sha256
     assert other.test_sha256 != data.test_sha256
