@@ -109,7 +109,7 @@ def test_frozen_weights_move_nowhere() -> None:
 
 
 def test_zeros_of_a_whole_tensor_or_of_padding_are_no_mask() -> None:
-    assert compute_surface(seeded(LoRA), examples(), **SURFACE).planes[0].about["mask"] == "none"
+    assert infer_mask(moving_params(seeded(LoRA))) is None
     spectrum = hessian_spectrum(seeded(LoRA), examples(), top=1, density_probes=0, device="cpu")
     assert spectrum.n == spectrum.full_size == 2 * 6 + 3 * 2
     tokens = seeded(Tokens)

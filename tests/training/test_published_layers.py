@@ -20,6 +20,7 @@ from landscape.checkpoint.format import encode
 from landscape.errors import UserError
 from training import coverage, masks
 from training.__main__ import _print_result, main
+from training.checkpoint import RunFolder
 from training.config import RunConfig
 from training.data import load_splits
 from training.masks import Layer, prunable
@@ -222,7 +223,7 @@ def test_a_result_says_what_was_spent_and_what_is_left(
         assert metrics["layers"][name]["filters"] == len(rows)
     classes = checkpoint.mask[CLASSIFIER]
     assert metrics["classes_without_input"] == [n for n in range(4) if not classes[n].any()]
-    _print_result(tmp_path / "final.pt", metrics)
+    _print_result(RunFolder(tmp_path, {}), metrics)
     shown = capsys.readouterr().out
     assert "3 epochs, 184 examples, over all rounds" in shown
     assert "dead filters" in shown

@@ -11,14 +11,14 @@ import torch
 
 from landscape.checkpoint.format import decode
 
+pytestmark = pytest.mark.slow  # among the first files that start
+
 PROCESS = """
 import hashlib, os, sys
 import torch
 from torch import nn
 from training import loop, models
 from training.__main__ main
-
-pytestmark = pytest.mark.slow  # among the first files that start
 
 class Plain(nn.Module):
     "Without batch norm, whose statistics would be those of a process's part of the batch."

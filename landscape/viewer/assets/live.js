@@ -106,7 +106,10 @@ function refresh() {
   summarize();
   rebuildTable();
   rebuildProvenance();
-  if (news.title) document.getElementById("title").textContent = page.live.title = news.title;
+  if (news.title) {
+    document.getElementById("title").textContent = page.live.title = news.title;
+    showProgress(); // the tab's title
+  }
   const limits = JSON.stringify(limitsOf(shownEverywhere()));
   if (usesLog() !== before.log || (state.limits === "shared" && limits !== before.limits)) stale = panels;
   scheduleDraw(stale.filter((panel) => panels.includes(panel)));
