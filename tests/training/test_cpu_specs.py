@@ -43,7 +43,7 @@ def test_recipe(name: str) -> None:
         )
         assert training_images(config) == 45_000
         assert run.epochs == 12
-        assert (config.optimizer.lr, config.optimizer.weight_decay) == (0.1, 5e-4)  # type: ignore[attr-defined]
+        assert (config.optimizer.lr, config.optimizer.weight_decay) == (0.2, 5e-4)  # type: ignore[attr-defined]
 
 
 def test_every_finished_seed_is_complete() -> None:
