@@ -20,7 +20,7 @@ from landscape.errors import UserError
 from landscape.images import ImageSet, sample_origin
 from landscape.images.prepare import Preparation
 from landscape.images.selection import balanced_subset, fingerprint, hold_out
-from training.data import load_data as load_training_data
+from training.data import load_splits as load_training_data
 from training.models import build_model
 
 CLASSES, PER_CLASS = 4, 20

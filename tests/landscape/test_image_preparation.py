@@ -98,7 +98,7 @@ def test_training_and_evaluation_see_the_same(tmp_path: Path) -> None:
     """A checkpoint stores how its images were prepared, and is evaluated so."""
     import torch
 
-    from training.data import load_data as load_training_data
+    from training.data import load_splits as load_training_data
 
     write(tmp_path / "train", [(16, 16)] * 5)
     write(tmp_path / "test", [(24, 20)] * 2)
