@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,14 @@ def test_the_version_names_the_code(capsys: pytest.CaptureFixture[str]) -> None:
             ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()
         assert sharpscape.version().partition("+g")[2].removesuffix(".dirty") in commit
+
+
+def test_an_editable_installation_copies_nothing(tmp_path: Path) -> None:
+    """A copy of the front door beside the packages' path would take its own folder for theirs, and get stale."""
+    code = f"from hatchling.build import build_editable; build_editable({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if ".dist-info/" not in name]
+        assert len(names) == 1
+        assert archive.read(names[0]).decode().strip() == str(ROOT)
