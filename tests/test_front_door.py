@@ -182,7 +182,7 @@ def test_the_version_names_the_code(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_editable_installation_copies_nothing(tmp_path: Path) -> None:
-    """A copy of the front door beside the packages' path would take its own folder for theirs, and get stale."""
+    """A copy of the front door would take its own folder for the packages', and get stale."""
     code = f"from hatchling.build import build_editable; build_editable({str(tmp_path)!r})"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
