@@ -1,7 +1,9 @@
 """For all tests: the same cases every time, however slow the machine, and only for devices that are here."""
 
 import os
+import random
 import signal
+import sys
 
 import pytest
 from hypothesis import settings
@@ -16,6 +18,16 @@ for one, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG
 
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def the_same_draws() -> None:
+    """Draws of the global generators are those of the test, not of what ran before it in the same process."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 def pytest_report_header() -> str:

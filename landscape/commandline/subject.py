@@ -232,11 +232,7 @@ def computing(threads: int | None, output: OutputOptions) -> Iterator[None]:
         if threads is None:
             yield
             return
-        import torch
+        from landscape.threads import threads as with_threads  # imports torch
 
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
+        with with_threads(threads):
             yield
-        finally:
-            torch.set_num_threads(before)

@@ -191,12 +191,12 @@ class Engine:
     def _point(self) -> _Values:
         """Everything that is computed for a point whose coordinates are set."""
         # Threads of an operation that has just ended go on looking for work, on the cores of the streams.
-        with nullcontext() if self._streams is None else one_thread():
+        alone = nullcontext if self._streams is None else one_thread
+        with alone():
             self._weights.write()
-            if self._recalibration is None:
-                self._network.refresh()
         if self._recalibration is not None:
             self._recalibration.run()
+        with alone():
             self._network.refresh()
         return {name: self._split(batches) for name, batches in self._batches.items()}
 
