@@ -49,6 +49,10 @@ def describe(**values: Any) -> Description:
     Modules are described without their registered parameters and buffers where they are a value themselves,
     with them where something refers to them.
     """
+    return _walked(values).found
+
+
+def _walked(values: Mapping[str, Any]) -> _Walk:
     names: set[str] = set()
     state: set[str] = set()
     tensors: dict[int, tuple[Tensor, str]] = {}
@@ -59,7 +63,7 @@ def describe(**values: Any) -> Description:
         if walk.names <= names:
             break
         names, state = names | walk.names, state | walk.state
-    return walk.found
+    return walk
 
 
 def describe_data(value: Any) -> Description:
@@ -74,6 +78,11 @@ def sets_state(function: Any) -> bool:
     walk = _Walk(set(), set(), {})
     walk.add("function", function)
     return bool(walk.state)
+
+
+def reached(kinds: tuple[type, ...], **values: Any) -> dict[str, Any]:
+    """Objects of these kinds that the values refer to, by place."""
+    return {place: one for one, place in _walked(values)._seen.values() if isinstance(one, kinds)}
 
 
 def summary(description: Mapping[str, str]) -> str:

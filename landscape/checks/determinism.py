@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from landscape.checks.description import Description, describe, sets_state
-from landscape.checks.draws import extreme_draws
+from landscape.checks.description import Description, describe, reached, sets_state
+from landscape.checks.draws import GENERATORS, extreme, spread, state_of, steered
 from landscape.errors import UserError
 from landscape.examples.structure import tensors_in
 
@@ -87,11 +87,14 @@ def check_determined(
     rounding = _rounding(first)
     if not _equal(first, again):
         _refuse("called twice on the same batch", first, again, draws, kept, rounding)
+    kept.note_draws(draws)
     if draws.seen is not None:  # a layer that is skipped now and then gives the same in most pairs of calls
-        for high in (False, True):
-            drawn = _drawing(call, model, batch, high) or first
-            if not _equal(first, drawn):
-                _refuse("called with other random numbers", first, drawn, draws, kept, rounding)
+        with steered(list(kept.generators.values())) as steer:
+            for words in (extreme(high=False), extreme(high=True), *spread()):
+                steer(words)
+                drawn = _called(call, model, batch) or first
+                if not _equal(first, drawn):
+                    _refuse("called with other random numbers", first, drawn, draws, kept, rounding)
     if other is not None:
         after_batch = _copied(call(model, other))
         again = _copied(call(model, batch))
@@ -141,12 +144,11 @@ def _share(difference: float) -> str:
     return f"{difference:.2g} of its size" if difference < np.inf else "its shape, or in what is finite"
 
 
-def _drawing(call: Call, model: nn.Module, batch: Any, high: bool) -> Mapping[str, Tensor] | None:
-    """The values where what is drawn is extreme; None where it can't be called so."""
+def _called(call: Call, model: nn.Module, batch: Any) -> Mapping[str, Tensor] | None:
+    """The values; None where it can't be called with the numbers that are drawn."""
     try:
-        with extreme_draws(high):
-            return _copied(call(model, batch))
-    except UserError:
+        return _copied(call(model, batch))
+    except Exception:  # those of ordinary calls were heard in the calls before
         return None
 
 
@@ -203,7 +205,13 @@ def _generators() -> dict[str, bytes]:
 
 
 class _Kept:
-    """What a model, a loss and a batch hold before they are called."""
+    """What a model, a loss and a batch hold before they are called.
+
+    Attributes
+    ----------
+    generators
+        Random generators that loss and network refer to, by place.
+    """
 
     def __init__(self, model: nn.Module, loss: Any, batch: Any) -> None:
         self._model, self._loss, self._batch = model, loss, batch
@@ -211,6 +219,16 @@ class _Kept:
         self._buffers = {name: one.detach().clone() for name, one in model.named_buffers()}
         self._described = self._description()
         self._tensors = [one.detach().clone() for one in tensors_in(batch)]
+        found = reached(GENERATORS, loss=loss, network=model)
+        self.generators = {place: one for place, one in found.items() if one is not np.random.mtrand._rand}
+        self._states = {place: state_of(one) for place, one in self.generators.items()}
+
+    def note_draws(self, draws: _Draws) -> None:
+        """Say where a generator that loss or network hold is another now."""
+        for place, one in self.generators.items():
+            if state_of(one) != self._states[place]:
+                whose, _, where = place.partition(".")
+                draws.note(f"the {whose}'s {where}")
 
     def changes(self) -> list[str]:
         """What is another now, in words."""

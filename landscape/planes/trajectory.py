@@ -134,8 +134,10 @@ def trajectory_plane(
     Raises
     ------
     UserError
-        When there is no network, one doesn't fit the final network, or all equal it.
+        When there is no network, one doesn't fit the final network, all equal it, or the arguments are
+        something else, swapped for instance.
     """
+    _check_arguments(params, networks)
     parts: tuple[tuple[str, int], ...] = ()
     if isinstance(networks, Mapping):
         parts = tuple((name, len(one)) for name, one in networks.items())
@@ -161,6 +163,48 @@ def trajectory_plane(
     )
     path = Path2D(alpha, beta, tuple(names), parts)
     return TrajectoryPlane(found.directions, path, tuple(found.explained.tolist()), found.outside)
+
+
+def _check_arguments(params: object, networks: object) -> None:
+    """Refuse what is neither one network nor several; those that load on demand aren't loaded for that."""
+    expected = "expected trajectory_plane(params, networks): the final network's tensors by parameter name"
+    if not _is_network(params):
+        swapped = "; the two are swapped" if _is_network(networks) else ""
+        raise UserError(f"params is a {type(params).__name__}{_inside(params)}; {expected}{swapped}")
+    if _is_network(networks):
+        raise UserError("networks is one network; expected a sequence of them, as in [network]")
+    ways = networks if isinstance(networks, Mapping) else {"networks": networks}
+    for name, way in ways.items():
+        if isinstance(way, str | bytes | Tensor | Mapping) or not (
+            hasattr(way, "__len__") and hasattr(way, "__getitem__")
+        ):
+            raise UserError(
+                f"{name} is a {type(way).__name__}; expected a sequence of networks, each tensors by "
+                "parameter name"
+            )
+        bad = [one for one in way if not _is_network(one)] if isinstance(way, list | tuple) else []
+        if bad:
+            raise UserError(
+                f"{name} holds a {type(bad[0]).__name__}{_inside(bad[0])}; expected tensors by parameter "
+                "name each, as in dict(model.named_parameters())"
+            )
+
+
+def _is_network(given: object) -> bool:
+    return (
+        isinstance(given, Mapping)
+        and bool(given)
+        and all(isinstance(name, str) and isinstance(one, Tensor) for name, one in given.items())
+    )
+
+
+def _inside(given: object) -> str:
+    """What a container holds first."""
+    if isinstance(given, Mapping):
+        given = list(given.values())
+    if not isinstance(given, list | tuple):
+        return ""
+    return f" of {type(given[0]).__name__}" if given else " that is empty"
 
 
 def path_axis(path: FloatArray, points: int, span: float) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from landscape.checks.determinism import check_determined
+from landscape.checks.draws import extreme, state_of, steered
 from landscape.errors import UserError
 
 
@@ -212,3 +214,85 @@ def test_layers_that_are_rarely_skipped(drawn: Callable[[], float], rare: float)
     assert check_determined(call, Net(lambda net, x: x * (1.0 if drawn() >= 0 else 0.0)), batch)
     random.setstate(before[0])
     torch.set_rng_state(before[1])
+
+
+def drawing(model: Any, batch: Tensor) -> dict[str, Tensor]:
+    with torch.no_grad():
+        return {"loss": model(batch).sum(1)}
+
+
+def seed_all() -> None:
+    random.seed(3)
+    np.random.seed(3)
+    torch.manual_seed(3)
+
+
+UNHEARD: dict[str, Callable[[Tensor], Tensor]] = {
+    "unused": lambda x: (torch.randn(3), x)[1],
+    "nothing of a normal": lambda x: x + 0 * torch.randn_like(x),
+    "nothing of a logarithm": lambda x: x + 0 * -torch.log(-torch.log(torch.rand_like(x))),
+    "nothing of NumPy's logarithm": lambda x: x + 0 * float(-np.log(-np.log(np.random.rand()))),
+    "nothing of Python's logarithm": lambda x: x + 0 * math.log(random.random()),
+    "nothing of a quotient": lambda x: x + 0 / torch.rand_like(x),
+    "nothing of a distribution": lambda x: x + 0 * torch.distributions.Beta(0.5, 0.5).sample(x.shape),
+    "always kept": lambda x: x * torch.bernoulli(torch.ones_like(x)),
+    "clamped": lambda x: x * torch.rand(4).clamp(2, 3),
+    "a permutation undone": lambda x: x[order := torch.randperm(len(x))][torch.argsort(order)],
+    "one choice": lambda x: x + torch.randint(1, (4,)) + random.choice([0]) + np.random.choice(1),
+}
+
+
+@pytest.mark.parametrize("name", UNHEARD)
+def test_draws_without_effect_are_no_alarm(name: str) -> None:
+    """Generators move on as the loss moves them, and no further."""
+    seed_all()
+    then = UNHEARD[name]
+    assert check_determined(drawing, Net(lambda net, x: then(x)), torch.ones(4, 3))
+
+
+def rare_branches() -> dict[str, Callable[[], bool]]:
+    """Each acts in one of about twenty calls, through generators of the process and of the loss's own."""
+    own, new, old, plain = (
+        torch.Generator(),
+        np.random.default_rng(0),
+        np.random.RandomState(0),
+        random.Random(0),
+    )
+    return {
+        "in the middle": lambda: 0.5 < float(torch.rand(())) < 0.55,
+        "in NumPy's middle": lambda: 0.6 < np.random.rand() < 0.65,
+        "one of twenty": lambda: int(torch.randint(20, ())) == 7,
+        "one of Python's": lambda: random.choice("abcdefghijklmnopqrst") == "h",
+        "one of NumPy's": lambda: bool(np.random.choice(20) == 7),
+        "first of a permutation": lambda: int(torch.randperm(20)[0]) == 7,
+        "the hundredth number": lambda: bool(torch.rand(100)[-1] < 0.05),
+        "a tail": lambda: float(torch.randn(())) > 1.7,
+        "own generator of torch": lambda: bool(torch.rand((), generator=own) < 0.001),
+        "own generator of NumPy": lambda: new.random() < 0.001,
+        "own generator of NumPy, old": lambda: old.rand() < 0.001,
+        "own generator of Python": lambda: plain.random() > 0.999,
+    }
+
+
+@pytest.mark.parametrize("name", rare_branches())
+def test_rare_branches_are_found(name: str) -> None:
+    seed_all()
+    acts = rare_branches()[name]
+    with pytest.raises(UserError, match="random numbers are drawn") as error:
+        check_determined(drawing, Net(lambda net, x: x * (2.0 if acts() else 1.0)), torch.ones(4, 3))
+    if name.startswith("own"):
+        assert "the network's then.closure 'acts'.closure" in str(error.value) or "(rand)" in str(error.value)
+
+
+def test_generators_return() -> None:
+    """Those of the loss, too; a generator that nobody draws from counts for nothing."""
+    new, plain = np.random.default_rng(0), random.Random(0)
+    own = [torch.Generator(), new, np.random.RandomState(0), plain]
+    before = [state_of(one) for one in own]
+    with steered(own) as steer:
+        for high in (False, True):
+            steer(extreme(high))
+            first = [float(torch.rand((), generator=own[0])), new.random(), own[2].rand(), plain.random()]  # type: ignore[attr-defined,call-overload]
+            assert all(abs(one - high) < 1e-5 and 0 < one < 1 for one in first)
+    assert [state_of(one) for one in own] == before
+    assert check_determined(drawing, Net(lambda net, x: x * (1.0 if own else 0.0)), torch.ones(4, 3)) is False

@@ -296,3 +296,27 @@ def test_the_picture_shows_path_and_variances() -> None:
     assert contour.get_ylabel() == f"β (PC 2, {100 * shares[1]:.3g} %)"
     assert "path, from its start" in [text.get_text() for text in figure.legends[0].get_texts()]
     plot_surfaces([compute_surface(model, examples(), plane=plane_of(model), points=5, dim=1)])
+
+
+@pytest.mark.parametrize(
+    ("params", "networks", "words"),
+    [
+        (walk(0, 3), walk(0, 1)[0], "params is a list of dict; .*; the two are swapped"),
+        ({"a": walk(0, 3)}, walk(0, 1)[0], "params is a dict of list; .*; the two are swapped"),
+        (walk(0, 3), walk(0, 3), r"params is a list of dict; expected trajectory_plane\(params, networks\)"),
+        (torch.nn.Linear(2, 2), walk(0, 3), "params is a Linear; expected"),
+        ({}, walk(0, 3), "params is a dict that is empty; expected"),
+        (walk(0, 1)[0], walk(0, 1)[0], r"networks is one network; expected a sequence of them, as in \["),
+        (walk(0, 1)[0], iter(walk(0, 3)), "networks is a list_iterator; expected a sequence"),
+        (walk(0, 1)[0], "way.pt", "networks is a str; expected a sequence"),
+        (walk(0, 1)[0], [torch.nn.Linear(2, 2)], "networks holds a Linear; expected tensors by"),
+        (walk(0, 1)[0], {"a": ["x.pt"]}, "a holds a str; expected tensors by"),
+        (walk(0, 1)[0], {"a": 3}, "a is a int; expected a sequence"),
+        (walk(0, 1)[0], [{"conv": 3}], "networks holds a dict of int; expected tensors by"),
+        (walk(0, 1)[0], [], "holds no network"),
+    ],
+)
+def test_other_arguments_end_in_one_line(params: Any, networks: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words) as error:
+        trajectory_plane(params, networks)
+    assert "\n" not in str(error.value)

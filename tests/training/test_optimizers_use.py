@@ -253,22 +253,6 @@ def test_evaluation_sees_the_weights() -> None:
     assert all(torch.equal(one, old) for one, old in zip(net.parameters(), before, strict=True))
 
 
-def test_wrong_order_is_refused() -> None:
-    """Each of these would quietly be a step of the base optimizer, or worse."""
-    weight = nn.Parameter(torch.ones(2))
-    optimizer = S2SAM(torch.optim.SGD([weight], lr=0.1))
-    weight.sum().backward()
-    with pytest.raises(UserError, match=r"inside `with optimizer\.perturbed"):
-        optimizer.step()
-    with optimizer.perturbed(), pytest.raises(UserError, match="after leaving"):
-        optimizer.step()
-    with optimizer.perturbed(), pytest.raises(UserError, match="perturbed"), optimizer.perturbed():
-        pass
-    optimizer.step()
-    with pytest.raises(UserError, match="inside"):
-        optimizer.step()
-
-
 def test_a_gradient_that_was_broken_off_makes_no_step() -> None:
     """Not even when the one before it was complete and its step skipped."""
     weight = nn.Parameter(torch.ones(2))

@@ -175,8 +175,14 @@ class Perturbing(torch.optim.Optimizer):
         for one in params:
             one.grad = None  # the direction takes its memory, so zeroing gradients must not reach it
         with torch.enable_grad(), frozen, self._moved(params, ascent(gradients, params, adaptive)):
+            some = bool(gradients)
             del gradients
             second()
+        if some and all(one.grad is None for one in params):
+            raise UserError(
+                f"{type(self).__name__}: the closure computed no gradient at the perturbed weights; "
+                "call backward() inside it"
+            )
         return loss
 
     def _check_not_inside(self) -> None:

@@ -7,6 +7,7 @@ of the step before.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from training.optimizers.perturbing import (
     one_of,
 )
 from training.optimizers.settings import PerturbingConfig
+from training.optimizers.witness import Witness
 
 FirstStep = Literal["plain", "sam"]
 _POINT = "previous_point"
@@ -101,6 +103,13 @@ class S2SAM(Perturbing):
         self._scratch: Flat | None = None
         self._points: list[Tensor] = []
         self._ready = False
+        self._witness = Witness()
+        self._witness.watch(self._parameters())
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Zero the gradients, wherever they were computed."""
+        super().zero_grad(set_to_none)
+        self._witness.forget()
 
     @contextmanager
     def perturbed(self) -> Iterator[None]:
@@ -116,10 +125,11 @@ class S2SAM(Perturbing):
         self._check_not_inside()
         self._ready = False
         params = self._parameters()
+        self._witness.watch(params)
         previous = self._history.find(self.state, params)
         if previous is None and self.first_step == "sam":
             raise UserError("first_step 'sam' computes two gradients in the first step: use step(closure)")
-        with self._moved(params, self._direction(params, previous)):
+        with self._moved(params, self._direction(params, previous)), self._witness.block():
             yield
             self._note_point()
         self._ready = True
@@ -136,8 +146,8 @@ class S2SAM(Perturbing):
         Raises
         ------
         UserError
-            Without a closure, when the gradient was not computed inside `perturbed`: that would be a step
-            of the base optimizer and nothing else.
+            When the gradient was not computed inside `perturbed`, or by the closure: that would be a step of
+            the base optimizer and nothing else. Where only a part of it was not, that is a warning.
         """
         self._check_not_inside()
         loss = None if closure is None else self._evaluate(closure)
@@ -145,11 +155,25 @@ class S2SAM(Perturbing):
             raise UserError(
                 "step() without a closure: compute the gradient inside `with optimizer.perturbed():`"
             )
+        self._check_whence(closure is not None)
         self._remember()
         self.base.step()
         self.steps += 1
         self._ready = False
+        self._witness.forget()
         return loss
+
+    def _check_whence(self, by_closure: bool) -> None:
+        """Refuse a gradient of the unperturbed weights; say so where it is a part of the gradient."""
+        if not self._witness.outside:
+            return
+        where = "inside the closure" if by_closure else "inside `with optimizer.perturbed():`"
+        whole = not self._witness.inside
+        text = f"{'the gradient' if whole else 'a part of the gradient'} was computed at unperturbed weights"
+        text = f"{text}: call backward() {where}, and zero_grad() before it"
+        if whole:
+            raise UserError(text)
+        warnings.warn(text, stacklevel=3)
 
     def _evaluate(self, closure: Closure) -> Any:
         if self.first_step == "plain" or self.model is None or not self._is_first():
@@ -160,7 +184,8 @@ class S2SAM(Perturbing):
             closure()
             self._note_point()
 
-        loss = self._two_passes(closure, second, self.adaptive, frozen_statistics(self.model))
+        with self._witness.block():
+            loss = self._two_passes(closure, second, self.adaptive, frozen_statistics(self.model))
         self._ready = True
         return loss
 
