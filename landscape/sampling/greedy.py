@@ -29,9 +29,9 @@ from landscape.sampling.interpolate import (
     deepest,
     grid_places,
     log_values,
-    triangle_corners,
 )
 from landscape.sampling.nearest import Nearest
+from landscape.sampling.triangles import triangle_corners
 from landscape.surface import BoolArray, FloatArray
 
 Index = tuple[int, int]
@@ -224,7 +224,9 @@ class Greedy:
         """The lowest value known beside each place: of the nearest points and of those around it."""
         nodes = np.array(self._finite.nodes)
         low = np.asarray(self._values[self._finite.index].min(axis=0))
-        corners = triangle_corners(self.places[nodes], self.places)
+        order = np.empty(len(self.places), dtype=np.int64)
+        order[nodes] = np.arange(len(nodes))
+        corners = triangle_corners(self.places[nodes], self.places, order[self._finite.index[0]])
         if corners is None:
             return low
         around = np.where(corners < 0, np.inf, self._values[nodes[corners]])

@@ -16,9 +16,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
-from scipy.spatial import Delaunay, KDTree, QhullError
+from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
+from landscape.sampling.triangles import triangle_corners
 from landscape.surface import BoolArray, FloatArray
 
 IntArray = npt.NDArray[np.int64]
@@ -221,7 +222,7 @@ def _floor(nodes: FloatArray, given: FloatArray, places: FloatArray) -> FloatArr
     Beside it are the corners of the triangle of nodes that it lies in, and the nearest nodes.
     """
     beside = np.asarray(KDTree(nodes).query(places, k=range(1, min(BESIDE, len(nodes)) + 1))[1])
-    corners = triangle_corners(nodes, places)
+    corners = triangle_corners(nodes, places, beside[:, 0])
     if corners is not None:
         beside = np.hstack([beside, np.where(corners < 0, beside[:, :1], corners)])
     return deepest(given[beside].min(axis=1), given)
@@ -231,18 +232,6 @@ def deepest(low: FloatArray, given: FloatArray) -> FloatArray:
     """How deep what is shown may lie where the lowest value beside it is `low`, of all those given."""
     shares = np.where(given.min(axis=0) > 0, DEEPEST * low, DEEPEST_OF_RANGE * np.ptp(given, axis=0))
     return np.asarray(low - shares)
-
-
-def triangle_corners(nodes: FloatArray, places: FloatArray) -> IntArray | None:
-    """Indices ``[p, 3]`` of the nodes around each place, −1 outside; None where nodes lie on a line."""
-    if not _determined(nodes, 1):
-        return None
-    try:
-        triangles = Delaunay(nodes)
-    except QhullError:
-        return None
-    found = triangles.find_simplex(places)
-    return np.where(found[:, None] < 0, -1, triangles.simplices[found]).astype(np.int64)
 
 
 def log_values(values: FloatArray, least: float) -> FloatArray:

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/bench_adaptive.py                  # the exact surfaces of three real networks
     python tests/benchmarks/bench_adaptive.py --tiny 20 --first 5000
+    OMP_NUM_THREADS=2 python tests/benchmarks/bench_adaptive.py --time       # the sampler's own
 
 The sampler is replayed on surfaces of which every point is known: those of the tests (two shipped ResNet-20
 and a wide ResNet-32, 256 examples), or with ``--tiny`` those of so many tiny trained networks, numbered
@@ -14,8 +15,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -106,12 +109,34 @@ def tiny(count: int, first: int) -> None:
         print(f"{'':28} the stated errors cover the true ones in {covered[0]} and {covered[1]} of {count}")
 
 
+def time_a_point() -> None:
+    """Medians over batches of points, at 180 to 220 points, of CPU and on the clock."""
+    with np.load(TESTS / "exact_surfaces.npz") as file:
+        surfaces = {name: file[name].astype(float) for name in file.files}
+    for name, loss in surfaces.items():
+        axis = np.linspace(-1, 1, len(loss))
+        known, marks = 0, list[tuple[int, float, float]]()
+
+        def losses(indices: Sequence[Index], loss: FloatArray = loss) -> FloatArray:
+            return np.array([loss[index] for index in indices])
+
+        for batch in adaptive(axis, axis, 0.005, None).batches(losses):
+            known += len(batch)
+            marks.append((known, time.process_time(), time.perf_counter()))
+        spent = np.array([np.subtract(two, one) for one, two in pairwise(marks) if 180 <= two[0] <= 220])
+        cpu, clock = 1000 * np.median(spent[:, 1:] / spent[:, :1], axis=0)
+        print(f"{name:15} {cpu:.2f} ms of CPU a point, {clock:.2f} ms on the clock", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--tiny", type=int, default=0)
     parser.add_argument("--first", type=int, default=5000)
+    parser.add_argument("--time", action="store_true")
     options = parser.parse_args()
-    if options.tiny:
+    if options.time:
+        time_a_point()
+    elif options.tiny:
         tiny(options.tiny, options.first)
     else:
         real()
