@@ -38,6 +38,8 @@ TRAINING_MAY_USE = {
     "landscape.sparse.trace",
     "landscape.threads",
     "landscape.images",
+    "landscape.images.folder",
+    "landscape.images.prepare",
     "landscape.keeping.lock",
     "landscape.keeping.signals",
     "landscape.images.selection",

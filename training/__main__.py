@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,11 +29,14 @@ from training.sparsity import METHODS
 
 if TYPE_CHECKING:
     from training.checkpoint import RunFolder
+    from training.distributed import World
+    from training.photographs import Reading
     from training.progress import TrainingProgress
 
 T = TypeVar("T")
 
 _MOST_THREADS = 4_096
+_MOST_WORKERS = 256
 _PATIENCE = 60.0  # seconds; processes start and import at different speeds
 
 HELP = """Train a dense or sparse image classifier and write one sharable checkpoint.
@@ -79,6 +83,13 @@ class Machine:
     sparse
         Compute with kept weights only, on a CPU: where that is faster (auto), always, or never. Changes last
         bits; a run that goes on keeps to what it began with.
+    save_every
+        Seconds after which the state is saved within an epoch, too; 0 saves after whole epochs only.
+    workers
+        Processes that decode photographs, 0 for none; one a core by default, at most 16.
+    skip_broken
+        Leave photographs out that can't be decoded; how many and which are stated. For that each is decoded
+        once before the training. Without it the first one that comes up is refused.
     """
 
     output: Path | None = None
@@ -89,6 +100,9 @@ class Machine:
     compile: bool = False
     record_every: int = 0
     sparse: Literal["auto", "on", "off"] = "auto"
+    save_every: float = 600.0
+    workers: int | None = None
+    skip_broken: bool = False
 
 
 @guarded_command()
@@ -194,9 +208,9 @@ def run(config: RunConfig, machine: Machine) -> None:
 
     from landscape.images import read_images
     from training.checkpoint import RunFolder
-    from training.data import load_splits
     from training.distributed import joined
     from training.loop import Extras, train
+    from training.photographs import Reading, photographs, read_training_data
     from training.progress import TrainingProgress
 
     if machine.threads is not None:
@@ -207,24 +221,37 @@ def run(config: RunConfig, machine: Machine) -> None:
         torch.set_num_threads(machine.threads)
     if machine.record_every < 0:
         raise UserError(f"record-every {machine.record_every}: expected a number of steps, or 0 for none")
+    if not 0 <= machine.save_every < float("inf"):
+        raise UserError(f"save-every {machine.save_every:g}: expected seconds, or 0 for none")
+    if machine.workers is not None and not 0 <= machine.workers <= _MOST_WORKERS:
+        raise UserError(f"workers {machine.workers}: expected 0 to {_MOST_WORKERS}")
     with joined(machine.device) as (world, device):
         if machine.download:  # one process downloads, the others find it there
             world.by_first(lambda: len(read_images(config.data, "train", machine.data_root, download=True)))
+        local = os.environ.get("LOCAL_WORLD_SIZE", "1")
+        beside = int(local) if local.isdecimal() and world.size > 1 else 1
+        reading = Reading(machine.data_root, machine.download, machine.workers, max(1, beside))
+        streamed = world.by_all(lambda: photographs(config.data, config.image_size))
+        if machine.skip_broken and not streamed:
+            raise UserError(f"skip-broken: {config.data} holds no photographs; it is for imagefolder:PATH")
+        broken = _broken(config.data, reading, world) if machine.skip_broken else []
         data = world.by_all(
-            lambda: load_splits(
+            lambda: read_training_data(
                 config.data,
                 config.validation,
                 config.seed,
                 device,
-                machine.data_root,
-                machine.download,
-                config.examples,
+                reading,
+                examples=config.examples,
+                image_size=config.image_size,
+                broken=broken,
             )
         )
         settings = config.to_dict(data.name)
         folder = RunFolder(machine.output or Path("runs") / run_name(settings), settings)
-        extras = Extras(world, machine.compile, machine.record_every, machine.sparse)
-        with TrainingProgress(silent=not world.first) as progress:
+        extras = Extras(world, machine.compile, machine.record_every, machine.sparse, machine.save_every)
+        images, batch = len(data.train), config.batch_size
+        with TrainingProgress(silent=not world.first, images=images, batch=batch) as progress:
             try:
                 checkpoint = train(config, data, folder, device, progress, extras)
             except KeyboardInterrupt as error:
@@ -234,6 +261,20 @@ def run(config: RunConfig, machine: Machine) -> None:
             _print_result(folder, checkpoint.metrics)
 
 
+def _broken(data: str, reading: Reading, world: World) -> list[Path]:
+    """Photographs that can't be decoded, found by all processes together; says which."""
+    from training.photographs import find_broken, said_of_broken
+    from training.progress import TrainingProgress
+
+    with TrainingProgress(silent=not world.first) as progress:
+        mine = world.by_all(lambda: find_broken(data, reading, world.part, progress.looked))
+        shares = world.gather(mine)
+        found = {split: sorted({one for share in shares for one in share[split]}) for split in mine}
+        for text in said_of_broken(found, data):
+            progress.note(text)
+    return [one for paths in found.values() for one in paths]
+
+
 def _saved(folder: RunFolder, progress: TrainingProgress) -> str:
     """What an interrupted run has, and how it goes on."""
     if folder.final.exists():
@@ -241,6 +282,8 @@ def _saved(folder: RunFolder, progress: TrainingProgress) -> str:
     if not folder.last.exists():
         return "no epoch is saved; the same command starts the run again"
     known = f"epoch {progress.saved_epochs} of {progress.epochs}" if progress.epochs else "the epochs so far"
+    if progress.saved_step:
+        known += f" and {progress.saved_step} steps"
     return f"{folder.last} has {known}; the same command goes on from there"
 
 

@@ -113,7 +113,9 @@ class RunFolder:
         if not self.last.exists():
             return None
         state = load_dict(self.last, device)
-        if state.get("format") != STATE_FORMAT or state.get("settings") != self.settings:
+        there = state.get("settings")
+        same = isinstance(there, dict) and not difference(there, self.settings)
+        if state.get("format") != STATE_FORMAT or not same:
             raise UserError(f"{self.last} is not of this run; remove it or choose another --output")
         check_seal(state, self.last)
         return state

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from typing import Any, Literal
 
+from landscape.checkpoint.models import TORCHVISIONS
 from landscape.errors import UserError
 from training.optimizers import OPTIMIZERS, SGD, OptimizerConfig
 from training.precision import Precision
@@ -21,8 +23,8 @@ class Recipe:
     Attributes
     ----------
     model
-        Architecture: resnet20, resnet32, resnet44, resnet56, resnet32_wide, vgg19, or an image classifier of
-        torchvision's, as torchvision:resnet50.
+        Architecture: resnet20, resnet32, resnet44, resnet56, resnet32_wide, vgg19; of torchvision's resnet34,
+        resnet50, mobilenet_v2, efficientnet_b0, or any image classifier, as torchvision:resnet101.
     widths
         Channels of the three stages of a ResNet; the architecture's own by default.
     shortcut
@@ -33,8 +35,13 @@ class Recipe:
         Share of the training images that is held out, the same number in each class; never trained on.
     examples
         Training images to use, class-balanced and drawn by the seed; by default all that aren't held out.
+    image_size
+        Side in pixels of the pictures of an image folder; 224 for photographs by default.
     augment
-        Pad by an eighth of the side, crop at random, flip at random.
+        Flip at random, and crop at random: photographs 8 to 100 % of their area, smaller pictures after
+        padding by an eighth of the side.
+    mixup
+        Train on mixtures of two images, their shares drawn from a beta distribution with this parameter.
     epochs
         Passes over the training images.
     batch_size
@@ -46,6 +53,10 @@ class Recipe:
     warmup
         Epochs in which the learning rate rises linearly; then it falls to 0 as a cosine. A method that trains
         in rounds (lt) warms up in each of them, for as many epochs; no round may be shorter.
+    milestones
+        Epochs after which the learning rate falls by lr_drop, in place of the cosine.
+    lr_drop
+        Factor of the learning rate at each milestone.
     label_smoothing
         Probability mass given to all classes alike.
     seed
@@ -58,12 +69,17 @@ class Recipe:
     data: str = "cifar10"
     validation: float = 0.1
     examples: int | None = None
+    image_size: int | None = None
     augment: bool = True
+    mixup: float = 0.0
     epochs: int = 160
     batch_size: int = 64
     accumulate: int = 1
     precision: Precision = "float32"
     warmup: float = 0.0
+    # No None here: the command line would take "none" for it.
+    milestones: tuple[float, ...] = ()
+    lr_drop: float = 0.1
     label_smoothing: float = 0.0
     seed: int = 0
 
@@ -83,12 +99,24 @@ class RunConfig(Recipe):
             "validation": (0, 0.9),
             "warmup": (0, self.epochs),
             "label_smoothing": (0, 0.999),
+            "mixup": (0, 100),
+            "lr_drop": (0, 1),
             "seed": (0, 2**63 - 1),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UserError(f"{name.replace('_', '-')} {value}: expected {low:g} to {high:g}")
+        if self.image_size is not None and not 8 <= self.image_size <= 4096:
+            raise UserError(f"image-size {self.image_size}: expected pixels, 8 to 4096")
+        ascending = all(one < two for one, two in pairwise((0.0, *self.milestones, float(self.epochs))))
+        if self.milestones and not ascending:
+            raise UserError(
+                f"milestones {' '.join(f'{one:g}' for one in self.milestones)}: expected ascending epochs "
+                f"between 0 and {self.epochs}"
+            )
+        # One spelling for what is the same, so that a run is known again by its settings.
+        object.__setattr__(self, "model", TORCHVISIONS.get(self.model, self.model))
         if self.widths is not None and min(self.widths) < 1:
             raise UserError(f"widths {' '.join(map(str, self.widths))}: expected 1 or more each")
         if not 0 < self.optimizer.lr < float("inf"):
@@ -132,11 +160,18 @@ def run_name(settings: Mapping[str, Any]) -> str:
     return "-".join([*parts, settings["optimizer"]["name"], f"seed{settings['seed']}"])
 
 
+_LATER: dict[str, Any] = {"image_size": None, "mixup": 0.0, "milestones": [], "lr_drop": 0.1}
+"""Settings that runs of earlier versions don't have, and what these did."""
+
+
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Each setting that differs, as ``lr 0.1, now 0.2``; nested settings by their own names."""
+    """Each setting that differs, as ``lr 0.1, now 0.2``; nested settings by their own names.
+
+    A run of an earlier version has later settings at what they stand for.
+    """
     lines = []
     for key in [*old, *(key for key in new if key not in old)]:
-        before, now = old.get(key), new.get(key)
+        before, now = old.get(key, _LATER.get(key)), new.get(key)
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             same = before.get("name") == now.get("name")
             lines += (

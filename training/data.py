@@ -7,7 +7,7 @@ everywhere and needs no state when a run is resumed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,17 @@ from landscape.images.selection import generator_for as generator_for
 from landscape.images.selection import hold_out as hold_out
 
 
+def whole(batch: Tensor) -> Tensor:
+    """All of a batch: the share of the only process."""
+    return batch
+
+
 @dataclass(frozen=True)
 class Images:
-    """A set of images on a device: ``pixels`` uint8 (N, H, W, 3), ``labels`` int64 (N,); mean, std (3,)."""
+    """A set of images on a device: ``pixels`` uint8 (N, H, W, 3), ``labels`` int64 (N,); mean, std (3,).
+
+    ``training.photographs`` has the same of files, whose ``pixels`` are decoded when they are wanted.
+    """
 
     pixels: Tensor
     labels: Tensor
@@ -38,9 +46,23 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def streamed(self) -> bool:
+        """Whether images come from files, step by step; one that can't be read is found out there."""
+        return False
+
     def first(self, count: int) -> Images:
         """The first `count` of them; all when there are fewer."""
         return replace(self, pixels=self.pixels[:count], labels=self.labels[:count])
+
+    def head(self, count: int) -> Tensor:
+        """The first `count` images (B, 3, H, W), as for evaluation."""
+        return self.normalized(self.take(torch.arange(min(count, len(self)))))
+
+    def take(self, index: Tensor) -> Tensor:
+        """The pixels of some images, uint8 (B, H, W, 3) on the device; `index` is on the CPU."""
+        # Without waiting for a GPU's step before: the copy is staged before the call returns.
+        return self.pixels[index.to(self.labels.device, non_blocking=True)]
 
     def normalized(self, pixels: Tensor) -> Tensor:
         """Float images (B, 3, H, W) in channels-last memory, ``(pixel / 255 - mean) / std``."""
@@ -48,8 +70,8 @@ class Images:
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """`count` images and labels, without augmentation and without replacement."""
-        chosen = torch.randperm(len(self), generator=generator)[:count].to(self.labels.device)
-        return self.normalized(self.pixels[chosen]), self.labels[chosen]
+        chosen = torch.randperm(len(self), generator=generator)[:count]
+        return self.normalized(self.take(chosen)), self.labels[chosen.to(self.labels.device)]
 
     def draw_balanced(self, per_class: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """`per_class` images of each class, the classes interleaved (0, 1, …, 0, 1, …), not augmented."""
@@ -57,27 +79,79 @@ class Images:
         members = [torch.nonzero(labels == label).squeeze(1) for label in torch.unique(labels)]
         few = min(per_class, *(len(one) for one in members))
         chosen = [one[torch.randperm(len(one), generator=generator)[:few]] for one in members]
-        index = torch.stack(chosen, dim=1).reshape(-1).to(self.labels.device)
-        return self.normalized(self.pixels[index]), self.labels[index]
+        index = torch.stack(chosen, dim=1).reshape(-1)
+        return self.normalized(self.take(index)), self.labels[index.to(self.labels.device)]
 
-    def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images as they stand, for evaluation."""
+    def in_order(
+        self, batch_size: int, part: Callable[[Tensor], Tensor] = whole
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images as they stand, for evaluation; of each batch this process's `part`."""
         for start in range(0, len(self), batch_size):
-            part = slice(start, start + batch_size)
-            yield self.normalized(self.pixels[part]), self.labels[part]
+            index = part(torch.arange(start, min(start + batch_size, len(self))))
+            span = slice(int(index[0]), int(index[-1]) + 1)
+            yield self.normalized(self.pixels[span]), self.labels[span]
 
     def shuffled(
-        self, batch_size: int, generator: torch.Generator, augmented: bool
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        augmented: bool,
+        *,
+        start: int = 0,
+        part: Callable[[Tensor], Tensor] = whole,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images once, in random order, for training."""
+        """All images once, in random order, for training.
+
+        Parameters
+        ----------
+        start
+            Batches that were had already; those that follow are the same as if they were had now.
+        part
+            Cuts this process's part out of a batch.
+        """
+        _, height, width, _ = self.pixels.shape
         order = torch.randperm(len(self), generator=generator)
-        for start in range(0, len(self), batch_size):
-            # Without waiting for a GPU's step before: the copy is staged before the call returns.
-            index = order[start : start + batch_size].to(self.labels.device, non_blocking=True)
-            pixels = self.pixels[index]
-            if augmented:
-                pixels = augment(pixels, generator)
-            yield self.normalized(pixels), self.labels[index]
+        for number, first in enumerate(range(0, len(self), batch_size)):
+            index = order[first : first + batch_size]
+            moves = Moves.drawn(len(index), height, width, generator) if augmented else None
+            if number < start:
+                continue
+            pixels = part(self.take(index))
+            if moves is not None:
+                pixels = moves.part(part).of(pixels)
+            yield self.normalized(pixels), self.labels[part(index).to(self.labels.device, non_blocking=True)]
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How a batch is shifted and mirrored: ``top`` and ``left`` int64 (B, 1), ``flip`` bool (B, 1)."""
+
+    top: Tensor
+    left: Tensor
+    flip: Tensor
+
+    @classmethod
+    def drawn(cls, count: int, height: int, width: int, generator: torch.Generator) -> Moves:
+        """Shifts by up to an eighth of the side; mirrored half the time."""
+        top = torch.randint(2 * (height // 8) + 1, (count, 1), generator=generator)
+        left = torch.randint(2 * (width // 8) + 1, (count, 1), generator=generator)
+        return cls(top, left, torch.randint(2, (count, 1), generator=generator).bool())
+
+    def part(self, part: Callable[[Tensor], Tensor]) -> Moves:
+        """Of a part of the batch."""
+        return Moves(part(self.top), part(self.left), part(self.flip))
+
+    def of(self, pixels: Tensor) -> Tensor:
+        """The images uint8 (B, H, W, 3), moved; black where nothing was."""
+        count, height, width, _ = pixels.shape
+        pad_y, pad_x = height // 8, width // 8
+        columns = torch.arange(width)
+        rows = (self.top + torch.arange(height)).to(pixels.device, non_blocking=True)
+        columns = self.left + torch.where(self.flip, columns.flip(0), columns)
+        columns = columns.to(pixels.device, non_blocking=True)
+        padded = F.pad(pixels, (0, 0, pad_x, pad_x, pad_y, pad_y))
+        image = torch.arange(count, device=pixels.device)
+        return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
@@ -86,16 +160,7 @@ def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
     `pixels` is uint8 (B, H, W, 3); at 32 pixels this is the usual "pad 4, crop, flip" of CIFAR.
     """
     count, height, width, _ = pixels.shape
-    pad_y, pad_x = height // 8, width // 8
-    top = torch.randint(2 * pad_y + 1, (count, 1), generator=generator)
-    left = torch.randint(2 * pad_x + 1, (count, 1), generator=generator)
-    flip = torch.randint(2, (count, 1), generator=generator).bool()
-    columns = torch.arange(width)
-    rows = (top + torch.arange(height)).to(pixels.device, non_blocking=True)
-    columns = (left + torch.where(flip, columns.flip(0), columns)).to(pixels.device, non_blocking=True)
-    padded = F.pad(pixels, (0, 0, pad_x, pad_x, pad_y, pad_y))
-    image = torch.arange(count, device=pixels.device)
-    return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return Moves.drawn(count, height, width, generator).of(pixels)
 
 
 @dataclass(frozen=True)
@@ -104,7 +169,9 @@ class TrainingData:
 
     ``sha256`` is that of the whole training split, ``test_sha256`` of the test split (labels, then pixels).
     ``held_out`` and ``trained`` are ascending indices into the training split; ``trained`` is None where it's
-    everything that wasn't held out. ``images`` is how those of a folder were resized and cropped.
+    everything that wasn't held out. ``images`` is how those of a folder were resized and cropped,
+    ``left_out`` how many of each split's were broken, where any was. Of photographs in files, labels, names
+    and sizes stand for the pixels in both digests.
     """
 
     train: Images
@@ -119,6 +186,7 @@ class TrainingData:
     test_sha256: str = ""
     trained: NDArray[np.int64] | None = None
     images: dict[str, Any] | None = None
+    left_out: dict[str, int] | None = None
 
     def selection(self, seed: int) -> dict[str, Any]:
         """What the checkpoint says of the training split: the images held out, and those trained on."""
@@ -160,14 +228,7 @@ def load_splits(
             f"test images {test.images.shape[1:]} in {test.num_classes}; they must be alike"
         )
     mean, std = STATISTICS.get(train.name) or measure(train.images)
-    held_out = hold_out(train.labels, validation, seed)
-    rest = np.setdiff1d(np.arange(len(train)), held_out)
-    if not len(rest):
-        raise UserError(f"{spec}: no training image is left beside the {len(held_out)} held out")
-    if examples is not None:
-        if not 1 <= examples <= len(rest):
-            raise UserError(f"examples {examples}: expected 1 to the {len(rest)} training images of {spec}")
-        rest = balanced_subset(train.labels, rest, examples, seed)
+    held_out, rest = divided(spec, train.labels, validation, seed, examples)
     statistics = (torch.tensor(mean, device=device), torch.tensor(std, device=device))
 
     def images(part: ImageSet, chosen: NDArray[np.int64] | slice) -> Images:
@@ -188,6 +249,34 @@ def load_splits(
         trained=None if examples is None else rest,
         images=None if train.preparation is None else train.preparation.record,
     )
+
+
+def divided(
+    spec: str,
+    labels: NDArray[np.int64],
+    validation: float,
+    seed: int,
+    examples: int | None,
+    among: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ascending indices of the images held out and of those trained on; `among` are usable, or all.
+
+    Raises
+    ------
+    UserError
+        When nothing is left to train on, or less than `examples`.
+    """
+    held_out = hold_out(labels, validation, seed)
+    rest = np.setdiff1d(np.arange(len(labels)), held_out)
+    if among is not None:
+        held_out, rest = np.intersect1d(held_out, among), np.intersect1d(rest, among)
+    if not len(rest):
+        raise UserError(f"{spec}: no training image is left beside the {len(held_out)} held out")
+    if examples is not None:
+        if not 1 <= examples <= len(rest):
+            raise UserError(f"examples {examples}: expected 1 to the {len(rest)} training images of {spec}")
+        rest = balanced_subset(labels, rest, examples, seed)
+    return held_out, rest
 
 
 def measure(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -65,6 +65,25 @@ class World:
             distributed.all_reduce(values, group=self.tensors)
         return values
 
+    def decide(self, wanted: bool) -> bool:
+        """What the first process wants."""
+        if self.size == 1:
+            return wanted
+        chosen = torch.tensor([wanted], dtype=torch.uint8, device="cpu")
+        distributed.broadcast(chosen, src=0)
+        return bool(chosen)
+
+    def together(self, batches: Iterator[T], fallible: bool = True) -> Iterator[T]:
+        """The same items; where getting one is `fallible`, a UserError of one process is raised in all."""
+        if self.size == 1 or not fallible:
+            yield from batches
+            return
+        while True:
+            found = self.by_all(lambda: [one for one in [next(batches, None)] if one is not None])
+            if not found:
+                return
+            yield found[0]
+
     def agree(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The first process's tensors: what each computed alike must not depend on its last bits.
 

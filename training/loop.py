@@ -1,13 +1,15 @@
 """Training: config and data to a checkpoint, going on after any interruption.
 
 Bit-identical on one machine with one number of threads: all randomness is drawn from generators named by the
-seed and the epoch, and ``last.pt`` holds everything else after each epoch.
+seed, the epoch and the step, and ``last.pt`` holds everything else after each epoch, and in long ones every
+so often.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -22,13 +24,14 @@ from landscape.sparse.choice import Sparse
 from training import masks
 from training.checkpoint import LEFTOVER_SECONDS, RunFolder
 from training.config import RunConfig
-from training.data import TrainingData, generator_for
+from training.data import Images, TrainingData, generator_for
 from training.distributed import World
 from training.evaluation import evaluate
+from training.kept import KeptForward
 from training.precision import numerics
 from training.result import checkpoint_of, exploration, final_metrics
-from training.run import Run, start_run
-from training.schedule import Epoch, lr_factor
+from training.run import Run, Within, start_run
+from training.schedule import Epoch
 from training.shrunk import with_shrunk
 from training.step import begin_round, train_step
 from training.timing import TimedBatches, clock_of
@@ -36,6 +39,8 @@ from training.trajectory import save_snapshot
 
 _LOOKED_AT = 256  # training images, after an epoch without a held-out part
 _CHECK_EVERY = 50  # steps between looks at the loss: each look makes a GPU wait
+_CHECK_PHOTOGRAPHS = 5  # whose steps are so long that it doesn't matter
+SAVE_EVERY = 600.0  # seconds
 
 
 class Reporter(Protocol):
@@ -49,6 +54,9 @@ class Reporter(Protocol):
 
     def epoch(self, record: dict[str, Any]) -> None:
         """An epoch is finished and saved."""
+
+    def saved(self, epochs: int, step: int) -> None:
+        """The state after `step` more steps than `epochs` whole epochs is saved."""
 
     def note(self, text: str) -> None:
         """Something that the user should know, once."""
@@ -68,12 +76,15 @@ class Extras:
         Keep the weights after every so many steps; 0 keeps none.
     sparse
         Compute with kept weights only: "auto" where that is faster, "on", or "off".
+    save_every
+        Seconds after which the state is saved within an epoch; 0 saves after whole epochs only.
     """
 
     world: World = field(default_factory=World)
     compiled: bool = False
     record_every: int = 0
     sparse: Sparse = "auto"
+    save_every: float = SAVE_EVERY
 
 
 def train(
@@ -113,9 +124,11 @@ def train(
         started = time.time()
         world.by_first(lambda: folder.sweep(time.time() - LEFTOVER_SECONDS))
         reporter.begin(len(run.plan), run.epoch)
-        while run.epoch < len(run.plan):
-            _epoch(run, reporter, extras.record_every)
-        result = world.by_first(lambda: _finish(run))
+        gpus = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus):  # every step seeds the global generator
+            while run.epoch < len(run.plan):
+                _epoch(run, reporter, extras)
+        result = _finish(run)
         world.by_first(lambda: folder.sweep(started))  # younger files would be another process's
         return result
 
@@ -138,15 +151,33 @@ def _go_on(run: Run) -> None:
     state = run.world.by_all(lambda: run.folder.load_state(run.device))
     run.world.check_same(
         f"the epochs that {run.folder.last} has",
-        0 if state is None else state.get("epoch"),
+        0 if state is None else _place(state),
         "put the folder on a disk that all share, or copy it to every machine",
     )
     if state is not None:
         run.world.by_all(lambda: run.restore(state))
 
 
+def _place(state: Mapping[str, Any]) -> object:
+    """Epochs and steps of a state that isn't checked yet."""
+    epoch, within = state.get("epoch"), state.get("within")
+    return f"{epoch} and {within.get('step')} steps" if isinstance(within, dict) else epoch
+
+
 def _finish(run: Run) -> Checkpoint:
-    metrics = final_metrics(run)
+    measured = evaluate_all(run, run.data.test)
+    return run.world.by_first(lambda: _written(run, *measured))
+
+
+def evaluate_all(run: Run, images: Images, kept: KeptForward | None = None) -> tuple[float, float]:
+    """Mean loss and accuracy: photographs by all processes, others, which are few, by the first one."""
+    if images.streamed:
+        return evaluate(run.model, images, kept, run.world)
+    return run.world.by_first(lambda: evaluate(run.model, images, kept))
+
+
+def _written(run: Run, test_loss: float, test_accuracy: float) -> Checkpoint:
+    metrics = final_metrics(run, test_loss, test_accuracy)
     if not math.isfinite(metrics["test_loss"]):  # of finite weights: they were looked at after the epoch
         raise UserError(
             f"the test loss is {metrics['test_loss']} after epoch {run.epoch}, the last one, whose state is "
@@ -161,22 +192,23 @@ def _finish(run: Run) -> Checkpoint:
     return checkpoint
 
 
-def _epoch(run: Run, reporter: Reporter, record_every: int) -> None:
+def _epoch(run: Run, reporter: Reporter, extras: Extras) -> None:
     """Train one epoch of the plan and save the state after it."""
     epoch = run.plan[run.epoch]
-    if epoch.opens_round:
+    if epoch.opens_round and run.within is None:
         begin_round(run, epoch)
-    record = _train_epoch(run, epoch, reporter, record_every)
+    record = _train_epoch(run, epoch, reporter, extras)
+    started, held_out = time.perf_counter(), len(run.data.validation) > 0
+    looked_at, kept = run.data.train.first(_LOOKED_AT), None
+    if held_out:
+        looked_at, kept = run.data.validation, run.kept
+    loss, accuracy = evaluate_all(run, looked_at, kept)
 
     def close() -> dict[str, Any]:
-        started = time.perf_counter()
-        if len(run.data.validation):
-            loss, accuracy = evaluate(run.model, run.data.validation, run.kept)
-            _check_finite("validation loss", loss, run)
+        what = "validation loss" if held_out else f"loss of {_LOOKED_AT} training images"
+        _check_finite(what, loss, run)
+        if held_out:
             record.update(validation_loss=loss, validation_accuracy=accuracy)
-        else:
-            loss, _ = evaluate(run.model, run.data.train.first(_LOOKED_AT))
-            _check_finite(f"loss of {_LOOKED_AT} training images", loss, run)
         bad = not_finite(run.model)
         if bad:
             raise UserError(f"{bad} is not finite after epoch {run.epoch + 1}; {_advice(run)}")
@@ -191,20 +223,33 @@ def _epoch(run: Run, reporter: Reporter, record_every: int) -> None:
     reporter.epoch(run.history[-1])
 
 
-def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, record_every: int) -> dict[str, Any]:
-    """One pass over the training images; returns the line of ``metrics.jsonl``, validation still missing."""
+def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, extras: Extras) -> dict[str, Any]:
+    """One pass over the training images; returns the line of ``metrics.jsonl``, validation still missing.
+
+    It goes on where a saved state was in the middle of it.
+    """
     started = time.perf_counter()
     config, steps = run.config, run.steps_per_epoch
     run.model.train()
-    run.changed = run.flops = 0
-    losses = torch.zeros(steps, device=run.device)
+    skipped = max(0, config.method.rewind_step - epoch.number * steps) if epoch.round else 0
+    done = run.within or Within(skipped, torch.zeros(steps, device=run.device))
+    run.within, run.changed, run.flops = None, done.changed, done.flops
+    losses = done.losses.clone()
+    if not run.world.first:
+        losses.zero_()  # those before are in the first process's sums
     shuffled = run.data.train.shuffled(
-        config.batch_size, generator_for(config.seed, "epoch", run.epoch), config.augment
+        config.batch_size,
+        generator_for(config.seed, "epoch", run.epoch),
+        config.augment,
+        start=done.step,
+        part=run.world.part,
     )
-    batches = TimedBatches(shuffled, clock_of(run.device))
+    together = run.world.together(shuffled, fallible=run.data.train.streamed)
+    batches = TimedBatches(together, clock_of(run.device))
+    save = _Saving(run, done, batches, started, extras.save_every)
     with nullcontext() if run.kept is None else run.kept.beside():
-        skipped, examples = _steps(run, epoch, batches, losses, reporter, record_every)
-    trained = time.perf_counter() - started
+        examples = _steps(run, epoch, batches, losses, reporter, extras.record_every, done, save)
+    trained = done.seconds + time.perf_counter() - started
     return {
         "epoch": run.epoch + 1,
         "round": epoch.round + 1,
@@ -216,35 +261,74 @@ def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, record_every: int) 
         "sparsity": masks.sparsity(run.mask),
         "exploration": exploration(run),
         "grown": run.changed,
-        "lr": config.optimizer.lr
-        * lr_factor((epoch.number + 1) * steps - 1, steps, epoch.epochs, config.warmup),
+        "lr": run.lr(epoch, (epoch.number + 1) * steps - 1),
         "seconds": trained,
-        "data_share": batches.seconds / trained,
+        "data_share": (done.reading + batches.seconds) / trained,
     }
 
 
+class _Saving:
+    """Saves the state within an epoch, when that much time has gone by; nothing that is computed hangs on it.
+
+    A state holds the weights after a whole step, and `losses` summed over the processes.
+    """
+
+    def __init__(self, run: Run, done: Within, batches: TimedBatches, started: float, every: float) -> None:
+        self.run, self.done, self.batches = run, done, batches
+        self.started, self.last, self.every = started, started, every
+
+    def after(self, step: int, losses: Tensor, examples: int) -> bool:
+        """Save after so many steps of the epoch, if it is time; whether it was."""
+        run, now = self.run, time.perf_counter()
+        if not self.every or step >= len(losses) or not run.world.decide(now - self.last >= self.every):
+            return False
+        run.within = Within(
+            step,
+            run.world.sum(losses).clone(),
+            examples,
+            run.changed,
+            run.flops,
+            self.done.seconds + now - self.started,
+            self.done.reading + self.batches.seconds,
+        )
+        bad = not_finite(run.model)
+        if bad:  # a state from which nothing can go on would replace a good one
+            raise UserError(f"{bad} is not finite in epoch {run.epoch + 1}, step {step}; {_advice(run)}")
+        run.world.by_first(lambda: run.folder.save_state(run.state()))
+        run.within, self.last = None, time.perf_counter()
+        return True
+
+
 def _steps(
-    run: Run, epoch: Epoch, batches: TimedBatches, losses: Tensor, reporter: Reporter, record_every: int
-) -> tuple[int, int]:
-    """The epoch's steps, their losses into `losses`; how many steps were left out, and images trained on."""
+    run: Run,
+    epoch: Epoch,
+    batches: TimedBatches,
+    losses: Tensor,
+    reporter: Reporter,
+    record_every: int,
+    done: Within,
+    save: _Saving,
+) -> int:
+    """The epoch's steps from those that are `done`, their losses into `losses`; images trained on."""
     steps, rewind_step = len(losses), run.config.method.rewind_step
-    skipped = max(0, rewind_step - epoch.number * steps) if epoch.round else 0
-    examples = 0
-    for number, (images, labels) in enumerate(batches):
-        step = epoch.number * steps + number
-        if number < skipped:
-            continue
+    size, total = run.config.batch_size, len(run.data.train)
+    every = _CHECK_PHOTOGRAPHS if run.data.train.streamed else _CHECK_EVERY
+    examples, checked = done.examples, done.step
+    for number, (images, labels) in enumerate(batches, done.step):
+        step, count = epoch.number * steps + number, min(size, total - number * size)
         if step == rewind_step and not epoch.round and len({one.round for one in run.plan}) > 1:
             run.rewind = {name: value.clone() for name, value in run.model.state_dict().items()}
         if record_every and (run.epoch * steps + number) % record_every == 0:
             _record(run, run.epoch * steps + number)
-        train_step(run, epoch, step, images, labels, losses[number])
-        examples += len(labels)
-        if (number + 1) % _CHECK_EVERY == 0 or number + 1 == steps:
-            first = max(number - number % _CHECK_EVERY, skipped)
-            mean = _finite_mean(run, losses, first, number + 1)
+        train_step(run, epoch, step, images, labels, losses[number], count)
+        examples += count
+        if (number + 1) % every == 0 or number + 1 == steps:
+            mean = _finite_mean(run, losses, checked, number + 1)
+            checked = number + 1
             reporter.step(run.epoch + 1, number + 1, steps, mean)
-    return skipped, examples
+        if save.after(number + 1, losses, examples):
+            reporter.saved(run.epoch, number + 1)
+    return examples
 
 
 def _record(run: Run, step: int) -> None:
@@ -281,4 +365,6 @@ _ADVICE = "choose a lower --lr or a longer --warmup, and another --output"
 def _advice(run: Run) -> str:
     """What there is, before the epoch that has just failed, and what to do."""
     good = f"{run.folder.last} has epoch {run.epoch}" if run.epoch else "no epoch was finished"
+    if run.folder.last.exists() and not run.epoch:
+        good = f"{run.folder.last} is of the first epoch"
     return f"last good checkpoint: {good}; {_ADVICE}"

@@ -57,7 +57,7 @@ def _check_single_image(config: RunConfig, model: nn.Module, data: TrainingData)
         scored_copy(model, generator_for(config.seed, "trial"), training=True) as copied,
         torch.no_grad(),
     ):
-        copied(data.train.normalized(data.train.pixels[:1]).double())
+        copied(data.train.head(1).double())
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def _batch_norm_gets_enough(what: str) -> Iterator[None]:
 
 def _check_size(name: str, model: nn.Module, data: TrainingData) -> None:
     """Try one image, in evaluation mode, which changes nothing."""
-    images = data.train.normalized(data.train.pixels[:1])
+    images = data.train.head(1)
     try:
         with torch.inference_mode():
             model.eval()(images)

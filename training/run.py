@@ -22,9 +22,34 @@ from training.flops import ForwardFlops, forward_flops
 from training.kept import KeptForward, check_same_path, choose, obstacle
 from training.masks import AppliedMask, Mask
 from training.network import first_network
-from training.schedule import Epoch, plan
+from training.schedule import Epoch, lr_factor, plan
 from training.sparsity.base import MaskedMethod
 from training.state import check_state
+
+
+@dataclass
+class Within:
+    """How far an epoch is that isn't finished.
+
+    Attributes
+    ----------
+    step
+        Steps done.
+    losses
+        Mean losses of the epoch's steps, over all processes; 0 for those that are to come.
+    examples, changed, flops
+        As in the epoch's record: images, weights grown, cost.
+    seconds, reading
+        That it took so far, and of these for making batches.
+    """
+
+    step: int
+    losses: Tensor
+    examples: int = 0
+    changed: int = 0
+    flops: int = 0
+    seconds: float = 0.0
+    reading: float = 0.0
 
 
 @dataclass
@@ -43,8 +68,8 @@ class Run:
         The method's own state.
     rewind
         The model's state that later rounds start from, once it is reached; empty for methods of one round.
-    epoch
-        Epochs done, over all rounds.
+    epoch, within
+        Epochs done, over all rounds; and how far the next one is, None at its beginning.
     notes
         Remarks for whoever watches, each made once.
     sparse, kept, dense_because
@@ -67,6 +92,7 @@ class Run:
     memory: dict[str, Any] = field(default_factory=dict)
     rewind: dict[str, Tensor] = field(default_factory=dict)
     epoch: int = 0
+    within: Within | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     sparse: Sparse = "auto"
@@ -93,6 +119,13 @@ class Run:
             method.rewind_step,
             self.steps_per_epoch,
             self.config.warmup,
+        )
+
+    def lr(self, epoch: Epoch, step: int) -> float:
+        """Learning rate of a step (from 0) of the epoch's round."""
+        config = self.config
+        return config.optimizer.lr * lr_factor(
+            step, self.steps_per_epoch, epoch.epochs, config.warmup, config.milestones, config.lr_drop
         )
 
     @cached_property
@@ -145,10 +178,10 @@ class Run:
         beside = self.config.method.silenced(self.model, mask, self.image, self.memory)
         return AppliedMask(self.model, mask, beside)
 
-    @property
+    @cached_property
     def image(self) -> Tensor:
         """A normalized training image (1, 3, H, W)."""
-        return self.data.train.normalized(self.data.train.pixels[:1])
+        return self.data.train.head(1)
 
     @torch.no_grad()
     def write(self, values: Mapping[str, Tensor]) -> None:
@@ -158,7 +191,7 @@ class Run:
             state[name].copy_(value)
 
     def state(self) -> dict[str, Any]:
-        """Everything that going on needs, after a whole epoch."""
+        """Everything that going on needs, after a whole step."""
         state = {
             "epoch": self.epoch,
             "history": self.history,
@@ -171,6 +204,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "data_sha256": self.data.sha256,
             "sparse": self.path,
+            "within": None if self.within is None else vars(self.within),
         }
         if self.config.method.gradient == "last":
             state["gradients"] = self.gradients()
@@ -223,6 +257,8 @@ class Run:
         if self.kept is not None:
             self.kept.use(self.applied.mask)
         self.epoch, self.history, self.notes = state["epoch"], state["history"], state["notes"]
+        within = state.get("within")  # early states are of whole epochs
+        self.within = None if within is None else Within(**within)
         for name, gradient in state.get("gradients", {}).items():
             self.model.get_parameter(name).grad = gradient
 

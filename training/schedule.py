@@ -59,9 +59,24 @@ def plan(
     return epochs
 
 
-def lr_factor(step: int, steps_per_epoch: int, epochs: int, warmup: float) -> float:
-    """Learning rate of a step (from 0) over its peak: linear warm-up, then half a cosine to 0."""
+def lr_factor(
+    step: int,
+    steps_per_epoch: int,
+    epochs: int,
+    warmup: float,
+    milestones: Sequence[float] = (),
+    drop: float = 0.1,
+) -> float:
+    """Learning rate of a step (from 0) over its peak: linear warm-up, then half a cosine to 0.
+
+    With `milestones`, in epochs, it falls by the factor `drop` at each of them instead.
+
+    >>> [lr_factor(step, 2, 4, 0, milestones=(1, 3)) for step in (0, 1, 2, 5, 6)]
+    [1.0, 1.0, 0.1, 0.1, 0.010000000000000002]
+    """
     rising, total = warmup * steps_per_epoch, epochs * steps_per_epoch
     if step < rising:
         return (step + 1) / (math.floor(rising) + 1)
+    if milestones:
+        return float(drop) ** sum(step >= one * steps_per_epoch for one in milestones)
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / (total - rising)))

@@ -27,7 +27,7 @@ def with_shrunk(run: Run, checkpoint: Checkpoint) -> tuple[Checkpoint, Checkpoin
     RuntimeError
         When the smaller network computes something else: an error of this program.
     """
-    images = run.data.train.normalized(run.data.train.pixels[:_IMAGES])
+    images = run.data.train.head(_IMAGES)
     small = shrink(run.model, images[:1], run.mask)
     _check_same(run.model, small.model, images)
     metrics = checkpoint.metrics | _metrics(small, images[:1])

@@ -48,7 +48,7 @@ def check_state(state: Mapping[str, Any], run: Run) -> None:
         Naming the first thing that can't be, and what to do.
     """
     try:
-        for check in (_kinds, _progress, _model, _masks, _rewind, _memory, _optimizer, _gradients):
+        for check in (_kinds, _within, _progress, _model, _masks, _rewind, _memory, _optimizer, _gradients):
             check(state, run)
     except _ImpossibleError as error:
         raise UserError(
@@ -71,9 +71,34 @@ def _kinds(state: Mapping[str, Any], run: Run) -> None:
     _expect(all(isinstance(one, str) for one in state["notes"]), "its notes aren't texts")
 
 
+def _within(state: Mapping[str, Any], run: Run) -> None:
+    found = state.get("within")
+    if found is None:
+        return
+    steps = run.steps_per_epoch
+    kinds: dict[str, type] = dict.fromkeys(("step", "examples", "changed", "flops"), int)
+    kinds |= {"seconds": float, "reading": float}
+    fits = isinstance(found, dict) and set(found) == {*kinds, "losses"}
+    _expect(fits, "it doesn't say how far its unfinished epoch is")
+    for key, kind in kinds.items():
+        value = found[key]
+        fits = type(value) is kind and isinstance(value, int | float) and 0 <= value < math.inf
+        _expect(fits, f"its unfinished epoch's {key} is {value!r:.20}")
+    _expect(1 <= found["step"] < steps, f"its step is {found['step']}, expected 1 to {steps - 1}")
+    _same_tensors("unfinished epoch", {"losses": found["losses"]}, {"losses": torch.zeros(steps)})
+    _expect(state["epoch"] < len(run.plan), "its epoch is beyond the last one")
+
+
+def _steps(state: Mapping[str, Any], run: Run) -> int:
+    """Updates at most that a state has seen."""
+    within = state.get("within")
+    return int(state["epoch"]) * run.steps_per_epoch + (0 if within is None else int(within["step"]))
+
+
 def _progress(state: Mapping[str, Any], run: Run) -> None:
     epoch, history, last = state["epoch"], state["history"], len(run.plan)
-    _expect(1 <= epoch <= last, f"its epoch is {epoch}, expected 1 to {last}")
+    first = 1 if state.get("within") is None else 0
+    _expect(first <= epoch <= last, f"its epoch is {epoch}, expected {first} to {last}")
     _expect(len(history) == epoch, f"its history has {len(history)} epochs, expected {epoch}")
     for number, record in enumerate(history, 1):
         _expect(isinstance(record, dict), f"the record of epoch {number} is no dict")
@@ -95,7 +120,9 @@ def _model(state: Mapping[str, Any], run: Run) -> None:
 def _masks(state: Mapping[str, Any], run: Run) -> None:
     for key in ("mask", "ever_active"):
         _same_tensors(key, state[key], run.mask)
-    mask, sparsity = state["mask"], state["history"][-1].get("sparsity")
+    mask, sparsity = state["mask"], None
+    if state.get("within") is None:  # else the mask may have changed since
+        sparsity = state["history"][-1].get("sparsity")
     _expect(
         sparsity is None or abs(masks.sparsity(mask) - sparsity) < 1e-9,
         f"its mask has sparsity {masks.sparsity(mask):.6g}, its record says {sparsity}",
@@ -110,7 +137,7 @@ def _masks(state: Mapping[str, Any], run: Run) -> None:
 
 
 def _rewind(state: Mapping[str, Any], run: Run) -> None:
-    reached = state["epoch"] * run.steps_per_epoch > run.config.method.rewind_step
+    reached = _steps(state, run) > run.config.method.rewind_step
     several = len({one.round for one in run.plan}) > 1
     _expect(
         bool(state["rewind"]) == (several and reached),
@@ -131,7 +158,7 @@ def _memory(state: Mapping[str, Any], run: Run) -> None:
 
 
 def _optimizer(state: Mapping[str, Any], run: Run) -> None:
-    steps = state["epoch"] * run.steps_per_epoch
+    steps = _steps(state, run)
     parameters = [one for group in run.optimizer.param_groups for one in group["params"]]
     _same_optimizer(state["optimizer"], run.optimizer.state_dict(), parameters, steps)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -11,8 +12,53 @@ from torch import Tensor
 from training.data import generator_for
 from training.precision import forward_in
 from training.run import Run
-from training.schedule import Epoch, lr_factor
+from training.schedule import Epoch
 from training.sparsity.base import Moment, Situation
+
+
+class Part(NamedTuple):
+    """What one process has of a batch.
+
+    Attributes
+    ----------
+    images, labels
+        ``[N, 3, H, W]`` and ``[N]``.
+    total
+        Images of the whole batch, over all processes.
+    others, share
+        Where images were mixed: labels of those that were added, and the share of `labels`.
+    """
+
+    images: Tensor
+    labels: Tensor
+    total: int
+    others: Tensor | None = None
+    share: float = 1.0
+
+    def mixed(self, share: float) -> Part:
+        """Each image with the one as far from the end (Zhang et al., "mixup", 2018): the order is random."""
+        images = self.images.lerp(self.images.flip(0), 1 - share)
+        return self._replace(images=images, others=self.labels.flip(0), share=share)
+
+    def pieces(self, number: int) -> list[Part]:
+        """Cut into so many, or as many as there are images."""
+        number = min(number, len(self.labels))
+        images, labels = self.images.tensor_split(number), self.labels.tensor_split(number)
+        none: tuple[Tensor | None, ...] = (None,) * number
+        others = none if self.others is None else self.others.tensor_split(number)
+        return [
+            self._replace(images=one, labels=two, others=three)
+            for one, two, three in zip(images, labels, others, strict=True)
+        ]
+
+    def loss(self, logits: Tensor, smoothing: float) -> Tensor:
+        """Sum of the cross-entropies, in float32."""
+        logits = logits.float()
+        found = F.cross_entropy(logits, self.labels, reduction="sum", label_smoothing=smoothing)
+        if self.others is None:
+            return found
+        added = F.cross_entropy(logits, self.others, reduction="sum", label_smoothing=smoothing)
+        return self.share * found + (1 - self.share) * added
 
 
 class Closure:
@@ -22,20 +68,17 @@ class Closure:
     ----------
     run
         The training.
-    images, labels
-        The whole batch; this process computes its part of it, in ``accumulate`` pieces.
+    batch
+        This process's part of it, which is computed in ``accumulate`` pieces.
     loss_out
         Filled with this process's share of the batch's mean loss, at the first call.
     """
 
-    def __init__(self, run: Run, images: Tensor, labels: Tensor, loss_out: Tensor) -> None:
+    def __init__(self, run: Run, batch: Part, loss_out: Tensor) -> None:
         self.run, self.loss_out = run, loss_out
-        world, pieces = run.world, run.config.accumulate
-        self.whole = len(labels) < world.size  # too few to share: every process computes all
-        self.count = len(labels)
-        mine, true = world.part(images), world.part(labels)
-        pieces = min(pieces, len(true))
-        self.pieces = list(zip(mine.tensor_split(pieces), true.tensor_split(pieces), strict=True))
+        self.whole = batch.total < run.world.size  # too few to share: every process computes all
+        self.count = batch.total
+        self.pieces = batch.pieces(run.config.accumulate)
         self.fresh = True
 
     def __call__(self, sync: bool = True) -> Tensor:
@@ -53,15 +96,13 @@ class Closure:
         total = torch.zeros((), device=run.device)  # of the losses of this process's images
         # Averaging over processes divides by their number, where it is the sum of the parts that is wanted.
         share = 1 if self.whole or not sync else run.world.size
-        count = self.count if sync or self.whole else sum(len(labels) for _, labels in self.pieces)
-        for number, (images, labels) in enumerate(self.pieces):
+        count = self.count if sync or self.whole else sum(len(piece.labels) for piece in self.pieces)
+        for number, piece in enumerate(self.pieces):
             last = number == len(self.pieces) - 1
             with nullcontext() if sync and last else run.world.without_sync(run.forward):
                 with forward_in(run.config.precision, run.device):
-                    logits = forward(images)
-                loss = F.cross_entropy(
-                    logits.float(), labels, reduction="sum", label_smoothing=run.config.label_smoothing
-                )
+                    logits = forward(piece.images)
+                loss = piece.loss(logits, run.config.label_smoothing)
                 (loss * (share / count)).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         run.count(self.count, dense_gradient=dense)
@@ -71,13 +112,30 @@ class Closure:
         return total / count
 
 
-def train_step(run: Run, epoch: Epoch, step: int, images: Tensor, labels: Tensor, loss_out: Tensor) -> None:
+def train_step(
+    run: Run,
+    epoch: Epoch,
+    step: int,
+    images: Tensor,
+    labels: Tensor,
+    loss_out: Tensor,
+    count: int | None = None,
+) -> None:
     """Step `step` (from 0) of the epoch's round; afterwards pruned weights are exactly 0.
 
     Where the method takes the dense gradient of the batch to change the mask, that is the whole step.
+    `images` and `labels` are this process's part of a batch of `count`, of all where there is one process.
+
+    What layers draw, such as dropout, they draw from torch's global generator, which is seeded for each step
+    and process, so that a run that goes on in the middle draws the same.
     """
     config, method = run.config, run.config.method
-    closure = Closure(run, images, labels, loss_out)
+    batch = Part(images, labels, len(labels) if count is None else count)
+    if config.mixup:
+        torch.manual_seed(generator_for(config.seed, "mixup", epoch.round, step).initial_seed())
+        batch = batch.mixed(float(torch.distributions.Beta(config.mixup, config.mixup).sample()))
+    torch.manual_seed(generator_for(config.seed, "layers", epoch.round, step, run.world.rank).initial_seed())
+    closure = Closure(run, batch, loss_out)
     moment = Moment(step, epoch.epochs * run.steps_per_epoch, run.steps_per_epoch)
     if method.update_due(moment):
         if method.gradient == "dense":
@@ -86,9 +144,8 @@ def train_step(run: Run, epoch: Epoch, step: int, images: Tensor, labels: Tensor
         _change_mask(run, epoch, moment)
         if method.gradient == "dense":
             return
-    lr = config.optimizer.lr * lr_factor(step, run.steps_per_epoch, epoch.epochs, config.warmup)
     for group in run.optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = run.lr(epoch, step)
     run.optimizer.step(closure)  # type: ignore[arg-type]  # torch says float; a tensor doesn't wait for a GPU
     run.applied.to_weights()
 

@@ -19,6 +19,11 @@ from landscape.factories import accepts, call_factory, import_factory
 
 Architectures = Mapping[str, Callable[..., nn.Module]]
 
+TORCHVISIONS = {
+    name: f"torchvision:{name}" for name in ("resnet34", "resnet50", "mobilenet_v2", "efficientnet_b0")
+}
+"""Networks of torchvision's that go by a name of their own, as those of the sparse-training papers do."""
+
 _LONGEST = 110  # characters of an argument in a message
 
 
@@ -76,6 +81,7 @@ def find_architecture(spec: str, architectures: Architectures) -> tuple[Architec
         aren't literals.
     """
     name, arguments = parse_model(spec)
+    name = name if name in architectures else TORCHVISIONS.get(name, name)
     library, _, entry = name.partition(":")
     if name in architectures:
         return Architecture(name, architectures[name], "known"), arguments
@@ -85,7 +91,9 @@ def find_architecture(spec: str, architectures: Architectures) -> tuple[Architec
         return Architecture(name, import_factory(name), "factory"), arguments
     near = difflib.get_close_matches(name.lower().replace("-", ""), architectures, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    known = ", ".join([*architectures, "torchvision:NAME", "timm:NAME", "package.module:factory"])
+    known = ", ".join(
+        [*architectures, *TORCHVISIONS, "torchvision:NAME", "timm:NAME", "package.module:factory"]
+    )
     raise UserError(f"unknown model {name!r}{hint}; known: {known}")
 
 

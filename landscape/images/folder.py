@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,27 +21,36 @@ _SPLITS = ("train", "test", "val")
 NAMED = 5  # pictures that were left out, by name
 
 
-def read_folder(
-    path: Path,
-    split: Split,
-    choose: Choose | None,
-    preparation: Preparation | None,
-    change: Change | None = None,
-) -> ImageSet:
-    """One split, of which only the chosen pictures are decoded.
+@dataclass(frozen=True)
+class Listing:
+    """The pictures of one split of an image folder, none of them decoded.
+
+    ``files`` and ``labels`` (int64 ``[N]``) are in the order of the class folders and their names; ``usual``
+    is what becomes of the pictures where nobody says it; ``remark`` is what could make labels other than a
+    person thinks. ``name`` is free of paths.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    name: str
+    usual: Preparation
+    remark: str
+
+
+def list_folder(path: Path, split: Split, preparation: Preparation | None = None) -> Listing:
+    """Look through one split without decoding a picture.
 
     The classes are those of the train folder where there is one: a class that the split lacks would otherwise
     shift the labels of all that follow. The usual preparation looks at the train folder, too, so that both
-    splits are treated alike.
+    splits are treated alike; it isn't looked for where there is a `preparation`.
 
     Raises
     ------
     UserError
-        When there is no such folder or split, no picture in it, a class that the train folder lacks, or a
-        picture can't be decoded.
+        When there is no such folder or split, no picture in it, or a class that the train folder lacks.
     """
-    from landscape.images import ImageSet
-
     folder = _split_folder(path, split)
     tree, reference = _tree(folder), path / "train"
     training = tree if folder == reference or not reference.is_dir() else _tree(reference)
@@ -52,20 +62,42 @@ def read_folder(
         )
     place = {number: classes.index(name) for number, name in enumerate(tree.classes)}
     labels = np.asarray([place[number] for number in tree.targets], dtype=np.int64)
-    keep = np.arange(len(labels)) if choose is None else choose(labels)
     usual = preparation or usual_preparation([Path(name) for name, _ in training.samples])
-    how = usual.changed(change)
-    paths = [Path(tree.samples[index][0]) for index in keep]
+    files = tuple(Path(name) for name, _ in tree.samples)
+    name = path.resolve().name
+    return Listing(folder, files, labels, tuple(classes), name, usual, _remark(classes, training))
+
+
+def read_folder(
+    path: Path,
+    split: Split,
+    choose: Choose | None,
+    preparation: Preparation | None,
+    change: Change | None = None,
+) -> ImageSet:
+    """One split, of which only the chosen pictures are decoded; see `list_folder`.
+
+    Raises
+    ------
+    UserError
+        As `list_folder`, and when a picture can't be decoded.
+    """
+    from landscape.images import ImageSet
+
+    found = list_folder(path, split, preparation)
+    keep = np.arange(len(found.labels)) if choose is None else choose(found.labels)
+    how = found.usual.changed(change)
+    paths = [found.files[index] for index in keep]
     images, broken = _decoded(paths, how, skip_broken=change is not None and change.skip_broken)
-    skipped = _skipped([paths[number] for number in broken], len(paths))
+    skipped = said_of_skipped([paths[number] for number in broken], len(paths))
     return ImageSet(
         np.stack(images) if images else np.empty((0, *how.size, 3), np.uint8),
-        labels[np.delete(keep, broken)],
-        tuple(classes),
-        path.resolve().name,
+        found.labels[np.delete(keep, broken)],
+        found.classes,
+        found.name,
         split,
         how,
-        "; ".join(filter(None, (_remark(classes, training), skipped))),
+        "; ".join(filter(None, (found.remark, skipped))),
         tuple(broken),
     )
 
@@ -88,7 +120,7 @@ def _decoded(
     return images, broken
 
 
-def _skipped(paths: Sequence[Path], among: int) -> str:
+def said_of_skipped(paths: Sequence[Path], among: int) -> str:
     """What was left out, in words; the folder is the class."""
     names = ", ".join("/".join(path.parts[-2:]) for path in paths[:NAMED])
     more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -224,7 +224,14 @@ class BrokenPictureError(UserError):
     """A picture that can't be decoded."""
 
 
-def decode(path: Path, preparation: Preparation) -> NDArray[np.uint8]:
+class Prepares(Protocol):
+    """What makes every picture one of the same size."""
+
+    def apply(self, image: Any) -> Any:
+        """A PIL image of the wanted size out of any."""
+
+
+def decode(path: Path, preparation: Prepares) -> NDArray[np.uint8]:
     """One picture as uint8 ``(height, width, 3)``.
 
     Raises

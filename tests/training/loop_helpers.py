@@ -32,10 +32,14 @@ class Silent:
         self.steps: list[tuple[int, int, int, float]] = []
         self.records: list[dict[str, Any]] = []
         self.epochs = 0
+        self.saves: list[tuple[int, int]] = []
         self.notes: list[str] = []
 
     def begin(self, epochs: int, done: int) -> None:
         self.epochs = epochs
+
+    def saved(self, epochs: int, step: int) -> None:
+        self.saves.append((epochs, step))
 
     def note(self, text: str) -> None:
         self.notes.append(text)

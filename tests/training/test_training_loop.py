@@ -217,11 +217,9 @@ def test_each_epoch_has_its_own_order(
     labels = []
     original = loop.train_step
 
-    def watched(
-        run: loop.Run, epoch: Epoch, step: int, images: torch.Tensor, batch: torch.Tensor, out: torch.Tensor
-    ) -> None:
+    def watched(run: loop.Run, epoch: Epoch, step: int, images: Any, batch: torch.Tensor, *more: Any) -> None:
         labels.extend(batch.tolist())
-        original(run, epoch, step, images, batch, out)
+        original(run, epoch, step, images, batch, *more)
 
     monkeypatch.setattr(loop, "train_step", watched)
     fit(SMALL, data, tmp_path)

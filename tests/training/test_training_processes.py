@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from loop_helpers import CPU, SMALL
+from PIL import Image
 from torch import distributed
 
 from training.checkpoint import RunFolder
@@ -137,6 +138,45 @@ def test_machines_without_a_shared_disk(tiny_npz: Path, tmp_path: Path, pair: Pa
     assert not (tmp_path / "there").exists()
     ended = pair(tmp_path, f"{line}/here", f"{line}/there")
     assert_one_line(ended, "last.pt has: 1 in process 0, 0 in process 1", "a disk that all share")
+
+
+KILLED = """
+from training import checkpoint
+keep = checkpoint.RunFolder.save_state
+def kept(self, state):
+    keep(self, state)
+    if state["within"] and (state["epoch"], state["within"]["step"]) == (1, 1):
+        os.kill(os.getpid(), 9)
+checkpoint.RunFolder.save_state = kept
+"""
+
+
+def test_photographs_of_two_processes(tmp_path: Path, pair: Pair) -> None:
+    """The first process is killed within an epoch: what goes on from there ends with the same bits."""
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 2)):
+        for label in ("a", "b"):
+            (tmp_path / "few" / split / label).mkdir(parents=True)
+            for number in range(count):
+                pixels = draw.integers(0, 256, (20 + number, 30 - number, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "few" / split / label / f"{number}.png")
+    line = f"{SETTINGS} --data imagefolder:{tmp_path}/few --image-size 16 --optimizer s2sam --save-every 1e-9"
+    line = line.replace("--batch-size 16 --validation 0.1", "--batch-size 5 --validation 0.34 --workers 0")
+    assert [code for code, _ in pair(tmp_path, *[f"{line} --output {tmp_path}/whole"] * 2)] == [0, 0]
+    codes = [code for code, _ in pair(tmp_path, *[f"{line} --output {tmp_path}/cut"] * 2, KILLED)]
+    assert codes[0] == -9
+    assert [code for code, _ in pair(tmp_path, *[f"{line} --output {tmp_path}/cut"] * 2)] == [0, 0]
+    whole, cut = (torch.load(tmp_path / name / "final.pt", weights_only=True) for name in ("whole", "cut"))
+    assert all(torch.equal(value, cut["state_dict"][key]) for key, value in whole["state_dict"].items())
+    for key in ("test_loss", "test_accuracy", "validation_loss", "train_loss", "examples_trained"):
+        assert whole["metrics"][key] == cut["metrics"][key]
+    # A picture that only the second process decodes is broken.
+    line = line.replace("--epochs 2", "--epochs 1 --seed 1")
+    for path in sorted((tmp_path / "few/train/b").iterdir()):
+        path.write_bytes(b"no picture")
+    assert_one_line(
+        pair(tmp_path, *[f"{line} --output {tmp_path}/bad"] * 2), "can't be decoded", "--skip-broken"
+    )
 
 
 def test_a_checkpoint_is_moved_to_the_cpu_before_it_travels(

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from landscape.checkpoint.models import torchvision_model
+from landscape.checkpoint.models import TORCHVISIONS, torchvision_model
 from landscape.errors import UserError
 from training.models.cifar_resnet import resnet20, resnet32, resnet32_wide, resnet44, resnet56
 from training.models.vgg import vgg19
@@ -62,11 +62,13 @@ def factory(name: str) -> Callable[..., nn.Module]:
     UserError
         When the name is unknown.
     """
+    name = TORCHVISIONS.get(name, name)
     library, _, entry = name.partition(":")
     if library == "torchvision" and entry:
         return torchvision_model(entry)
     if name in ARCHITECTURES:
         return ARCHITECTURES[name]
-    match = difflib.get_close_matches(name.lower().replace("-", ""), ARCHITECTURES, n=1)
+    ours = [*ARCHITECTURES, *TORCHVISIONS]
+    match = difflib.get_close_matches(name.lower().replace("-", ""), ours, n=1)
     hint = f" (did you mean {match[0]}?)" if match else ""
-    raise UserError(f"unknown model {name!r}{hint}; known: {', '.join(ARCHITECTURES)}, torchvision:NAME")
+    raise UserError(f"unknown model {name!r}{hint}; known: {', '.join(ours)}, torchvision:NAME")
