@@ -44,6 +44,8 @@ class Perturbing(torch.optim.Optimizer):
         When an option isn't one of its values, or `base` is no optimizer that steps without a closure.
     """
 
+    adaptive: Adaptive = "none"
+
     def __init__(
         self,
         base: torch.optim.Optimizer,
@@ -78,7 +80,7 @@ class Perturbing(torch.optim.Optimizer):
 
     def _perturbation(self) -> dict[str, Any]:
         """Of which kind, and how long."""
-        kind = {"optimizer": type(self).__name__, "adaptive": getattr(self, "adaptive", "none")}
+        kind = {"optimizer": type(self).__name__, "adaptive": self.adaptive}
         return {**kind, **{name: getattr(self, name) for name in _LENGTH}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -96,9 +98,8 @@ class Perturbing(torch.optim.Optimizer):
         for name, value in perturbation.items():
             if name not in _LENGTH and value != self._perturbation().get(name):
                 raise UserError(
-                    f"optimizer state of {perturbation.get('optimizer')} with adaptive "
-                    f"{perturbation.get('adaptive')!r}, loaded into {type(self).__name__} with "
-                    f"{self._perturbation()['adaptive']!r}: make the same optimizer"
+                    f"optimizer state of {perturbation.get('optimizer')} with {name} {value!r}, loaded into "
+                    f"{type(self).__name__} with {self._perturbation().get(name)!r}: make the same optimizer"
                 )
         self.base.load_state_dict(own.pop("base"))
         for name in _LENGTH:
@@ -163,9 +164,7 @@ class Perturbing(torch.optim.Optimizer):
     def _release_direction(self) -> None:
         """The direction handed to `_moved` is not needed any more."""
 
-    def _two_passes(
-        self, first: Closure, second: Closure, adaptive: Adaptive, frozen: AbstractContextManager[None]
-    ) -> Any:
+    def _two_passes(self, first: Closure, second: Closure, frozen: AbstractContextManager[None]) -> Any:
         """SAM's gradient in ``.grad``: `second`'s, up the gradient of `first`, whose loss is returned."""
         self._check_not_inside()
         with torch.enable_grad():
@@ -174,7 +173,7 @@ class Perturbing(torch.optim.Optimizer):
         gradients = strided([one.grad for one in params if one.grad is not None])
         for one in params:
             one.grad = None  # the direction takes its memory, so zeroing gradients must not reach it
-        with torch.enable_grad(), frozen, self._moved(params, ascent(gradients, params, adaptive)):
+        with torch.enable_grad(), frozen, self._moved(params, self._upwards(gradients, params)):
             some = bool(gradients)
             del gradients
             second()
@@ -184,6 +183,10 @@ class Perturbing(torch.optim.Optimizer):
                 "call backward() inside it"
             )
         return loss
+
+    def _upwards(self, gradients: list[Tensor], params: list[Tensor]) -> list[Tensor]:
+        """Along which to move, of length 1, from the gradients, which may be overwritten."""
+        return ascent(gradients, params, self.adaptive)
 
     def _check_not_inside(self) -> None:
         if self._inside:

@@ -185,7 +185,7 @@ class S2SAM(Perturbing):
             self._note_point()
 
         with self._witness.block():
-            loss = self._two_passes(closure, second, self.adaptive, frozen_statistics(self.model))
+            loss = self._two_passes(closure, second, frozen_statistics(self.model))
         self._ready = True
         return loss
 

@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from landscape.errors import UserError
-from training.optimizers.ascent import Adaptive
 from training.optimizers.perturbing import Closure, Perturbing, Restore, Schedule, frozen_statistics, one_of
 from training.optimizers.settings import PerturbingConfig
 
@@ -70,7 +69,7 @@ class SAM(Perturbing):
                 "batch_norm 'first' needs model=…, whose layers it is about; or give batch_norm='both'"
             )
         self.model, self.batch_norm = model, batch_norm
-        self.adaptive: Adaptive = adaptive
+        self.adaptive = adaptive
         self.perturbation = perturbation
         super().__init__(base, rho, rho_schedule=rho_schedule, rho_c=rho_c, restore=restore)
 
@@ -98,7 +97,7 @@ class SAM(Perturbing):
             if self.batch_norm == "both" or self.model is None
             else frozen_statistics(self.model)
         )
-        loss = self._two_passes(first, closure, self.adaptive, frozen)
+        loss = self._two_passes(first, closure, frozen)
         self.base.step()
         self.steps += 1
         return loss

@@ -1,0 +1,161 @@
+"""Friendly SAM: the worst point nearby, looked for along what is particular to the batch.
+
+Li, Zhou, He, Cheng and Huang, "Friendly Sharpness-Aware Minimization" (CVPR 2024): of the batch's gradient,
+the part that all batches share, an exponential moving average, is taken away before the weights are perturbed
+along it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import UserError
+from training.optimizers.ascent import ascent
+from training.optimizers.perturbing import Restore, Schedule, one_of
+from training.optimizers.sam import SAM, Perturbation, SAMConfig, Statistics
+from training.optimizers.sgd import SGD
+
+Average = Literal["paper", "official"]
+_AVERAGE = "gradient_average"  # in the state of a parameter
+
+
+class FriendlySAM(SAM):
+    """Friendly SAM around any optimizer: ``FriendlySAM(torch.optim.SGD(…, lr=0.05), model=model)``.
+
+    With the batch's gradient g at the weights and its average ``m_t = decay m_(t-1) + (1 - decay) g``, the
+    second gradient is taken at ``w + rho d / ‖d‖``, where ``d = g - sigma m_t``. With ``sigma=0``: SAM.
+
+    The average is kept in ``state[parameter]["gradient_average"]``; set pruned weights to 0 there when a mask
+    changes.
+
+    Parameters
+    ----------
+    base, model, batch_norm, adaptive, perturbation, rho_schedule, rho_c, restore
+        As in `SAM`.
+    rho
+        Length of the perturbation. Published, with `sigma` 1 and `decay` 0.95 or 0.6: 0.2 (CIFAR-100,
+        ResNet-18).
+    sigma
+        How much of the average is taken away.
+    decay
+        Share of the average kept from step to step (the paper's λ), in [0, 1).
+    average
+        "paper" as above, with an average of 0 before the first step; "official", as in the released code,
+        takes ``m_(t-1)`` away, and the first gradient is the first average: with `sigma` 1 the same direction
+        but for what the beginning leaves in the average.
+
+    Raises
+    ------
+    UserError
+        When an option isn't one of its values, as in `SAM`.
+    """
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        rho: float = 0.2,
+        *,
+        sigma: float = 1.0,
+        decay: float = 0.95,
+        average: Average = "paper",
+        model: nn.Module | None = None,
+        batch_norm: Statistics = "first",
+        adaptive: Literal["none", "asam"] = "none",
+        perturbation: Perturbation = "global",
+        rho_schedule: Schedule = "constant",
+        rho_c: float | None = None,
+        restore: Restore = "copy",
+    ) -> None:
+        check_average(sigma, decay, average)
+        self.sigma, self.decay, self.average = sigma, decay, average
+        super().__init__(
+            base,
+            rho,
+            model=model,
+            batch_norm=batch_norm,
+            adaptive=adaptive,
+            perturbation=perturbation,
+            rho_schedule=rho_schedule,
+            rho_c=rho_c,
+            restore=restore,
+        )
+
+    def _perturbation(self) -> dict[str, Any]:
+        own = {"sigma": self.sigma, "decay": self.decay, "average": self.average}
+        return {**super()._perturbation(), **own}
+
+    @torch.no_grad()
+    def _upwards(self, gradients: list[Tensor], params: list[Tensor]) -> list[Tensor]:
+        if not gradients:
+            return []
+        first = [one for one in params if _AVERAGE not in self.state[one]]
+        for one in first:
+            self.state[one][_AVERAGE] = torch.zeros_like(one)
+        averages = [self.state[one][_AVERAGE] for one in params]
+        new = torch._foreach_mul(averages, self.decay)
+        torch._foreach_add_(new, gradients, alpha=1 - self.decay)
+        if self.average == "paper":
+            torch._foreach_copy_(averages, new)
+            torch._foreach_sub_(gradients, averages, alpha=self.sigma)
+        else:
+            known = {id(one) for one in first}
+            for one, at, gradient in zip(params, range(len(new)), gradients, strict=True):
+                if id(one) in known:
+                    new[at].copy_(gradient)
+            torch._foreach_sub_(gradients, averages, alpha=self.sigma)  # still those of the step before
+            torch._foreach_copy_(averages, new)
+        return ascent(gradients, params, self.adaptive)
+
+
+def check_average(sigma: float, decay: float, average: str) -> None:
+    """Raise UserError unless these say what is taken away of which average."""
+    if not 0 <= sigma < math.inf:
+        raise UserError(f"sigma {sigma}: expected a finite number of at least 0")
+    if not 0 <= decay < 1:
+        raise UserError(f"decay {decay}: expected at least 0 and below 1")
+    one_of("average", average, ("paper", "official"))
+
+
+@dataclass(frozen=True)
+class FriendlySAMConfig(SAMConfig):
+    """Friendly SAM around SGD: two gradients per step, up what is particular to the batch (Li et al., 2024).
+
+    Attributes
+    ----------
+    sigma
+        How much of the gradients' average is taken away from the direction; 0 is SAM.
+    decay
+        Share of that average kept from step to step; published: 0.95 and 0.6.
+    average
+        paper: with the present gradient, from 0; official (released code): without it, from the first one.
+    """
+
+    rho: float = 0.2
+    sigma: float = 1.0
+    decay: float = 0.95
+    average: Average = "paper"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_average(self.sigma, self.decay, self.average)
+
+    def build(self, model: nn.Module) -> FriendlySAM:
+        """Return the optimizer over the model's parameters."""
+        return FriendlySAM(
+            SGD.build(self, model),
+            self.rho,
+            sigma=self.sigma,
+            decay=self.decay,
+            average=self.average,
+            model=model,
+            batch_norm=self.batch_norm,
+            perturbation=self.perturbation,
+            rho_schedule=self.rho_schedule,
+            rho_c=self.rho_c,
+            restore=self.restore,
+        )
