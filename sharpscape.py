@@ -31,6 +31,7 @@ COMMANDS = {
     "roughness": ("analysis.roughness", "Ra and its siblings of surface files, with intervals"),
     "hessian": ("analysis.hessian", "eigenvalues, trace and spectral density of the Hessian"),
     "sharpness": ("analysis.sharpness", "how far the loss rises near a minimum: SAM, ASAM, Keskar, ..."),
+    "robustness": ("analysis.robustness", "accuracy on corrupted images: CIFAR-10-C, ImageNet-C, mCE"),
     "curvature": ("analysis.curvature", "maps of the Hessian's extreme eigenvalues over a surface"),
     "connectivity": ("analysis.connectivity", "paths between two networks and the barrier on them"),
     "compare": ("analysis.compare", "results of several networks in one table, with paired tests"),

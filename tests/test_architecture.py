@@ -94,6 +94,8 @@ WITHOUT_TORCH = (
     "landscape.viewer.live",
     "landscape.plot",
     "analysis.roughness",
+    "analysis.robustness.robustness_file",
+    "analysis.robustness.table5",
     "analysis.statistics.paired",
     "analysis.statistics.correlation",
     "figures.__main__",

@@ -36,6 +36,7 @@ SMALLER: dict[str, dict[str, str]] = {
     "analysis.connectivity": {"--points": "3", "--examples": "20", "--data": "sample"},
     "analysis.hessian": {"--examples": "20", "--data": "sample", "--density-probes": "0"},
     "analysis.sharpness": {"--examples": "20", "--data": "sample", "--draws": "2"},
+    "analysis.robustness": {"--examples": "20", "--data": "sample", "--corruptions": "contrast"},
     "landscape.viewer": {},
     "landscape.commandline.completion": {},
     "figures.compare": {},

@@ -197,11 +197,17 @@ def check_same_images(first: Robustness, second: Robustness) -> None:
     same = np.array_equal(first.places, second.places) and np.array_equal(first.labels, second.labels)
     if not same:
         raise UserError(f"{first.name} and {second.name} were measured on other images; choose them alike")
-    for key in ("images", "sources", "seed"):
+    for key in ("images", "names", "recipe", "clean"):
         here, there = first.settings.get(key), second.settings.get(key)
         if here != there:
             raise UserError(
                 f"{first.name} and {second.name} differ in {key} ({here} and {there}); measure both alike"
+            )
+    before = dict(zip(first.corruptions, first.sources, strict=True))
+    for name, source in zip(second.corruptions, second.sources, strict=True):
+        if before.get(name, source) != source:
+            raise UserError(
+                f"{name} is {before[name]} for {first.name}, {source} for {second.name}; measure both alike"
             )
 
 

@@ -25,6 +25,6 @@ def drawn(number: int = 0, count: int = 40, share: float = 0.6, **run: Any) -> R
         clean=draw.random(count) < 0.9,
         correct=draw.random((15, 5, count)) < share,
         done=np.ones((15, 5), bool),
-        settings={"images": "a", "seed": 0},
+        settings={"images": "a", "recipe": {"seed": 0}},
         about={"architecture": "resnet20", "run": facts},
     )

@@ -65,8 +65,8 @@ def test_a_difference_is_paired_by_image() -> None:
     assert difference(first, first).stderr_examples == 0
     with pytest.raises(UserError, match="other images"):
         difference(first, replace(second, places=second.places + 1))
-    with pytest.raises(UserError, match="differ in seed"):
-        difference(first, replace(second, settings={"images": "a", "seed": 1}))
+    with pytest.raises(UserError, match="differ in recipe"):
+        difference(first, replace(second, settings={"images": "a", "recipe": {"seed": 1}}))
 
 
 def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:

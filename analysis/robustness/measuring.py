@@ -1,0 +1,337 @@
+"""Measuring a network's answers, one corruption at one severity at a time, each of which is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from analysis.robustness import robustness_file
+from analysis.robustness.corruption_names import CORRUPTIONS, SEVERITIES, check_corruptions
+from analysis.robustness.result import BoolArray, Robustness, Source
+from analysis.robustness.versions import Bytes, Versions
+from landscape.compute import choose_device
+from landscape.engine import own_copy
+from landscape.engine.cuda_graph import numerics
+from landscape.engine.precision import in_precision
+from landscape.errors import UserError
+from landscape.keeping.keeper import Keeper
+from landscape.keeping.lock import owned
+from landscape.keeping.settings import check_settings
+from landscape.keeping.signals import held_back
+from landscape.progress import Watch, counted, watching
+
+OTHERWISE = "name another --output, or give --overwrite"
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_NEAR_TIES = 0.005  # share of answers that another machine's rounding may turn
+_OVERWRITE = "give --overwrite to compute it anew"
+
+
+def robustness(
+    model: nn.Module,
+    versions: Versions,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    corruptions: Sequence[str] = CORRUPTIONS,
+    name: str = "network",
+    settings: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
+    file: str = "",
+    sha256: str = "",
+    path: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    batch_size: int | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    progress: Watch = "auto",
+) -> Robustness:
+    """A network's answers on clean and corrupted images; the model stays as it is.
+
+    Parameters
+    ----------
+    model
+        From normalized images ``[n, 3, height, width]`` to scores ``[n, classes]``; used in evaluation mode.
+    versions
+        The images: `GeneratedImages`, `CifarFiles`, `ImageNetFiles`, or a class of one's own.
+    mean, std
+        Per channel: the network gets ``(pixel / 255 - mean) / std``.
+    corruptions
+        Names; the mean corruption error needs the 15 of `BENCHMARK`.
+    name, file, sha256, about
+        Of the network, for the result.
+    settings
+        What else determines the answers; JSON types.
+    path
+        Where the result is kept while it is computed. If it is there, with the same settings, what it holds
+        is taken over, after one of its corruptions was answered again and the answers are the same.
+    overwrite
+        Compute anew whatever is there.
+    batch_size
+        Images per pass; the answers don't depend on it but for rounding.
+    device, dtype
+        "auto", "cpu", "cuda", "cuda:N"; "float32" or "float64".
+    progress
+        See `landscape.progress.Watch`; counts images.
+
+    Raises
+    ------
+    UserError
+        For unknown corruptions, images or labels that don't fit the network, an earlier result with other
+        settings or other answers, and what can't be written.
+    """
+    wanted = check_corruptions(corruptions)
+    target = None if path is None else Path(path)
+    fixed: dict[str, Any] = {
+        **(settings or {}),
+        **versions.settings,
+        "mean": list(mean),
+        "std": list(std),
+        "dtype": dtype,
+        "network": sha256,
+    }
+    asker = _Asker(model, versions, mean, std, batch_size, device, dtype)
+    with owned(target), watching(progress, name, "images") as listener:
+        work = _Work(_begun(versions, wanted, name, file, sha256, fixed, dict(about or {})))
+        if target is not None and target.exists() and not overwrite:
+            work.take_over(robustness_file.read(target), target)
+        left = work.left(wanted)
+        keeper = Keeper(target)
+        again = work.known() if left or work.needs_clean(versions) else None
+        tell = None
+        if listener is not None:
+            passes = len(left) + work.needs_clean(versions) + (again is not None)
+            tell = counted(listener, max(1, passes) * len(versions.labels))
+        asker.tell = tell
+        if again is not None:
+            work.check(again, asker, target)
+        with keeper.keeping(lambda place: robustness_file.save(work.result(), place)) as sometimes:
+            if work.needs_clean(versions):
+                work.answer_clean(asker)
+                sometimes()
+            for corruption, severity in left:
+                work.answer(corruption, severity, asker)
+                sometimes()
+        if left or (target is not None and not target.exists()) or work.changed:
+            keeper.save(lambda place: robustness_file.save(work.result(), place))
+        return work.result()
+
+
+def _begun(
+    versions: Versions,
+    wanted: tuple[str, ...],
+    name: str,
+    file: str,
+    sha256: str,
+    settings: dict[str, Any],
+    about: dict[str, Any],
+) -> Robustness:
+    """A result in which nothing is computed yet."""
+    sources: list[Source] = []
+    for one in wanted:
+        source = versions.source(one)
+        if source is None:
+            raise UserError(f"{versions.name} has no images of {one}; choose other --corruptions")
+        sources.append(source)
+    count = len(versions.labels)
+    remarks = versions.remarks
+    facts = about | {"deviations": {one: remarks[one] for one in wanted if one in remarks}, "pixels": {}}
+    if "" in remarks:
+        facts["remark"] = remarks[""]
+    return Robustness(
+        name,
+        file,
+        sha256,
+        wanted,
+        tuple(sources),
+        versions.places,
+        versions.labels,
+        None,
+        np.zeros((len(wanted), len(SEVERITIES), count), bool),
+        np.zeros((len(wanted), len(SEVERITIES)), bool),
+        settings,
+        facts,
+    )
+
+
+class _Work:
+    """A result in the making; it is whole wherever a signal can come."""
+
+    def __init__(self, result: Robustness) -> None:
+        self._result = result
+        self.changed = False
+
+    def result(self) -> Robustness:
+        """As far as it is."""
+        return self._result
+
+    def left(self, wanted: Sequence[str]) -> list[tuple[str, int]]:
+        """What isn't computed yet, in order."""
+        rows = zip(self._result.corruptions, self._result.done, strict=True)
+        return [
+            (name, severity)
+            for name, row in rows
+            for severity, done in zip(SEVERITIES, row, strict=True)
+            if name in wanted and not done
+        ]
+
+    def needs_clean(self, versions: Versions) -> bool:
+        """Whether the clean images are at hand and weren't answered yet."""
+        return self._result.clean is None and versions.clean() is not None
+
+    def known(self) -> tuple[str, int] | None:
+        """One corruption and severity that an earlier run has answered."""
+        places = np.argwhere(self._result.done)
+        if not len(places):
+            return None
+        return self._result.corruptions[places[0][0]], SEVERITIES[places[0][1]]
+
+    def take_over(self, earlier: Robustness, path: Path) -> None:
+        """Put in what an earlier run has; UserError where it had other settings."""
+        fresh = self._result
+        holder = f"{path} holds the robustness of {earlier.name}"
+        check_settings(holder, earlier.settings, fresh.settings, OTHERWISE)
+        same = np.array_equal(earlier.places, fresh.places) and np.array_equal(earlier.labels, fresh.labels)
+        before = dict(zip(earlier.corruptions, earlier.sources, strict=True))
+        now = dict(zip(fresh.corruptions, fresh.sources, strict=True))
+        other = [one for one in now if before.get(one, now[one]) != now[one]]
+        if not same or other:
+            what = f"{other[0]} {before[other[0]]}, now {now[other[0]]}" if other else "other images"
+            raise UserError(f"{holder} of {what}; {OTHERWISE}")
+        names = tuple(one for one in CORRUPTIONS if one in before or one in now)
+        correct = np.zeros((len(names), *fresh.correct.shape[1:]), bool)
+        done = np.zeros((len(names), len(SEVERITIES)), bool)
+        for number, one in enumerate(names):
+            if one in before:
+                place = earlier.corruptions.index(one)
+                correct[number], done[number] = earlier.correct[place], earlier.done[place]
+        self.changed = names != earlier.corruptions
+        about = fresh.about | {
+            key: {**earlier.about.get(key, {}), **fresh.about[key]} for key in ("deviations", "pixels")
+        }
+        self._result = replace(
+            fresh,
+            corruptions=names,
+            sources=tuple((before | now)[one] for one in names),
+            clean=earlier.clean,
+            correct=correct,
+            done=done,
+            about=about,
+        )
+
+    def check(self, known: tuple[str, int], asker: _Asker, path: Path | None) -> None:
+        """Answer once more what an earlier run has answered; UserError where pixels or answers are others."""
+        result, (corruption, severity) = self._result, known
+        answers, pixels = asker.answers(asker.versions.corrupted(corruption, severity))
+        where = f"{path}: {corruption} at severity {severity}"
+        if pixels != result.about["pixels"].get(_key(corruption, severity), pixels):
+            raise UserError(f"{where} was measured on other pixels than there are now; {_OVERWRITE}")
+        before = result.correct[result.corruptions.index(corruption), severity - 1]
+        turned = int((answers != before).sum())
+        if turned > max(1, _NEAR_TIES * len(before)):
+            raise UserError(
+                f"{where}: {turned} of {len(before)} answers are others now, though the settings are equal; "
+                f"the network's code or its libraries have changed: {_OVERWRITE}"
+            )
+
+    def answer_clean(self, asker: _Asker) -> None:
+        """Of the clean images."""
+        parts = asker.versions.clean()
+        assert parts is not None
+        answers, pixels = asker.answers(parts)
+        about = self._result.about
+        with held_back():
+            about["pixels"]["clean"] = pixels
+            self._result = replace(self._result, clean=answers)
+
+    def answer(self, corruption: str, severity: int, asker: _Asker) -> None:
+        """Of one corruption at one severity."""
+        answers, pixels = asker.answers(asker.versions.corrupted(corruption, severity))
+        place = self._result.corruptions.index(corruption), severity - 1
+        with held_back():
+            self._result.about["pixels"][_key(corruption, severity)] = pixels
+            self._result.correct[place] = answers
+            self._result.done[place] = True
+
+
+def _key(corruption: str, severity: int) -> str:
+    return f"{corruption} {severity}"
+
+
+class _Asker:
+    """Asks a copy of the network for the classes of images."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        versions: Versions,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int | None,
+        device: str,
+        dtype: str,
+    ) -> None:
+        if dtype not in _DTYPES:
+            raise UserError(f"dtype {dtype!r}: expected one of {', '.join(_DTYPES)}")
+        self.versions, self.batch_size = versions, batch_size
+        self.device, self.dtype = torch.device(choose_device(device)), _DTYPES[dtype]
+        self.model = in_precision(own_copy(model).eval(), self.device, self.dtype)
+        self.tell: Any = None
+        numbers = (torch.tensor(tuple(one), dtype=torch.float64).reshape(1, -1, 1, 1) for one in (mean, std))
+        self._mean, self._std = (one.to(self.device, self.dtype) for one in numbers)
+        if self._mean.shape != (1, 3, 1, 1) or self._std.shape != (1, 3, 1, 1):
+            raise UserError(f"mean {list(mean)} and std {list(std)}: expected three numbers each")
+
+    def answers(self, parts: Iterator[Bytes]) -> tuple[BoolArray, str]:
+        """Which images are answered right, bool ``[N]``, and the digest of their pixels."""
+        labels, done, found = self.versions.labels, 0, []
+        sha = hashlib.sha256()
+        with self._computing():
+            for part in parts:
+                sha.update(np.ascontiguousarray(part).data)
+                wanted = torch.from_numpy(labels[done : done + len(part)]).to(self.device)
+                found.append(self._right(part, wanted))
+                done += len(part)
+                if self.tell is not None:
+                    self.tell(len(part))
+        answers: BoolArray = np.concatenate(found)
+        if len(answers) != len(labels):
+            raise UserError(f"{self.versions.name} gave {len(answers)} images, expected {len(labels)}")
+        return answers, sha.hexdigest()[:16]
+
+    def _right(self, pixels: Bytes, wanted: torch.Tensor) -> BoolArray:
+        images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        found = []
+        step = self.batch_size or len(images)
+        for start in range(0, len(images), step):
+            part = images[start : start + step].to(self.device)
+            scores = self._scores((part.to(self.dtype) / 255 - self._mean) / self._std)
+            right = scores.argmax(1) == wanted[start : start + step]
+            found.append(right & scores.isfinite().all(1))  # NaN is no answer
+        answers: BoolArray = torch.cat(found).cpu().numpy()
+        return answers
+
+    def _scores(self, inputs: torch.Tensor) -> torch.Tensor:
+        scores = self.model(inputs)
+        if not isinstance(scores, torch.Tensor) or scores.dim() != 2 or len(scores) != len(inputs):
+            kind = list(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+            raise UserError(f"the model returns {kind} for {len(inputs)} images; expected scores per class")
+        if scores.shape[1] != self.versions.classes:
+            raise UserError(
+                f"the model has {scores.shape[1]} classes, {self.versions.name} has "
+                f"{self.versions.classes}; choose the --data that the model was trained on"
+            )
+        return scores
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with numerics(self.device, False), torch.inference_mode():
+            yield
