@@ -100,6 +100,8 @@ def test_what_a_sweep_starts_is_ours_too(installed: Path, hostile: Path) -> None
         "runs",
         "--only",
         "*s2sam*",
+        "--jobs",
+        "2",  # a thread each: two wait for each other where tests run side by side
         folder=hostile,
     )
     assert done.returncode == 0, done.stderr + done.stdout

@@ -85,7 +85,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_two_networks_table_json_plot_and_files(folder: Path, tmp_path: Path) -> None:
     outcome = hessian(
-        *["net.pt", "sparse.pt", "-o", tmp_path / "out", "--keep-vectors"],
+        *["net.pt", "sparse.pt", "-o", tmp_path / "out", "--keep-vectors", "--max-products", "80"],
         *["--json", tmp_path / "all.json", "--plot", tmp_path / "all.png"],
         folder=folder,
     )
@@ -108,7 +108,8 @@ def test_two_networks_table_json_plot_and_files(folder: Path, tmp_path: Path) ->
 
 
 def test_the_full_space_of_a_sparse_network_and_json_on_standard_output(folder: Path, tmp_path: Path) -> None:
-    outcome = hessian("sparse.pt", "-o", tmp_path, "--mask", "none", "--json", "-", folder=folder)
+    arguments = ["sparse.pt", "-o", tmp_path, "--mask", "none", "--json", "-", "--max-products", "20"]
+    outcome = hessian(*arguments, folder=folder)
     assert outcome.code == 0, outcome.err
     (row,) = json.loads(outcome.out)
     assert row["n"] == row["full_size"]
