@@ -49,6 +49,7 @@ METHOD_NAMES = {
     "rigl": "RigL",
     "mest_em": "MEST (EM)",
     "mest_ems": "MEST (EM&S)",
+    "safe": "SAFE",
     "chex": "CHEX",
     "chase": "Chase",
 }

@@ -33,7 +33,7 @@ from training.result import checkpoint_of, exploration, final_metrics
 from training.run import Run, Within, start_run
 from training.schedule import Epoch
 from training.shrunk import with_shrunk
-from training.step import begin_round, train_step
+from training.step import begin_round, prune_last, train_step
 from training.timing import TimedBatches, clock_of
 from training.trajectory import save_snapshot
 
@@ -249,6 +249,8 @@ def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, extras: Extras) -> 
     save = _Saving(run, done, batches, started, extras.save_every)
     with nullcontext() if run.kept is None else run.kept.beside():
         examples = _steps(run, epoch, batches, losses, reporter, extras.record_every, done, save)
+    if run.epoch + 1 == len(run.plan):
+        prune_last(run, epoch)
     trained = done.seconds + time.perf_counter() - started
     return {
         "epoch": run.epoch + 1,

@@ -155,6 +155,14 @@ def _memory(state: Mapping[str, Any], run: Run) -> None:
             else isinstance(value, str) or (_is_number(value) and math.isfinite(value))
         )
         _expect(isinstance(key, str) and finite, f"its memory of {key!r:.40} is neither a text nor finite")
+    if not state["rewind"]:
+        for key, wanted in run.memory.items():  # what the method begins with stays there
+            found = state["memory"].get(key)
+            shape = getattr(wanted, "shape", None)
+            _expect(
+                isinstance(found, type(wanted)) and getattr(found, "shape", None) == shape,
+                f"its memory of {key!r:.40} isn't of the kind of this run's",
+            )
 
 
 def _optimizer(state: Mapping[str, Any], run: Run) -> None:

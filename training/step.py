@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from training.data import generator_for
+from training.optimizers.perturbing import Perturbing
 from training.precision import forward_in
 from training.run import Run
 from training.schedule import Epoch
@@ -72,6 +74,11 @@ class Closure:
         This process's part of it, which is computed in ``accumulate`` pieces.
     loss_out
         Filled with this process's share of the batch's mean loss, at the first call.
+
+    Attributes
+    ----------
+    then
+        Called once the gradients are there.
     """
 
     def __init__(self, run: Run, batch: Part, loss_out: Tensor) -> None:
@@ -80,12 +87,15 @@ class Closure:
         self.count = batch.total
         self.pieces = batch.pieces(run.config.accumulate)
         self.fresh = True
+        self.then: Callable[[], None] | None = None
 
     def __call__(self, sync: bool = True) -> Tensor:
         """Zero the gradients, fill them, mask them; `sync=False` keeps them to this process's part."""
         loss = self.gradients(sync, dense=False)
         if self.run.config.optimizer.masks_gradients:
             self.run.applied.to_gradients()
+        if self.then is not None:
+            self.then()
         return loss
 
     def gradients(self, sync: bool = True, dense: bool = True) -> Tensor:
@@ -146,13 +156,59 @@ def train_step(
             return
     for group in run.optimizer.param_groups:
         group["lr"] = run.lr(epoch, step)
-    run.optimizer.step(closure)  # type: ignore[arg-type]  # torch says float; a tensor doesn't wait for a GPU
+    pulled = method.pull(run.model, run.memory, moment)
+    weights: dict[Tensor, Tensor] = {run.model.get_parameter(name): one for name, one in pulled.items()}
+    with pulling(run.optimizer, closure, weights):
+        run.optimizer.step(closure)  # type: ignore[arg-type]  # torch says float; a tensor doesn't wait
     run.applied.to_weights()
+
+
+@contextmanager
+def pulling(optimizer: Any, closure: Closure, pulled: Mapping[Tensor, Tensor]) -> Iterator[None]:
+    """Inside, a step adds tensors to the gradients it updates weights by, not to those it perturbs by."""
+
+    def add(*_: object) -> None:
+        for weight, one in pulled.items():
+            if weight.grad is None:
+                weight.grad = one
+            else:
+                weight.grad += one
+
+    if not pulled:
+        yield
+    elif isinstance(optimizer, Perturbing):  # whose base gets the gradients as they are in the end
+        handle = optimizer.base.register_step_pre_hook(add)
+        try:
+            yield
+        finally:
+            handle.remove()
+    else:
+        closure.then = add
+        yield
+
+
+def prune_last(run: Run, epoch: Epoch) -> None:
+    """After the last step of the run: the masks that some methods make then."""
+    steps = epoch.epochs * run.steps_per_epoch
+    now = _situation(run, epoch, Moment(steps, steps, run.steps_per_epoch))
+    found = run.config.method.last_masks(now)
+    for mask in found:
+        run.use(mask)
+    if found:
+        run.write(run.config.method.restored(now, run.mask))
 
 
 def _change_mask(run: Run, epoch: Epoch, moment: Moment) -> None:
     method = run.config.method
-    now = Situation(
+    now = _situation(run, epoch, moment)
+    for mask in method.update_mask(now):
+        run.use(mask)
+    run.write(method.restored(now, run.mask))
+
+
+def _situation(run: Run, epoch: Epoch, moment: Moment) -> Situation:
+    method = run.config.method
+    return Situation(
         model=run.model,
         mask=run.mask,
         moment=moment,
@@ -161,9 +217,6 @@ def _change_mask(run: Run, epoch: Epoch, moment: Moment) -> None:
         generator=generator_for(run.config.seed, "mask", epoch.round, moment.step + 1),
         memory=run.memory,
     )
-    for mask in method.update_mask(now):
-        run.use(mask)
-    run.write(method.restored(now, run.mask))
 
 
 def begin_round(run: Run, epoch: Epoch) -> None:

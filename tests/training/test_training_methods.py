@@ -22,6 +22,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "rigl": {"update_interval": 3},
     "mest_em": {"interval": 0.5},
     "mest_ems": {"interval": 0.5},
+    "safe": {"dual_interval": 3},
     "chex": {"interval": 0.5},
     "chase": {"interval": 0.5, "channel_interval": 0.5},
 }

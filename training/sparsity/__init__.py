@@ -14,6 +14,7 @@ from training.sparsity.mest_em import MestEm
 from training.sparsity.mest_ems import MestEms
 from training.sparsity.random import Random
 from training.sparsity.rigl import Rigl
+from training.sparsity.safe import Safe
 from training.sparsity.set_evolution import Set
 from training.sparsity.snip import Snip
 from training.sparsity.synflow import SynFlow
@@ -33,6 +34,7 @@ METHODS: dict[str, type[SparsityMethod]] = {
     "rigl": Rigl,
     "mest_em": MestEm,
     "mest_ems": MestEms,
+    "safe": Safe,
     "chex": Chex,
     "chase": Chase,
 }

@@ -2,7 +2,8 @@
 
 A method is one file with one frozen dataclass: its fields are its hyper-parameters (the command line shows
 them by itself), `init_mask` makes the mask before the first step, and dynamic methods say when they change it
-(`update_due`) and how (`update_mask`). The loop applies masks to weights, gradients and optimizer state; a
+(`update_due`) and how (`update_mask`); others pull the weights somewhere (`pull`) and prune at the end
+(`last_masks`). The loop applies masks to weights, gradients and optimizer state; a
 method only decides them. Methods that train several times over, each time from the same early weights,
 override `round_epochs`.
 
@@ -111,6 +112,17 @@ class SparsityMethod(ABC):
         drops first and grows afterwards, the dropped weights among the candidates, returns two: then a
         weight that is grown again starts from 0 like any other. One mask keeps it with its history.
         """
+        return ()
+
+    def pull(self, model: nn.Module, memory: Mapping[str, Any], moment: Moment) -> Mapping[str, Tensor]:
+        """By weight name, what is added to the gradient of step ``moment.step``, at the present weights.
+
+        It is no part of what SAM and its like perturb the weights along.
+        """
+        return {}
+
+    def last_masks(self, now: Situation) -> Sequence[Mask]:
+        """Masks to apply in turn after the last step; the model gets `restored` with them, too."""
         return ()
 
     @property
