@@ -1,7 +1,8 @@
 """All of the paper's figures and tables, and the report: ``python -m figures all RESULTS``."""
 
-from figures import accuracy, dependence, figure1, figure2, figure3, report, table1
+from figures import accuracy, dependence, figure1, figure2, figure3, report
 from figures.product_command import Writable, main
+from figures.tables import TABLES
 
 PRODUCTS: tuple[Writable, ...] = (
     figure1.PRODUCT,
@@ -9,7 +10,7 @@ PRODUCTS: tuple[Writable, ...] = (
     figure3.PRODUCT,
     accuracy.PRODUCT,
     dependence.PRODUCT,
-    table1.PRODUCT,
+    *TABLES,
     report.PRODUCT,
 )
 

@@ -11,7 +11,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
-from figures import accuracy, caption, dependence, prediction, registered, sensitivity, table1
+from figures import accuracy, caption, dependence, prediction, registered, sensitivity
 from figures.claims import LEVEL, Claim, claims
 from figures.measures import NAMES, Measured
 from figures.panels import ra_text
@@ -19,6 +19,7 @@ from figures.results import DENSE, Cell, Results, Run
 from figures.spent import HEADS, spent
 from figures.studies import studies_of
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
+from figures.tables import TABLES
 from landscape.errors import UserError
 from landscape.files import atomic_path
 from landscape.files.json_files import read_json
@@ -63,8 +64,7 @@ def report(results: Results, figures: str = "figures/") -> str:
         _claims(claims(results)),
         "## Cells",
         _cells(results, [*results.dense, *cells]),
-        "## Table 1",
-        _table(results),
+        *_tables(results, figures),
         "## Does Ra predict test accuracy?",
         _prediction(results),
         f"![Ra against accuracy]({figures}accuracy.png)",
@@ -259,11 +259,18 @@ def _kept(run: Run) -> str:
     return f"{kept:,}" if kept else "all" if f"-{DENSE}-" in run.name else "–"
 
 
-def _table(results: Results) -> str:
-    try:
-        return table1.to_markdown(table1.table(results))
-    except UserError as error:
-        return f"None: {error}."
+def _tables(results: Results, figures: str) -> list[str]:
+    """Every table of the paper; one that can't be read says why and keeps no other back."""
+    parts = []
+    for one in TABLES:
+        parts.append(f"## {one.title}")
+        try:
+            parts.append(one.markdown(one.grids(results)))
+        except UserError as error:
+            parts.append(f"None: {error}.")
+            continue
+        parts.append(f"![{one.title}]({figures}{one.name}.png)")
+    return parts
 
 
 def _prediction(results: Results) -> str:

@@ -9,6 +9,9 @@
     RESULTS/studies/RUN.KEY.surface.h5     the same run otherwise: another span, no mask (`figures.studies`)
     RESULTS/hessian/RUN.json               its Hessian's eigenvalues and trace (`analysis.hessian --json`)
     RESULTS/sharpness/RUN.csv              its sharpness (`analysis.sharpness --csv`)
+    RESULTS/robustness/RUN.robustness.h5   its accuracy under corruptions (`analysis.robustness`)
+    RESULTS/structured/structured.csv      speed of networks without their lost channels (`figures.table3`)
+    RESULTS/throughput/NAME.json           images per second of optimizers in turn (`figures.throughput`)
     RESULTS/figure2/step.json              the steps that Figure 2 shows (`figures.steps`)
     RESULTS/figures/                       what the commands of this package write, unless told otherwise
 
@@ -200,6 +203,11 @@ class Results:
     def rows(self) -> list[Mapping[str, str]]:
         """Rows of ``results.csv`` that are of the network, dense runs among them."""
         return [row for name, row in self._table.items() if name.startswith(f"{self.network}-")]
+
+    @property
+    def every_row(self) -> list[Mapping[str, str]]:
+        """Rows of ``results.csv``, of whatever network."""
+        return list(self._table.values())
 
     @property
     def cells(self) -> list[Cell]:

@@ -151,12 +151,26 @@ def _name(entry: object, table: Mapping[str, type]) -> str:
     return names[0] if names else type(entry).__qualname__
 
 
+def _method_name(settings: Mapping[str, Any]) -> str:
+    """The method's, and its distribution where that isn't the default."""
+    name = str(settings["name"])
+    for own in fields(METHODS[name]) if name in METHODS else ():
+        value = settings.get(own.name)
+        if own.name in ("distribution", "ranking") and value not in (None, own.default):
+            return f"{name}_{str(value).replace('+', '_plus')}"
+    return name
+
+
 def run_name(settings: Mapping[str, Any]) -> str:
-    """Name of a run and its folder, made of its settings: model-data-method-sparsity-optimizer-seedN."""
+    """Name of a run and its folder, made of its settings: model-data-method-sparsity-optimizer-seedN.
+
+    A method that shares its weights among the layers by another distribution than its own says which, as
+    ``rigl_uniform``: such runs stand beside the usual ones, in a table of both.
+    """
     sparsity = settings["method"].get("sparsity")
     level = [] if sparsity is None else [f"{sparsity:g}"]
     model = settings["model"].replace(":", "-")  # of libraries' networks; no good in names of folders
-    parts = [model, settings["data"], settings["method"]["name"], *level]
+    parts = [model, settings["data"], _method_name(settings["method"]), *level]
     return "-".join([*parts, settings["optimizer"]["name"], f"seed{settings['seed']}"])
 
 

@@ -1,144 +1,163 @@
 """Claim: a step of S2-SAM costs less than 3 % more time than one of SGD; SAM's costs about twice as much.
 
     python tests/benchmarks/bench_optimizers.py
+    python tests/benchmarks/bench_optimizers.py --methods grasp rigl mest_em --record results/mini/throughput
     python tests/benchmarks/bench_optimizers.py --model resnet50 --device cuda --precision bfloat16
 
-SGD with momentum, S2-SAM and SAM train copies of one network in turn, in one process, on batches of the same
-size from ``Images.shuffled`` with augmentation, as the training loop makes them; the images are random unless
---data names some. Each round runs --steps steps of each optimizer, in an order that moves on by one every
-round. Printed for each:
+SGD with momentum, S2-SAM and SAM train copies of one network in turn, in one process, with the code of
+``python -m training`` and its settings of the C library; the images are random unless --data names some. A
+turn is --steps steps of each, in an order that moves on by one every turn. --methods trains sparse networks
+at --sparsity 0.9 (Table 4 of the S2-SAM paper: GraSP, RigL and MEST (EM)), --sparse off with dense kernels.
+No turn has a step in which the mask changes; those are timed by themselves, in a training of their own.
 
-examples/s  median over the rounds
-time        median over the rounds of the time of this optimizer over that of SGD in the same round, and the
-            smallest and largest of these
-outside     share of the time outside forward pass, backward pass and optimizer step: making batches, mostly.
-            From one more round, in which a GPU is waited for before and after every step
-memory      peak of an optimizer alone with its network, after three steps. CUDA: ``max_memory_allocated``.
-            CPU: the high-water mark of a fresh process's resident memory, libraries included
+Seconds are the processor's own on a CPU with one thread, since others may use the machine, and the clock's
+otherwise. Printed for each:
+
+images/s    of the median turn
+rate        of this optimizer over that of SGD in the same turn: median, and its 95 % interval between order
+            statistics
+batches     share of the time that goes into making batches. From one more turn, in which a GPU is waited for
+memory      peak of an optimizer alone with its network, after three steps (dense only). CUDA:
+            ``max_memory_allocated``. CPU: the high-water mark of a fresh process's resident memory, libraries
+            included
+
+--record FOLDER leaves ``NETWORK-SIDEpx.json`` (``…-sparse.json`` of runs that took sparse kernels) with every
+turn's seconds, from which ``python -m figures.table4`` makes its table.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
+import os
+import platform
 import resource
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
+import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from training.data import Images, generator_for, load_splits
-from training.models import build_model
+from figures.throughput import FIRST, Race, Throughput
+from training.checkpoint import RunFolder
+from training.config import RunConfig
+from training.data import Images, TrainingData, generator_for, load_splits
+from training.distributed import World
+from training.memory import _SETTINGS as LARGE_PAGES
 from training.optimizers import OPTIMIZERS
-from training.precision import forward_in, numerics
+from training.precision import numerics
+from training.run import Run, start_run
+from training.sparsity import METHODS
+from training.sparsity.base import Moment
+from training.step import train_step
 
 NAMES = ("sgd", "s2sam", "sam")
 WARM_UP = 3
 SIDES = {"resnet20": 32, "resnet32_wide": 32, "resnet50": 224}
+IMAGES = 10_000  # of CIFAR's side; fewer of larger ones
 
 
-def network(name: str, classes: int) -> nn.Module:
-    """Ours, or torchvision's ResNet-50."""
-    torch.manual_seed(0)
-    if name == "resnet50":
-        from torchvision.models import resnet50
-
-        model: nn.Module = resnet50(num_classes=classes)
-        return model
-    return build_model(name, num_classes=classes)
-
-
-def images(options: argparse.Namespace, device: torch.device) -> tuple[Images, int]:
-    """Images on the device and the number of their classes."""
+def training_data(options: argparse.Namespace, device: torch.device) -> TrainingData:
+    """The images that --data names, or random ones."""
     if options.data:
-        data = load_splits(options.data, 0.0, 0, device)
-        return data.train, data.num_classes
-    side, count = SIDES[options.model], 8 * options.batch_size
+        return load_splits(options.data, 0.0, 0, device)
+    side = options.side
+    count = max(10, 4 * options.batch_size, IMAGES * 32**2 // side**2)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (count, side, side, 3), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(10, (count,), generator=generator)
+    labels = torch.arange(count) % 10
     half = torch.full((3,), 0.5, device=device)
-    return Images(pixels.to(device), labels.to(device), half, half), 10
+    part = Images(pixels.to(device), labels.to(device), half, half)
+    return TrainingData(part, part, part, "random", 10, (0.5,) * 3, (0.5,) * 3, np.arange(0), "")
 
 
-@dataclass
 class Contestant:
-    """A network, an optimizer and its stream of batches."""
+    """A training that goes on by as many steps as it is told."""
 
-    name: str
-    model: nn.Module
-    data: Images
-    options: argparse.Namespace
-    device: torch.device
-    inside: float = 0.0
-    optimizer: torch.optim.Optimizer = field(init=False)
-    batches: Iterator[tuple[Tensor, Tensor]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.model = self.model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = OPTIMIZERS[self.name](lr=0.01).build(self.model)
-        self.batches = self._endless()
+    def __init__(
+        self, optimizer: str, method: str, options: argparse.Namespace, device: torch.device
+    ) -> None:
+        self.options, self.device, self.data = options, device, training_data(options, device)
+        chosen = METHODS[method]() if method == "dense" else METHODS[method](sparsity=options.sparsity)
+        config = RunConfig(
+            model="torchvision:resnet50" if options.model == "resnet50" else options.model,
+            batch_size=options.batch_size,
+            precision=options.precision,
+            method=chosen,
+            optimizer=OPTIMIZERS[optimizer](lr=0.01),
+        )
+        folder = RunFolder(Path(), {})
+        self.training: Run = start_run(config, self.data, folder, device, World(), False, options.sparse)
+        self.loss = torch.zeros((), device=device)
+        self.batches, self.step, self.making = self._endless(), 0, 0.0
 
     def _endless(self) -> Iterator[tuple[Tensor, Tensor]]:
         epoch, size = 0, self.options.batch_size
         while True:
-            for batch in self.data.shuffled(size, generator_for(0, "epoch", epoch), True):
+            for batch in self.data.train.shuffled(size, generator_for(0, "epoch", epoch), True):
                 if len(batch[1]) == size:
                     yield batch
             epoch += 1
 
-    def wait(self) -> None:
+    def now(self) -> float:
+        """Seconds of the clock that counts."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+        return time.process_time() if clock(self.device) == "processor" else time.perf_counter()
+
+    def changes(self, step: int) -> bool:
+        """Whether the mask changes before that step."""
+        run = self.training
+        moment = Moment(step, run.plan[0].epochs * run.steps_per_epoch, run.steps_per_epoch)
+        return run.config.method.update_due(moment)
 
     def run(self, steps: int, watched: bool = False) -> float:
-        """Seconds of `steps` steps; `watched` adds those of forward, backward and step to `inside`."""
-        self.wait()
-        began = time.perf_counter()
+        """Seconds of `steps` steps that leave the mask alone; where `watched`, `making` gets the batches'."""
+        began = self.now()
         for _ in range(steps):
-            batch, labels = next(self.batches)
+            while self.changes(self.step):
+                self.step += 1
+            entered = self.now() if watched else 0.0
+            batch = next(self.batches)
+            self.making += self.now() - entered if watched else 0.0
+            self._step(self.step, batch)
+            self.step += 1
+        return self.now() - began
 
-            def closure(sync: bool = True, batch: Tensor = batch, labels: Tensor = labels) -> Tensor:
-                self.optimizer.zero_grad()
-                with self.forward():
-                    logits = self.model(batch)
-                loss = F.cross_entropy(logits.float(), labels)
-                loss.backward()  # type: ignore[no-untyped-call]
-                return loss.detach()
+    def _step(self, step: int, batch: tuple[Tensor, Tensor]) -> None:
+        train_step(self.training, self.training.plan[0], step, *batch, self.loss)
 
-            if watched:
-                self.wait()
-                entered = time.perf_counter()
-            self.optimizer.step(closure)  # type: ignore[arg-type]
-            if watched:
-                self.wait()
-                self.inside += time.perf_counter() - entered
-        self.wait()
-        return time.perf_counter() - began
+    def change(self, step: int) -> float:
+        """Seconds of a step in which the mask changes and of the next, which makes new lists of weights."""
+        first, second = next(self.batches), next(self.batches)
+        began = self.now()
+        self._step(step, first)
+        self._step(step + 1, second)
+        return self.now() - began
 
-    def forward(self) -> AbstractContextManager[object]:
-        return forward_in(self.options.precision, self.device)
+    def changing(self) -> list[int]:
+        """The first two steps after the start in which the mask changes; fewer where it doesn't."""
+        run = self.training
+        steps = range(1, run.plan[0].epochs * run.steps_per_epoch)
+        found = (step for step in steps if self.changes(step))
+        return [one for _, one in zip(range(2), found, strict=False)]
 
-    def outside(self, steps: int) -> float:
-        """Share of the time outside forward, backward and step."""
-        self.inside = 0.0
+    def batches_share(self, steps: int) -> float:
+        """Share of the time that goes into making batches."""
+        self.making = 0.0
         total = self.run(steps, watched=True)
-        return 1 - self.inside / total
+        return self.making / total
 
 
-def contestant(name: str, options: argparse.Namespace, device: torch.device) -> Contestant:
-    data, classes = images(options, device)
-    return Contestant(name, network(options.model, classes), data, options, device)
+def clock(device: torch.device) -> str:
+    """Processor time where one thread does it all."""
+    return "processor" if device.type == "cpu" and torch.get_num_threads() == 1 else "wall"
 
 
 def resident_peak() -> float:
@@ -154,64 +173,128 @@ def resident_peak() -> float:
 def peak_memory(name: str, options: argparse.Namespace, device: torch.device) -> float:
     """MiB that this optimizer's training needs, alone."""
     if device.type == "cuda":
-        one = contestant(name, options, device)
+        one = Contestant(name, "dense", options, device)
         torch.cuda.reset_peak_memory_stats()
         one.run(WARM_UP)
         return torch.cuda.max_memory_allocated() / 1024**2
     command = [sys.executable, __file__, "--memory-of", name, "--model", options.model, "--device", "cpu"]
     command += ["--batch-size", str(options.batch_size), "--precision", options.precision]
+    command += ["--side", str(options.side), "--threads", str(options.threads)]
     command += ["--data", options.data] if options.data else []
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
-def compare(options: argparse.Namespace, device: torch.device) -> None:
-    memory = {name: peak_memory(name, options, device) for name in NAMES}
-    data, classes = images(options, device)
-    start = network(options.model, classes)
-    those = [Contestant(name, copy.deepcopy(start), data, options, device) for name in NAMES]
-    for one in those:
+def race(method: str, options: argparse.Namespace, device: torch.device) -> Race:
+    """All optimizers in turn with one method; prints what came out."""
+    memory = {name: peak_memory(name, options, device) for name in NAMES} if method == "dense" else {}
+    those = {name: Contestant(name, method, options, device) for name in NAMES}
+    kernels = {"dense" if one.training.kept is None else "sparse" for one in those.values()}
+    if len(kernels) > 1:
+        raise SystemExit(f"{method}: some optimizers on sparse kernels, some not; choose --sparse")
+    for one in those.values():
         one.run(WARM_UP)
-    times: dict[str, list[float]] = {name: [] for name in NAMES}
+    steps = those[FIRST].changing()
+    other = Contestant(FIRST, method, options, device) if steps else None
+    seconds: dict[str, list[float]] = {name: [] for name in NAMES}
+    changes: list[float] = []
     for turn in range(options.rounds):
-        first = turn % len(those)
-        for one in those[first:] + those[:first]:
-            times[one.name].append(one.run(options.steps))
-    print(f"{'optimizer':10} {'examples/s':>10} {'time':>7} {'':17} {'outside':>8} {'memory':>12}")
-    for one in those:
-        ratios = [mine / sgd for mine, sgd in zip(times[one.name], times["sgd"], strict=True)]
-        rate = options.batch_size * options.steps / statistics.median(times[one.name])
-        print(
-            f"{one.name:10} {rate:10.1f} {statistics.median(ratios):7.3f} "
-            f"({min(ratios):.3f} to {max(ratios):.3f}) {one.outside(options.steps):8.2%} "
-            f"{memory[one.name]:8.1f} MiB"
+        first = turn % len(NAMES)
+        for name in NAMES[first:] + NAMES[:first]:
+            seconds[name].append(those[name].run(options.steps))
+        changes += [other.change(steps[0])] if other else []
+    sparsity = 0.0 if method == "dense" else options.sparsity
+    every = steps[1] - steps[0] if len(steps) > 1 else None
+    done = Race(method, sparsity, kernels.pop(), seconds, changes, every)
+    for name, one in those.items():
+        rate, (ratio, low, high) = (
+            options.batch_size * options.steps / median(seconds[name]),
+            done.ratio(name),
         )
+        used = f"{memory[name]:8.1f} MiB" if memory else ""
+        print(
+            f"{method:9} {name:9} {rate:9.1f} {ratio:7.3f} [{low:.3f}, {high:.3f}] "
+            f"{one.batches_share(options.steps):8.2%} {used}",
+            flush=True,
+        )
+    if changes:
+        often = f"every {every} steps" if every else "once"
+        ratio = done.change_ratio(options.steps)
+        print(f"{method:9} a step that changes the mask, {often}: {ratio:.2f} plain steps")
+    return done
+
+
+def compare(options: argparse.Namespace, device: torch.device) -> None:
+    """Every method, and the file."""
+    load = [os.getloadavg()[0]]
+    print(f"{'method':9} {'optimizer':9} {'images/s':>9} {'rate':>7} {'':14} {'batches':>8} {'memory':>12}")
+    races = [race(method, options, device) for method in options.methods]
+    load.append(os.getloadavg()[0])
+    print(f"load {load[0]:.1f} before, {load[1]:.1f} after")
+    if not options.record:
+        return
+    for kernels in {one.kernels for one in races}:
+        found = Throughput(
+            network=options.model,
+            side=training_data(options, device).train.pixels.shape[1],
+            batch_size=options.batch_size,
+            steps=options.steps,
+            precision=options.precision,
+            device=hardware(device),
+            threads=torch.get_num_threads(),
+            clock=clock(device),
+            load=[round(one, 2) for one in load],
+            versions={"python": platform.python_version(), "torch": torch.__version__},
+            races=[one for one in races if one.kernels == kernels],
+        )
+        suffix = "-sparse" if kernels == "sparse" else ""
+        path = options.record / f"{found.network}-{found.side}px{suffix}.json"
+        found.save(path)
+        print(path)
+
+
+def hardware(device: torch.device) -> str:
+    """Name of the processor that computed."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    """Compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", choices=SIDES, default="resnet20")
+    parser.add_argument("--side", type=int, help="pixels of random images; by default what is usual")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["dense"])
+    parser.add_argument("--sparsity", type=float, default=0.9)
+    parser.add_argument("--sparse", choices=("auto", "on", "off"), default="auto", help="kernels")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=20, help="of each optimizer in a round")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=20, help="of each optimizer in a turn")
+    parser.add_argument("--rounds", type=int, default=9, help="turns")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("float32", "tf32", "bfloat16"), default="float32")
     parser.add_argument("--data", help="cifar10, sample, npz:PATH, …; random images by default")
+    parser.add_argument("--record", type=Path, help="folder for the seconds of every turn")
     parser.add_argument("--memory-of", choices=NAMES, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.side = options.side or SIDES[options.model]
+    if platform.libc_ver()[0] == "glibc" and not any(name in os.environ for name in LARGE_PAGES):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | LARGE_PAGES)
+    torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     with numerics(options.precision):
         if options.memory_of:
-            contestant(options.memory_of, options, device).run(WARM_UP)
+            Contestant(options.memory_of, "dense", options, device).run(WARM_UP)
             print(resident_peak())
             return
-        hardware = (
-            torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-        )
         print(
-            f"torch {torch.__version__}, {hardware}, {options.model}, batch {options.batch_size}, "
-            f"{options.precision}, {options.rounds} rounds of {options.steps} steps, "
-            f"{options.data or 'random'} images"
+            f"torch {torch.__version__}, {hardware(device)}, {torch.get_num_threads()} threads, "
+            f"{clock(device)} time, {options.model}, batch {options.batch_size}, {options.precision}, "
+            f"{options.rounds} turns of {options.steps} steps, {options.data or 'random'} images"
         )
         compare(options, device)
 

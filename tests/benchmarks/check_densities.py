@@ -3,16 +3,18 @@
 Theirs are three seeds of VGG-16 with batch norm for CIFAR-100, pruned by SNIP, GraSP, SynFlow, magnitude and
 at random, in a table of the columns set, method, log10_compression, seed, module, size, kept. Ours are drawn
 by seeds of our own, with the initialisation of their code (normal, fan-in; biases 0), in evaluation mode,
-on 1,000 training images in batches of 250, global ranking over all convolutions and the linear layer. A
-layer agrees when a t test on the seeds' logarithms tells no difference at 5 %, divided among the layers; a
-spread is at least that of as many weights drawn at random.
+on 1,000 training images, global ranking over all convolutions and the linear layer. A layer agrees when a
+t test on the seeds' logarithms tells no difference at 5 %, divided among the layers; a spread is at least
+that of as many weights drawn at random.
 
     python tests/benchmarks/check_densities.py layer-densities.csv
     python tests/benchmarks/check_densities.py layer-densities.csv --methods snip --data npz:cifar100.npz
 
+`--augment` shifts and mirrors the images, as Synaptic-Flow's loader does with the training split.
 `--rounds 10` prunes SNIP and GraSP iteratively, on an exponential schedule, scoring anew in every round;
 `--grasp authors` scores GraSP as its own authors do: batch statistics, a classifier drawn anew, balanced
-images.
+images. `--record densities.csv` writes down what was computed as it comes, and takes from there what is
+there already, so a long comparison can be stopped, and two be read from one file.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from training import masks
-from training.data import Images, generator_for, load_splits
+from training.data import Images, augment, generator_for, load_splits
 from training.masks import Mask
 from training.sparsity.grasp import GraSP, grasp_scores
 from training.sparsity.magnitude import Magnitude
@@ -47,7 +49,7 @@ from training.sparsity.synflow import SynFlow
 SET = "vgg16_bn-cifar100"
 STAGES = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
 METHODS = ("random", "magnitude", "synflow", "snip", "grasp")
-BATCH = 250
+BATCH = 50  # in evaluation mode it decides nothing but memory
 DOUBT = 0.05
 
 Scores = dict[str, Tensor]
@@ -91,11 +93,14 @@ class Scorer:
         Of SNIP and GraSP.
     authors
         Whether GraSP is scored as its authors do, and not as Synaptic-Flow does.
+    augmented
+        Whether the images are shifted and mirrored.
     """
 
     def __init__(self, data: Images | None, seed: int, classes: int, options: argparse.Namespace) -> None:
         self.data, self.seed, self.count = data, seed, options.images
         self.rounds, self.authors = options.rounds, options.grasp == "authors"
+        self.augmented = options.augment
         self.model = vgg16_bn(classes, seed)
 
     def masks(self, method: str, levels: Sequence[float]) -> Iterator[Mask]:
@@ -129,7 +134,7 @@ class Scorer:
 
     def _scores(self, method: str, mask: Mask | None) -> Scores:
         """With batch norm's first statistics, of weights outside `mask` set to 0; the largest are kept."""
-        images, labels = self._images().draw(self.count, self._draws())
+        images, labels = self._drawn()
         with scored_copy(self.model, self._draws(), training=False) as copied:
             masks.apply_to_weights(copied, mask or {})
             temperature = 200.0 if method == "grasp" else 1.0
@@ -138,6 +143,14 @@ class Scorer:
             if method == "snip":
                 return snip_scores(weights, losses)
             return {name: -score for name, score in grasp_scores(weights, losses).items()}
+
+    def _drawn(self) -> tuple[Tensor, Tensor]:
+        """The same for all rounds; theirs shift and mirror them anew every time."""
+        data, draws = self._images(), self._draws()
+        if not self.augmented:
+            return data.draw(self.count, draws)
+        index = torch.randperm(len(data), generator=draws)[: self.count]
+        return data.normalized(augment(data.pixels[index], draws)), data.labels[index]
 
     def _images(self) -> Images:
         if self.data is None:
@@ -158,9 +171,51 @@ class Shape:
     draw_balanced = draw
 
 
-def densities(mask: Mask) -> np.ndarray:
-    """Kept fraction of every layer."""
-    return np.array([float(part.double().mean()) for part in mask.values()])
+class Record:
+    """Kept fractions that were computed, one line per layer, in a file that grows seed by seed.
+
+    Without a file it keeps nothing.
+    """
+
+    COLUMNS = ("set", "method", "scoring", "rounds", "images", "log10_compression", "seed", "module", "size")
+
+    def __init__(self, path: Path | None, options: argparse.Namespace) -> None:
+        self.path, self.options = path, options
+        self.found: dict[tuple[str, ...], dict[str, tuple[int, float]]] = defaultdict(dict)
+        if path is not None and path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    key = tuple(row[name] for name in self.COLUMNS[:-2])
+                    self.found[key][row["module"]] = int(row["size"]), float(row["kept"])
+
+    def key(self, method: str, level: float, seed: int) -> tuple[str, ...]:
+        """What the numbers depend on."""
+        looks = method in ("snip", "grasp")
+        scoring = "augmented" if looks and self.options.augment else ""
+        scoring = "authors" if method == "grasp" and self.options.grasp == "authors" else scoring
+        rounds = self.options.rounds if looks and scoring != "authors" else 100 if method == "synflow" else 1
+        images = self.options.images if looks and scoring != "authors" else ""
+        return SET, method, scoring, str(rounds), str(images), f"{level:g}", str(seed)
+
+    def add(self, key: tuple[str, ...], layers: Mapping[str, tuple[int, float]]) -> None:
+        """One mask's."""
+        self.found[key] = dict(layers)
+        if self.path is None:
+            return
+        fresh = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            if fresh:
+                writer.writerow([*self.COLUMNS, "kept"])
+            writer.writerows([*key, name, size, f"{share:.7f}"] for name, (size, share) in layers.items())
+
+
+def kept_of(mask: Mask) -> dict[str, tuple[int, float]]:
+    """Size and kept fraction of every layer, by name."""
+    return {
+        name.removesuffix(".weight"): (part.numel(), float(part.double().mean()))
+        for name, part in mask.items()
+    }
 
 
 def show(method: str, level: float, ours: np.ndarray, theirs: np.ndarray, layers: Mapping[str, int]) -> str:
@@ -199,25 +254,30 @@ def main() -> None:
     parser.add_argument("--data", help="CIFAR-100, for SNIP and GraSP")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=1, help="of SNIP and GraSP")
+    parser.add_argument("--augment", action="store_true", help="shift and mirror the images")
     parser.add_argument("--grasp", choices=("as-published-here", "authors"), default="as-published-here")
+    parser.add_argument("--record", type=Path, help="file of computed fractions, read and continued")
     options = parser.parse_args()
     if len(options.seeds) < 2:
         parser.error("two seeds at least: the spread is theirs and ours")
     data = load_splits(options.data, 0.0, 0, torch.device("cpu")).train if options.data else None
+    record = Record(options.record, options)
     verdicts = []
     for method in options.methods:
         theirs = published(options.reference, method)
         levels = [level for level in theirs if not options.levels or level in options.levels]
-        found: dict[float, list[np.ndarray]] = {level: [] for level in levels}
         for seed in options.seeds:
             began = time.perf_counter()
-            scorer = Scorer(data, seed, 100, options)
-            for level, mask in zip(levels, scorer.masks(method, levels), strict=True):
-                found[level].append(densities(mask))
-            layers = {name.removesuffix(".weight"): part.numel() for name, part in mask.items()}
+            open_levels = [one for one in levels if record.key(method, one, seed) not in record.found]
+            made = Scorer(data, seed, 100, options).masks(method, open_levels) if open_levels else ()
+            for level, mask in zip(open_levels, made, strict=True):
+                record.add(record.key(method, level, seed), kept_of(mask))
             print(f"{method}, seed {seed}: {time.perf_counter() - began:.0f} s", flush=True)
         for level in levels:
-            verdicts.append(show(method, level, np.array(found[level]), theirs[level], layers))
+            found = [record.found[record.key(method, level, seed)] for seed in options.seeds]
+            ours = np.array([[share for _, share in one.values()] for one in found])
+            layers = {name: size for name, (size, _) in found[0].items()}
+            verdicts.append(show(method, level, ours, theirs[level], layers))
     print("\n" + "\n".join(verdicts))
 
 
