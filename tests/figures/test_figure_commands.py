@@ -38,9 +38,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def written(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("written") / "figures"
-    begin = time.monotonic()
+    begin = time.process_time()
     main(PRODUCTS, ["all", str(root), "--output", str(folder)])
-    assert time.monotonic() - begin < 60
+    assert time.process_time() - begin < 60
     return folder
 
 
