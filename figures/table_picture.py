@@ -103,7 +103,9 @@ def _parts(one: Entry) -> list[str]:
 
 def _lines_of(piece: Piece, row: int) -> int:
     line = piece.grid.lines[row]
-    labels = [len(wrapped(one, width)) for one, width in zip(line.labels, piece.labels, strict=True)]
+    again = row > 0 and piece.grid.lines[row - 1].labels[0] == line.labels[0]  # then it isn't repeated
+    pairs = list(zip(line.labels, piece.labels, strict=True))[again:]
+    labels = [len(wrapped(one, width)) for one, width in pairs]
     return max([*labels, *(len(_parts(line.entries[at])) for at in piece.places)])
 
 
