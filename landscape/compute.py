@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,12 +20,13 @@ from landscape.engine import Engine
 from landscape.engine.executors import evaluator_of
 from landscape.engine.modes import own_modes
 from landscape.errors import UserError
+from landscape.examples import Examples
 from landscape.examples.forms import Data, as_examples, named_splits
 from landscape.keeping.lock import owned
 from landscape.keeping.settings import FUNCTIONS
 from landscape.kept_weights import density, resolve_mask
 from landscape.losses import Loss, classification
-from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
+from landscape.parameters import TRAINABLE, Moving, ParamsChoice, moving_params
 from landscape.planes import PlaneSpec, RandomPlane
 from landscape.planes.directions import Params, checked
 from landscape.progress import Watch, watching
@@ -145,38 +146,23 @@ def compute_surface(
     kept, source = choose_mask(mask, mask_source, moving)
     alpha = _axis(planes[0], 0, shape[0], span)
     beta = _axis(planes[0], 1, shape[1], span) if axes == 2 else np.zeros(1)
-    device = choose_device(device)
-    sparse = as_begun(path, overwrite, sparse)
-
-    def drawn(spec: PlaneSpec) -> list[Params]:
-        with torch.device("cpu"):  # whatever the default device is
-            given = moving if _is_ours(spec) else moving.copied()
-            found = checked(spec.directions(given, kept, axes), moving)
-        if len(found) != axes:
-            raise UserError(
-                f"the plane gives {len(found)} direction(s), {axes} needed; give more or use --dim 1"
-            )
-        return found
-
-    def engine_on(directions: list[Params]) -> Engine:
-        return Engine(
-            model,
-            splits,
-            loss,
-            directions,
-            device=device,
-            dtype=dtype,
-            batch_norm=batch_norm,
-            batch_size=batch_size,
-            sparse=sparse,
-        )
-
-    directions = drawn(planes[0])  # the others are drawn again when it is their turn: all may not fit
-    digests = [directions_digest(drawn(spec) if number else directions) for number, spec in enumerate(planes)]
-    if not _is_ours(planes[0]) and directions_digest(drawn(planes[0])) != digests[0]:
-        raise UserError(
-            "the plane gives other directions each time; draw them from a generator that directions() seeds"
-        )
+    network = _Network(
+        model,
+        splits,
+        loss,
+        moving,
+        kept,
+        axes,
+        {
+            "device": choose_device(device),
+            "dtype": dtype,
+            "batch_norm": batch_norm,
+            "batch_size": batch_size,
+            "sparse": as_begun(path, overwrite, sparse),
+        },
+    )
+    directions = network.drawn(planes[0])  # the others are drawn again when it is their turn: all may not fit
+    digests = network.digests(planes, directions)
     settings: Json = {
         "network": digest({**dict(model.named_parameters()), **dict(model.named_buffers())}),
         **moving.settings(),
@@ -193,7 +179,7 @@ def compute_surface(
     }
     given = any(one.given for one in splits.values())
     earlier_surface(path, settings, overwrite, given, but=ENGINES)  # refused before anything is built
-    engine = engine_on(directions)
+    engine = network.engine(directions)
     centre = evaluate_centre(engine, splits)
     check_flat(engine, centre, directions, moving, [0.6 * float(alpha[-1]), 0.4 * float(beta[-1])][:axes])
     settings |= engine_settings(engine)
@@ -218,8 +204,8 @@ def compute_surface(
         )
         for number, spec in enumerate(planes):
             if number:
-                directions = drawn(spec)
-                engine = engine_on(directions)
+                directions = network.drawn(spec)
+                engine = network.engine(directions)
                 centre = evaluate_centre(engine, splits)
             sampler = exact(alpha, beta) if exact_grid else adaptive(alpha, beta, tolerance, max_points)
             described = {"mask": source, "density": None if kept is None else density(kept), **spec.about()}
@@ -229,6 +215,46 @@ def compute_surface(
                 run.plane(evaluator, sampler, described, kept_directions, _path(spec, axes))
             check_steady(engine, centre)
         return run.finish()
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network as all its planes see it: examples, loss, what moves and is kept; `options` of the engine."""
+
+    model: nn.Module
+    splits: Mapping[str, Examples]
+    loss: Loss
+    moving: Moving
+    kept: Mapping[str, Tensor] | None
+    axes: int
+    options: Mapping[str, Any]
+
+    def drawn(self, spec: PlaneSpec) -> list[Params]:
+        """The directions of a plane; UserError where they don't fit."""
+        with torch.device("cpu"):  # whatever the default device is
+            given = self.moving if _is_ours(spec) else self.moving.copied()
+            found = checked(spec.directions(given, self.kept, self.axes), self.moving)
+        if len(found) != self.axes:
+            raise UserError(
+                f"the plane gives {len(found)} direction(s), {self.axes} needed; give more or use --dim 1"
+            )
+        return found
+
+    def digests(self, planes: Sequence[PlaneSpec], first: list[Params]) -> list[str]:
+        """Of every plane's directions, of which the first one's are given; UserError where they change."""
+        found = [
+            directions_digest(self.drawn(spec) if number else first) for number, spec in enumerate(planes)
+        ]
+        if not _is_ours(planes[0]) and directions_digest(self.drawn(planes[0])) != found[0]:
+            raise UserError(
+                "the plane gives other directions each time; draw them from a generator that directions() "
+                "seeds"
+            )
+        return found
+
+    def engine(self, directions: list[Params]) -> Engine:
+        """Evaluates points of the plane of these directions."""
+        return Engine(self.model, self.splits, self.loss, directions, **self.options)
 
 
 def _path(spec: PlaneSpec, axes: int) -> Path2D | None:

@@ -24,7 +24,10 @@ MAY_IMPORT = {
 TRAINING_MAY_USE = {
     "landscape.channels.groups",
     "landscape.channels.shrink",
+    "landscape.commandline.command",
     "landscape.commandline.console",
+    "landscape.commandline.jobs",
+    "landscape.commandline.options",
     "landscape.escaping",
     "landscape.files.runs_table",
     "landscape.commandline.duration",
@@ -65,14 +68,12 @@ BACK = {
     ("landscape.surface", "landscape.surface.glance"),
     ("landscape.surface", "landscape.plot"),
     ("landscape.surface", "landscape.viewer"),
-    # The viewer's command, with --live.
-    ("landscape.viewer", "landscape.viewer.live"),
     # One of the forms of images that `read_images` reads: a file of its own for its length.
     ("landscape.images", "landscape.images.folder"),
     # A kernel's name holds the machine that it is for, and the machine is asked through LLVM.
     ("landscape.sparse.machine", "landscape.sparse.llvm"),
 }
-# Of `landscape`, what knows that there is a command line: its own room, and the command `landscape.surface`.
+# Of `landscape`, what knows that there is a command line: its own room, and the commands.
 COMMAND_LINE = ("command", "completion", "options", "results", "subject")
 COMMANDS = {
     "landscape.surface.__main__",
@@ -80,6 +81,7 @@ COMMANDS = {
     "landscape.surface.hessian_plane",
     "landscape.surface.surface_options",
     "landscape.surface.surface_report",
+    "landscape.viewer.__main__",
 }
 WITHOUT_TORCH = (
     "landscape",

@@ -82,17 +82,17 @@ fake.locking = locking
 if sys.argv[2] == "msvcrt":
     sys.modules["msvcrt"] = fake
 from pathlib import Path
-from training.sweep import locking as locks
-from training.sweep.process import claim, start
+from landscape.commandline import jobs
+from landscape.commandline.jobs import claim, start
 root = Path(sys.argv[1])
-assert not locks.INHERITED
-first, second = claim(root, "run"), claim(root, "run")
+assert not jobs.INHERITED
+first, second = claim(root / "run.log"), claim(root / "run.log")
 if sys.argv[2] == "msvcrt":
     assert second is None and calls == [(2, 1, 1 << 30)] * 2, calls
 else:
     os.close(second)
 command = [sys.executable, "-c", "import sys; sys.exit('no')"]
-process = start(None, root / "logs" / "run.log", first, command, 0)
+process = start(None, root / "run.log", first, command, 0.0)
 assert process.held == first
 while not process.ended():
     pass

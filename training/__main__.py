@@ -5,23 +5,21 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import Group, Parameter
 
-import sharpscape
-from landscape.keeping.signals import exit_code, name_of, speaks
 from training.memory import restart_with_large_pages
 
 if __name__ == "__main__":
     restart_with_large_pages("training")  # before torch is loaded: its import would be paid twice
 
-from landscape.commandline.console import guarded_command
-from landscape.errors import UserError, exit_with
+from landscape.commandline.command import run_command
+from landscape.commandline.console import guarded_command, leave
+from landscape.errors import UserError
 from training.config import Recipe, RunConfig, run_name
 from training.coverage import coverage_lines
 from training.optimizers import OPTIMIZERS
@@ -37,7 +35,6 @@ T = TypeVar("T")
 
 _MOST_THREADS = 4_096
 _MOST_WORKERS = 256
-_PATIENCE = 60.0  # seconds; processes start and import at different speeds
 
 HELP = """Train a dense or sparse image classifier and write one sharable checkpoint.
 
@@ -105,37 +102,16 @@ class Machine:
     skip_broken: bool = False
 
 
-@guarded_command()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; bad input ends with one line and exit code 2, a signal with 128 and its number."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        _app(tokens)(tokens, exit_on_error=False, print_error=False)
-    except KeyboardInterrupt as error:
-        _stopped(error, "the same command starts the run, or goes on with it")
-    except CycloptsError as error:
-        _leave(UserError(f"{error} See python -m training --method NAME --help"))
-    except UserError as error:
-        _leave(error)
+    with guarded_command():
+        command = _command(tokens)
+    run_command("training", HELP, EXAMPLES, command, tokens, _LISTS)
 
 
-def _stopped(error: KeyboardInterrupt, text: str) -> NoReturn:
-    """One line, from one process, that says what stopped the training and what there is."""
-    if speaks():
-        print(f"\nstopped by {name_of(error)}: {text}", file=sys.stderr)
-    raise SystemExit(exit_code(error)) from None
-
-
-def _leave(error: UserError) -> NoReturn:
-    """Of several processes, which all have the same error, the first one prints it."""
-    if not speaks():
-        time.sleep(_PATIENCE)  # torchrun ends all as soon as one ends: the first one must get to its line
-        raise SystemExit(2)
-    exit_with(error)
-
-
-def _app(tokens: Sequence[str]) -> App:
-    """The command line for the method and the optimizer that `tokens` name, with their hyper-parameters."""
+def _command(tokens: Sequence[str]) -> Callable[..., None]:
+    """The command for the method and the optimizer that `tokens` name, with their hyper-parameters."""
     method, optimizer = _named(tokens, "--method", METHODS), _named(tokens, "--optimizer", OPTIMIZERS)
 
     def command(
@@ -162,17 +138,7 @@ def _app(tokens: Sequence[str]) -> App:
         "stepping": _flat(OPTIMIZERS[optimizer], groups[2]),
         "machine": _flat(Machine, groups[3]),
     }
-    app = App(
-        name=sharpscape.program("training"),
-        help=HELP,
-        help_epilogue=EXAMPLES,
-        version_flags=[],
-        default_parameter=_LISTS,
-        result_action="return_value",
-        suppress_keyboard_interrupt=False,  # it would exit without a word
-    )
-    app.default(command)
-    return app
+    return command
 
 
 def _choice(table: Mapping[str, type], text: str, group: Group) -> Any:
@@ -256,7 +222,7 @@ def run(config: RunConfig, machine: Machine) -> None:
                 checkpoint = train(config, data, folder, device, progress, extras)
             except KeyboardInterrupt as error:
                 progress.bar.stop()
-                _stopped(error, _saved(folder, progress))
+                leave(error, f": {_saved(folder, progress)}")
         if world.first:
             _print_result(folder, checkpoint.metrics)
 

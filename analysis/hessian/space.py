@@ -57,11 +57,6 @@ class WeightSpace:
         if not self.size:
             raise UserError("the mask keeps no weight at all; there is no Hessian")
 
-    @property
-    def restricted(self) -> bool:
-        """Whether some coordinates are left out."""
-        return self._kept is not None
-
     def without_padding(self, vector: Tensor) -> Tensor:
         """`vector` ``[n]``, zero in padding rows of embeddings: torch takes no derivative there."""
         parts = [one.clone() for one in self.expand(vector)]

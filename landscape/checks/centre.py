@@ -17,7 +17,7 @@ from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.keeping.settings import OTHERWISE, check_settings
 from landscape.surface import Json, Surface, load_surface
-from landscape.surface.plane_record import Index
+from landscape.surface.plane_record import BLOCK_DIGITS, Index
 
 MAPPED = ("lambda_max", "lambda_min", "lambda_ratio")  # what a curvature map adds to a surface's metrics
 
@@ -151,10 +151,10 @@ def check_earlier(
                     "choose another output path, or overwrite it with --overwrite"
                 )
             loss, totals = split.metrics["loss"], found[name]
-            pairs: list[tuple[Any, Any]] = [(loss.values[index], totals.mean("loss"))]
+            pairs: list[tuple[Any, Any, int]] = [(loss.values[index], totals.mean("loss"), 52)]
             if loss.blocks is not None and loss.blocks.shape[2] == len(totals.counts):
-                pairs.append((loss.blocks[index], totals.block_means("loss")))
-            for stored, now in pairs:
+                pairs.append((loss.blocks[index], totals.block_means("loss"), BLOCK_DIGITS))
+            for stored, now, digits in pairs:
                 if np.isnan(stored).any():
                     continue
                 check_same(
@@ -162,6 +162,7 @@ def check_earlier(
                     stored,
                     np.where(np.isfinite(now), now, np.inf),
                     engine.about["dtype"],
+                    digits=digits,
                     advice="overwrite it with --overwrite",
                 )
 

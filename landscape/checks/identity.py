@@ -64,7 +64,13 @@ class Functions:
 
 
 def check_same(
-    what: str, stored: npt.ArrayLike, found: npt.ArrayLike, dtype: str, *, advice: str = "overwrite it"
+    what: str,
+    stored: npt.ArrayLike,
+    found: npt.ArrayLike,
+    dtype: str,
+    *,
+    digits: int = 52,
+    advice: str = "overwrite it",
 ) -> None:
     """Refuse an earlier result whose numbers at a known point aren't those of the present functions.
 
@@ -76,6 +82,8 @@ def check_same(
         Numbers or arrays of one shape; compared relative to the largest. What is equally not finite agrees.
     dtype
         "float64", "float32", "tf32" or "bfloat16", in which they were computed: how much rounding explains.
+    digits
+        Binary ones behind the leading one, to which they were stored.
     advice
         What else to do than to find out why.
 
@@ -88,7 +96,7 @@ def check_same(
     """
     old, new = np.asarray(stored, np.float64), np.asarray(found, np.float64)
     difference = relative_difference(old, new)
-    if difference > ROUNDING[dtype]:
+    if difference > max(ROUNDING[dtype], 2.0**-digits):
         shown = (
             f" was {old.item():.6g} and is now {new.item():.6g}"
             if old.size == new.size == 1

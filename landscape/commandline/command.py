@@ -8,14 +8,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import sharpscape
-from landscape.commandline.console import guarded_command
-from landscape.errors import UserError, exit_with
+from landscape.commandline.console import guarded_command, refuse
+from landscape.errors import UserError
 
 TEXTS = ("--json", "--csv", "--latex")  # of commands that write a text to a file, or print it
 
 
 def run_command(
-    name: str, about: str, epilogue: str, command: Callable[..., Any], arguments: Sequence[str] | None
+    name: str,
+    about: str,
+    epilogue: str,
+    command: Callable[..., Any],
+    arguments: Sequence[str] | None,
+    defaults: Any = None,
 ) -> None:
     """Parse `arguments` for ``python -m name`` and call `command`; bad input is one line and exit code 2.
 
@@ -27,6 +32,8 @@ def run_command(
         A function whose annotations are the command line.
     arguments
         Those of the process for None.
+    defaults
+        A `cyclopts.Parameter`: what holds for every option that says nothing else.
     """
     import cyclopts
 
@@ -35,11 +42,13 @@ def run_command(
         help=about,
         help_epilogue=epilogue,
         help_format="markdown",
-        version_flags=(),
+        version=lambda: f"sharpscape {sharpscape.version()}",
+        version_flags=("--version",),
+        default_parameter=defaults,
         result_action="return_value",
         suppress_keyboard_interrupt=False,  # it would exit without a word
     )
-    app["--help"].group = "Help"
+    app["--help"].group = app["--version"].group = "Help"
     app.default(command)
     _print_any_text()
     words = _bare_texts(sys.argv[1:] if arguments is None else arguments)
@@ -47,7 +56,7 @@ def run_command(
         try:
             app(words, exit_on_error=False, print_error=False)
         except cyclopts.CycloptsError as error:
-            exit_with(UserError(f"{error} (--help shows every option)"))
+            refuse(UserError(f"{error} (--help shows every option)"))
 
 
 def _bare_texts(words: Sequence[str]) -> list[str]:

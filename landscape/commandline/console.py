@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from landscape.errors import UserError, exit_with
 from landscape.escaping import plain
-from landscape.keeping.signals import exit_code, name_of, raised_signals
+from landscape.keeping.signals import exit_code, name_of, raised_signals, speaks
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 NARROWEST = 20  # COLUMNS=0, as some batch systems set it, is no width
 USUAL = 80
 PIPE_WIDTH = 1_000
+PATIENCE = 60.0  # seconds in which the first of several processes says why they end: imports differ in speed
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
@@ -57,8 +59,17 @@ def note(line: str, *, urgent: bool = False) -> None:
 
 def leave(error: KeyboardInterrupt, text: str) -> NoReturn:
     """End a command that a signal has stopped, with its exit code and a line: what it was, and `text`."""
-    note(f"stopped by {name_of(error)}{text}", urgent=True)
+    if speaks():
+        note(f"stopped by {name_of(error)}{text}", urgent=True)
     raise SystemExit(exit_code(error)) from None
+
+
+def refuse(error: UserError | str) -> NoReturn:
+    """End a command with one line and exit code 2; of processes that train together the first prints it."""
+    if not speaks():
+        time.sleep(PATIENCE)  # torchrun ends all as soon as one ends: the first one must get to its line
+        raise SystemExit(2)
+    exit_with(error)
 
 
 def is_quiet() -> bool:
@@ -98,12 +109,12 @@ def guarded_command() -> Iterator[None]:
     except KeyboardInterrupt as error:
         leave(error, "; give the same command to go on")
     except UserError as error:
-        exit_with(error)
+        refuse(error)
     except OSError as error:
         about = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        exit_with(f"{about}{error.strerror or error}")
+        refuse(f"{about}{error.strerror or error}")
     except OverflowError as error:
-        exit_with(f"a number is too large ({error})")
+        refuse(f"a number is too large ({error})")
     finally:
         for end in ends:
             end.flush()

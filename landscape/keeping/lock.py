@@ -32,6 +32,10 @@ LARGEST = 4096  # bytes of a lock
 
 Owner = Mapping[str, Any]
 
+# Not the package filelock (4.3 looked at): its FileLock is flock; its SoftFileLease has our sign of life, but
+# contenders wait for a whole lease whatever became of the owner. A run that was killed could not go on at
+# once on the same machine; with a lease so short that it could, a machine that slept would lose its lock.
+
 
 class Lock:
     """A lock of this process; see `owned`."""

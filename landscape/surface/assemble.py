@@ -15,7 +15,7 @@ from landscape.sampling.interpolate import (
     thinned,
 )
 from landscape.surface import BoolArray, FloatArray, Json, Metric, Plane, Split
-from landscape.surface.plane_record import Record
+from landscape.surface.plane_record import ERROR_DIGITS, Record
 from landscape.surface.rounding import rounded
 
 
@@ -68,7 +68,8 @@ def _fill(
     if name == "accuracy":
         values = np.clip(values, 0.0, 1.0)
     stderr = np.maximum(interpolate_grid(alpha, beta, computed, metric.stderr, transform="none"), 0.0)
-    values, stderr = _rounded(values, computed, 16), _rounded(stderr, computed, 8)
+    values = _rounded(values, computed, 12 if name == "accuracy" else 16)
+    stderr = _rounded(stderr, computed, ERROR_DIGITS)
     if computed.all():
         error, log_error = 0.0, 0.0 if name == "loss" else nan
     elif stated is not None:
@@ -81,8 +82,8 @@ def _fill(
 def _rounded(values: FloatArray, computed: BoolArray, digits: int) -> FloatArray:
     """Interpolated values to so many binary digits, computed ones as they are.
 
-    The interpolation is hundreds of times further off than the 8e-6 of 16 digits; errors are known to a few
-    per cent.
+    The interpolation is hundreds of times further off than the 8e-6 of 16 digits, an accuracy's than the 1e-4
+    of 12; errors are known to a few per cent.
     """
     return np.where(computed, values, rounded(values, digits))
 

@@ -13,6 +13,10 @@ from landscape.surface.rounding import rounded
 
 Index = tuple[int, int]
 
+# Errors are known to a few per cent, and blocks are kept for their differences: intervals of Ra move by less
+# than 1e-4 of their width. All digits would double the file.
+ERROR_DIGITS, BLOCK_DIGITS = 8, 12
+
 
 class PointTotals(Protocol):
     """One split's sums at one point, as the engine returns them (`landscape.engine.Totals`)."""
@@ -92,10 +96,9 @@ class Record:
         for name, one in totals.items():
             for key, metric in self._splits[name].metrics.items():
                 metric.values[index] = _diverged(one.mean(key)) if key == "loss" else one.mean(key)
-                metric.stderr[index] = one.stderr(key)
+                metric.stderr[index] = rounded(one.stderr(key), ERROR_DIGITS)
                 if metric.blocks is not None:
-                    # Their differences make standard errors: seven digits are plenty, and half the file.
-                    metric.blocks[index] = rounded(one.block_means(key), 23)
+                    metric.blocks[index] = rounded(one.block_means(key), BLOCK_DIGITS)
         self.computed[index] = True
 
     def losses(self, indices: Sequence[Index]) -> FloatArray:

@@ -7,7 +7,7 @@ import numpy as np
 from landscape.surface import FloatArray
 
 
-def rounded(values: FloatArray, digits: int) -> FloatArray:
+def rounded(values: FloatArray | float, digits: int) -> FloatArray:
     """To so many binary digits behind the leading one, relative error 2^-(digits + 1).
 
     What isn't finite, or wouldn't be afterwards, stays as it is.
@@ -17,6 +17,6 @@ def rounded(values: FloatArray, digits: int) -> FloatArray:
     """
     drop = np.uint64(52 - digits)
     half, mask = np.uint64(1) << (drop - np.uint64(1)), ~((np.uint64(1) << drop) - np.uint64(1))
-    whole = np.ascontiguousarray(values, np.float64)
+    whole = np.array(values, np.float64, order="C")
     short = ((whole.view(np.uint64) + half) & mask).view(np.float64)
     return np.where(np.isfinite(whole) & np.isfinite(short), short, whole)

@@ -15,7 +15,17 @@ import numpy as np
 from landscape.errors import UserError
 from landscape.hdf5 import fields
 from landscape.hdf5.tree import MalformedError, Tree
-from landscape.surface import FORMAT, FORMAT_VERSION, FloatArray, Metric, Path2D, Plane, Split, Surface
+from landscape.surface import (
+    FORMAT,
+    FORMAT_VERSION,
+    BoolArray,
+    FloatArray,
+    Metric,
+    Path2D,
+    Plane,
+    Split,
+    Surface,
+)
 
 if TYPE_CHECKING:
     import h5py
@@ -24,6 +34,7 @@ MOST_POINTS = 16_000_000
 MOST_PLANES = 10_000
 MOST_AXES = 2
 ONE_CHUNK = 8 << 20  # bytes of a grid that is one piece
+LEVEL, FINAL_LEVEL = 4, 9  # of gzip: 5 % fewer bytes take five times as long, too long for every save
 SHARES = ("accuracy",)  # metrics that are fractions
 TRANSFORMS = ("auto", "log", "cube root", "none")  # of `landscape.sampling.interpolate`
 CURVATURE = ("lambda_max", "lambda_min")
@@ -88,13 +99,14 @@ def write_surface(file: h5py.File, surface: Surface) -> None:
     file.attrs["about"] = json.dumps(surface.about, sort_keys=True)
     file["alpha"] = np.asarray(surface.alpha, np.float64)
     file["beta"] = np.asarray(surface.beta, np.float64)
+    level = FINAL_LEVEL if surface.complete else LEVEL
     for index, plane in enumerate(surface.planes):
-        _write_plane(file.create_group(f"planes/{index}"), plane)
+        _write_plane(file.create_group(f"planes/{index}"), plane, level)
 
 
-def _write_plane(group: h5py.Group, plane: Plane) -> None:
+def _write_plane(group: h5py.Group, plane: Plane, level: int) -> None:
     group.attrs["about"] = json.dumps(plane.about, sort_keys=True)
-    group["computed"] = np.asarray(plane.computed, np.bool_)
+    _write_grid(group, "computed", plane.computed, level)
     group.attrs["splits"] = json.dumps(list(plane.splits))
     for name, split in plane.splits.items():
         part = group.create_group(f"splits/{name}")
@@ -102,7 +114,7 @@ def _write_plane(group: h5py.Group, plane: Plane) -> None:
         part.attrs["metrics"] = json.dumps(list(split.metrics))
         part["block_counts"] = np.asarray(split.block_counts, np.int64)
         for metric_name, metric in split.metrics.items():
-            _write_metric(part, metric_name, metric)
+            _write_metric(part, metric_name, metric, level)
     for axis, tensors in enumerate(plane.directions):
         for name, tensor in tensors.items():
             # HDF5 compresses no scalars.
@@ -117,22 +129,24 @@ def _write_plane(group: h5py.Group, plane: Plane) -> None:
             path.attrs["parts"] = json.dumps([list(part) for part in plane.path.parts])
 
 
-def _write_metric(group: h5py.Group, name: str, metric: Metric) -> None:
-    _write_grid(group, name, metric.values)
+def _write_metric(group: h5py.Group, name: str, metric: Metric, level: int) -> None:
+    _write_grid(group, name, metric.values, level)
     group[name].attrs["error"] = float(metric.error)
     group[name].attrs["log_error"] = float(metric.log_error)
-    _write_grid(group, f"{name}_stderr", metric.stderr)
+    _write_grid(group, f"{name}_stderr", metric.stderr, level)
     if metric.blocks is not None:
-        _write_grid(group, f"{name}_blocks", metric.blocks)
+        _write_grid(group, f"{name}_blocks", metric.blocks, level)
     if metric.computed is not None:
-        group[f"{name}_computed"] = np.asarray(metric.computed, np.bool_)
+        _write_grid(group, f"{name}_computed", metric.computed, level)
 
 
-def _write_grid(group: h5py.Group, name: str, values: FloatArray) -> None:
-    """Level 4 with shuffling keeps NaN and short numbers nearly free and costs milliseconds."""
-    data = np.asarray(values, np.float64)
+def _write_grid(group: h5py.Group, name: str, values: FloatArray | BoolArray, level: int) -> None:
+    """NaN, short numbers and flags are nearly free."""
+    data = values if values.dtype == bool else np.asarray(values, np.float64)
     chunks = data.shape if 0 < data.nbytes <= ONE_CHUNK else True  # small ones would each have an index
-    group.create_dataset(name, data=data, chunks=chunks, compression="gzip", shuffle=True)
+    group.create_dataset(
+        name, data=data, chunks=chunks, compression="gzip", compression_opts=level, shuffle=True
+    )
 
 
 def _plane(group: Tree, shape: tuple[int, int]) -> Plane:

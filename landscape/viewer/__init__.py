@@ -1,4 +1,4 @@
-"""Surfaces on one self-contained HTML page: `view`, `Page`, and ``python -m landscape.viewer``.
+"""Surfaces on one self-contained HTML page: `view` and `Page`.
 
 The page holds the numbers as one JSON block, style and scripts from ``assets`` beside this file, and Plotly's
 JavaScript from the installed ``plotly`` package (its full bundle: the smaller 3D one lacks contours and heat
@@ -7,7 +7,7 @@ fetched, and the page's content security policy forbids it: only these two scrip
 hashes, so that no name in a file can become code.
 """
 
-# Annotations are evaluated in this module: cyclopts reads those of the command inside `main`.
+from __future__ import annotations
 
 import base64
 import gzip
@@ -22,14 +22,12 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Annotated, Any
+from typing import Any
 
-import sharpscape
-from landscape.commandline.console import guarded_command, out
-from landscape.errors import UserError, exit_with
+from landscape.errors import UserError
 from landscape.files import atomic_path
-from landscape.surface import Surface, load_surface
-from landscape.viewer.page_data import Json, generator, payload
+from landscape.surface import Surface
+from landscape.viewer.page_data import Json, payload
 from landscape.viewer.scripts import asset, joined
 
 
@@ -153,88 +151,6 @@ def _plotly() -> tuple[str, str]:
 def source_hash(source: str) -> str:
     """A script as a content security policy names it."""
     return f"sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}"
-
-
-EXAMPLES = """
-Examples:
-
-  python -m landscape.viewer dense.surface.h5 sparse.surface.h5 -o compare.html
-      two surfaces side by side, in one file that can be sent to anyone
-
-  python -m landscape.viewer runs/*.surface.h5 --title "ResNet-20, five seeds" --open
-      and show it now
-
-  python -m landscape.viewer runs/*.surface.h5 --live
-      follow files that other processes (a batch system's jobs) are computing, until they are complete
-"""
-
-
-@guarded_command()
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command ``python -m landscape.viewer``; bad input ends in one line and exit code 2."""
-    from cyclopts import App, CycloptsError, Parameter
-
-    app = App(
-        name=sharpscape.program("landscape.viewer"),
-        version=generator,
-        help_epilogue=EXAMPLES,
-        help_format="plaintext",
-    )
-
-    @app.default
-    def show(
-        *files: Annotated[
-            Path, Parameter(name="FILE", help="Surface files (.surface.h5), in the order shown.")
-        ],
-        output: Annotated[
-            Path | None,
-            Parameter(name=["--output", "-o"], help="The page; default: beside the first file, as .html."),
-        ] = None,
-        title: Annotated[str | None, Parameter(help="Heading; default: made from the surfaces.")] = None,
-        open_page: Annotated[
-            bool,
-            Parameter(name="--open", negative="", help="Show the page: afterwards, with --live at once."),
-        ] = False,
-        live: Annotated[
-            bool,
-            Parameter(
-                negative="",
-                help="Follow files that are still being computed, or not there yet: serve the page on this "
-                "machine (127.0.0.1), where it refines itself, until all are complete.",
-            ),
-        ] = False,
-    ) -> None:
-        """One self-contained, interactive HTML page of loss surfaces. It needs no network."""
-        path = _page_path(files, output)
-        if live:
-            from landscape.viewer.live import follow
-
-            return follow(files, title, open_page, lambda: _write(files, path, title))
-        _write(files, path, title)
-        if open_page:
-            webbrowser.open(path.resolve().as_uri())
-
-    try:
-        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
-    except (CycloptsError, UserError) as error:
-        exit_with(UserError(f"{error}; see --help") if isinstance(error, CycloptsError) else error)
-
-
-def _page_path(files: Sequence[Path], output: Path | None) -> Path:
-    if not files:
-        raise UserError("no surface file given; see --help")
-    path = output or files[0].with_name(re.sub(r"\.h5$", "", files[0].name) + ".html")
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"--output {path}: expected a name that ends in .html")
-    return path
-
-
-def _write(files: Sequence[Path], path: Path, title: str | None) -> Path:
-    page = view(told_apart(files, [load_surface(file) for file in files]), title=title)
-    page.save(path)
-    size = path.stat().st_size / 1e6
-    out(f"{path}: {len(files)} surface{'s' * (len(files) > 1)}, {size:.1f} MB; opens in any browser")
-    return path
 
 
 def told_apart(files: Sequence[Path], surfaces: Sequence[Surface]) -> list[Surface]:

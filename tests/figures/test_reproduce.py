@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from itertools import chain, repeat
 from math import inf
 from pathlib import Path
 
@@ -17,35 +17,19 @@ from made_results import NETWORK, run_name, surface_of
 
 import figures.reproduce.__main__ as command
 from figures.reproduce.plan import Job, Options, cells_shown, jobs, sweep_commands
-from figures.reproduce.runner import run_jobs
+from figures.reproduce.runner import Reproduction, run_jobs
 from figures.reproduce.scale import FOLDER, load_scale
 from landscape.errors import UserError
 
 TOLD = Options("npz:x.npz", None, "cpu", 2)
 
 
-class Clock:
-    """Time that only jobs spend."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+WRITES = "import sys; open(sys.argv[1], 'w').write('{}')"
 
 
-def job(root: Path, name: str, kind: str = "step") -> Job:
-    return Job(kind, name, [sys.executable, "-c", "pass"], root / f"{name}.json")
-
-
-def maker(clock: Clock, seconds: float, ran: list[str]) -> Callable[[Job, Path], int]:
-    def call(one: Job, log: Path) -> int:
-        ran.append(one.name)
-        clock.now += seconds
-        one.product.write_text("{}")
-        return 0
-
-    return call
+def job(root: Path, name: str, code: str = WRITES) -> Job:
+    product = root / f"{name}.json"
+    return Job("step", name, [sys.executable, "-S", "-c", code, str(product)], product)
 
 
 def trained(root: Path, *names: str) -> None:
@@ -105,55 +89,60 @@ def test_commands_are_understood(tmp_path: Path) -> None:
 
 
 def test_done_is_skipped_and_half_a_surface_is_not_done(tmp_path: Path) -> None:
-    clock, ran = Clock(), list[str]()
     todo = [job(tmp_path, name) for name in "abc"]
-    todo[1].product.write_text("{}")
+    todo[1].product.write_text("as it was")
     surface = tmp_path / "d.surface.h5"
-    todo.append(Job("surface", "d", [], surface))
+    half = Job("surface", "d", [], surface)
     surface_of(np.ones((3, 3)), alpha=np.arange(3.0), beta=np.arange(3.0), complete=False).save(surface)
-    assert not todo[-1].done
-    outcome = run_jobs(todo[:3], tmp_path, inf, 1, maker(clock, 1, ran), clock)
-    assert ran == ["a", "c"]
+    assert not half.done
+    outcome = run_jobs(todo, tmp_path / "logs")
+    assert [one.product.read_text() for one in todo] == ["{}", "as it was", "{}"]
     assert (outcome.failed, outcome.left, outcome.stopped) == ({}, [], None)
     surface.write_bytes(b"not HDF5")
-    assert not todo[-1].done
+    assert not half.done
 
 
 def test_the_budget_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    clock, ran = Clock(), list[str]()
     todo = [job(tmp_path, f"{number}") for number in range(6)]
-    outcome = run_jobs(todo, tmp_path, 250.0, 1, maker(clock, 80, ran), clock)
-    assert ran == ["0", "1", "2"]
-    assert outcome.left == ["3", "4", "5"]
-    assert clock.now <= 250
+    # A clock that only jobs move: each takes 80 seconds.
+    schedule = Reproduction(todo, tmp_path / "logs", 250.0, 1, lambda: 80.0 * sum(one.done for one in todo))
+    schedule.run()
+    assert [one.name for one in todo if one.done] == ["0", "1", "2"]
+    assert schedule.outcome.left == ["3", "4", "5"]
     assert "[2/6, about 7 min left] step 1" in capsys.readouterr().err
 
 
-def test_a_failure_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
-    bad = Job(
-        "step", "bad", [sys.executable, "-c", "import sys; sys.exit('error: no such thing')"], tmp_path / "x"
-    )
-    good = Job(
-        "step",
-        "good",
-        [sys.executable, "-c", "import sys; open(sys.argv[1], 'w')", str(tmp_path / "y")],
-        tmp_path / "y",
-    )
-    outcome = run_jobs([bad, good], tmp_path / "logs", inf)
-    assert outcome.failed == {"step bad": "error: no such thing"}
+def test_what_runs_when_the_time_is_over_is_stopped_and_left(tmp_path: Path) -> None:
+    slow = job(tmp_path, "a", "import time; time.sleep(600)")
+    times = chain([0.0] * 4, repeat(100.0))
+    schedule = Reproduction([slow], tmp_path / "logs", 90.0, 1, lambda: next(times))
+    schedule.run()
+    assert (schedule.outcome.failed, schedule.outcome.left, schedule.running) == ({}, ["a"], [])
+
+
+def test_a_failure_is_told_and_the_rest_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = job(tmp_path, "bad", "import sys; print('so far'); sys.exit('error: no such thing')")
+    good = job(tmp_path, "good")
+    outcome = run_jobs([bad, good], tmp_path / "logs")
+    assert outcome.failed == {"step bad": "no such thing"}
     assert good.done
-    log = (tmp_path / "logs" / "step-bad.log").read_text()
-    assert log.splitlines()[-1] == "error: no such thing"
+    log = (tmp_path / "logs" / "step-bad.log").read_text().splitlines()
+    assert log[0].startswith(sys.executable)
+    assert sorted(log[1:]) == ["error: no such thing", "so far"]
+    said = capsys.readouterr().err
+    assert "  so far\n" in said
+    assert "failed: step bad: no such thing\n" in said
+    assert sys.executable not in said
 
 
 def test_a_command_that_leaves_nothing_has_failed(tmp_path: Path) -> None:
-    outcome = run_jobs([job(tmp_path, "a")], tmp_path / "logs", inf)
-    assert outcome.failed == {"step a": "exit status 0"}
+    outcome = run_jobs([job(tmp_path, "a", "pass")], tmp_path / "logs")
+    assert outcome.failed == {"step a": "ended with code 0 and without a word"}
 
 
 def test_stopping_stops_the_commands_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "import sys, time; print('x', file=sys.stderr, flush=True); time.sleep(600)"
-    slow = [Job("step", name, [sys.executable, "-c", text], tmp_path / name) for name in "abc"]
+    text = "import time; print('x', flush=True); time.sleep(600)"
+    slow = [job(tmp_path, name, text) for name in "abc"]
     main, seen = threading.get_ident(), list[str]()
 
     def interrupt(line: str) -> None:
@@ -161,7 +150,7 @@ def test_stopping_stops_the_commands_too(tmp_path: Path, monkeypatch: pytest.Mon
         if seen.count("x") == 2:  # both commands are running
             signal.pthread_kill(main, signal.SIGINT)
 
-    monkeypatch.setattr("figures.reproduce.runner._say", interrupt)
+    monkeypatch.setattr("figures.reproduce.runner.note", interrupt)
     outcome = run_jobs(slow, tmp_path / "logs", inf, 2)
     assert outcome.stopped
     assert outcome.left == ["a", "b", "c"]

@@ -58,7 +58,7 @@ def test_a_point_is_entered_for_every_split_and_metric() -> None:
     assert (train.examples, test.examples) == (3, 4)
     assert train.block_counts.tolist() == [1, 2]
     assert train.metrics["loss"].values[2, 3] == 3.0
-    assert train.metrics["loss"].stderr[2, 3] == pytest.approx(np.std([1, 2, 6], ddof=1) / 3**0.5)
+    assert train.metrics["loss"].stderr[2, 3] == pytest.approx(np.std([1, 2, 6], ddof=1) / 3**0.5, rel=2**-9)
     assert train.metrics["accuracy"].values[2, 3] == pytest.approx(2 / 3)
     assert train.metrics["accuracy"].blocks is None
     blocks = train.metrics["loss"].blocks

@@ -25,7 +25,8 @@ from viewer_surfaces import bowl
 from landscape.progress import Progress
 from landscape.surface import Surface, load_surface
 from landscape.viewer import live as module
-from landscape.viewer import main, serve, view, watched
+from landscape.viewer import serve, view, watched
+from landscape.viewer.__main__ import main
 from landscape.viewer.live import LivePage
 from landscape.viewer.serve import Feed, LocalServer
 

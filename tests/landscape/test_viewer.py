@@ -23,7 +23,8 @@ from viewer_surfaces import bowl, with_curvature, with_path
 
 from landscape.errors import UserError
 from landscape.surface import Metric, Plane, Split, Surface
-from landscape.viewer import main, view
+from landscape.viewer import view
+from landscape.viewer.__main__ import main
 from landscape.viewer.page_data import payload
 
 HOSTILE = "</script><script>alert(1)</script><!--\"'&\u2028\u2029🦊" + "x" * 300

@@ -17,7 +17,7 @@ from sweep_fake import Sweeps, World, alive, name
 from landscape.checkpoint.format import FORMAT
 from training.sweep.__main__ import main
 from training.sweep.plan import load_plan
-from training.sweep.process import log_path
+from training.sweep.schedule import log_path
 
 SPEC = """
 output = "{output}"
@@ -192,7 +192,7 @@ def test_the_budgets_end_interrupts_a_run_that_goes_on_later(world: World) -> No
 
 
 def test_jobs_run_together_and_share_the_cores(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.sweep.__main__._cores", lambda: 5)
+    monkeypatch.setattr("training.sweep.__main__.cores", lambda: 5)
     world.behave(seed0={"together": 2}, seed1={"together": 2})
     assert sweep(world, "--jobs", "2", "--device", "cpu", "--data-root", "images", "--download") == 0
     for start in world.starts():

@@ -91,7 +91,7 @@ def test_a_signal_while_data_are_read(
     assert stop.value.code == 128 + number
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
-    assert lines[0].endswith(": the same command starts the run, or goes on with it")
+    assert lines[0].endswith("; give the same command to go on")
     assert not list(tmp_path.iterdir())
 
 
@@ -232,7 +232,7 @@ def test_a_wrong_environment_is_one_line(
 def test_a_rank_beyond_the_world(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("training.__main__._PATIENCE", 0)
+    monkeypatch.setattr("landscape.commandline.console.PATIENCE", 0)
     for name, value in {
         "WORLD_SIZE": "2",
         "RANK": "2",

@@ -28,9 +28,10 @@ import json, os, sys
 import torch._dynamo  # torch.optim imports it at its first step
 from torch.nn.parallel import DistributedDataParallel
 import training.__main__ as command
+from landscape.commandline import console
 from training import distributed, loop
 
-command._PATIENCE = 0.1  # nobody ends the other one here
+console.PATIENCE = 0.1  # nobody ends the other one here
 os.environ["MASTER_ADDR"] = "localhost"
 for request in sys.stdin:
     lines, folder, port, before = json.loads(request)

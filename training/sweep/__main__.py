@@ -1,9 +1,8 @@
 """The command ``python -m training.sweep``: a spec to finished runs and one table of their results."""
 
-from __future__ import annotations
+# Annotations are objects here (no ``from __future__``): the parser reads those of a function inside another.
 
 import math
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,12 +11,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import Parameter
 
-import sharpscape
-from landscape.commandline.console import guarded_command, note, out, terminal
+from landscape.commandline.command import run_command
+from landscape.commandline.console import note, out, terminal
 from landscape.commandline.duration import parse_duration
-from landscape.errors import UserError, exit_with
+from landscape.commandline.jobs import cores
+from landscape.commandline.options import SEVERAL, Flag, Int, shown
+from landscape.errors import UserError
 from landscape.keeping.signals import Interrupted, exit_code, name_of
 from training.sweep.display import Display
 from training.sweep.plan import SPECS, Overrides, Plan, load_plan
@@ -50,6 +51,7 @@ Exit codes: 0 all finished, 1 some runs failed, 2 bad input, 3 the time budget e
 """
 
 
+@Parameter(name="*")
 @dataclass(frozen=True)
 class Options:
     """What the command line says about a sweep.
@@ -59,9 +61,9 @@ class Options:
     output
         Folder of the runs and the table; the spec's by default.
     only
-        Only runs whose name fits this pattern, like "*-grasp-*".
+        Only runs whose name fits this pattern, like `*-grasp-*`.
     seeds
-        Instead of the spec's.
+        Of the trainings.
     data
         Instead of the spec's: cifar10, cifar100, sample, npz:PATH or imagefolder:PATH.
     data_root
@@ -87,38 +89,23 @@ class Options:
 
     output: Annotated[Path | None, Parameter(alias="-o")] = None
     only: str | None = None
-    seeds: Annotated[tuple[int, ...], Parameter(consume_multiple=True)] = ()
+    seeds: Annotated[tuple[Int, ...], shown("the spec's", **SEVERAL)] = ()
     data: str | None = None
     data_root: Path | None = None
-    download: bool = False
+    download: Flag = False
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    jobs: int = 1
+    jobs: Int = 1
     time_budget: str | None = None
-    record_every: int = 0
-    keep_state: bool = False
-    dry_run: bool = False
+    record_every: Int = 0
+    keep_state: Flag = False
+    dry_run: Flag = False
     table: Path | None = None
 
 
-@guarded_command()
 def main(arguments: Sequence[str] | None = None, training: Sequence[str] = TRAINING) -> None:
     """Run the command and leave with its exit code; `training` starts the command of one run."""
-    app = App(
-        name=sharpscape.program("training.sweep"),
-        help=HELP,
-        help_epilogue=EPILOGUE,
-        version_flags=[],
-        default_parameter=Parameter(negative=""),
-        result_action="return_value",
-        suppress_keyboard_interrupt=False,  # it would exit without a word
-    )
 
-    @app.default
-    def command(
-        spec: str | None = None,
-        *,
-        options: Annotated[Options, Parameter(name="*")] = Options(),
-    ) -> int:
+    def command(spec: str | None = None, *, options: Options = Options()) -> None:
         """Run a sweep.
 
         Parameters
@@ -128,16 +115,11 @@ def main(arguments: Sequence[str] | None = None, training: Sequence[str] = TRAIN
         """
         if (spec is None) == (options.table is None):
             raise UserError("expected either a spec or --table FOLDER; see --help")
-        return run(spec, options, training) if spec is not None else table_only(options.table)
+        code = run(spec, options, training) if spec is not None else table_only(options.table)
+        if code:
+            raise SystemExit(code)
 
-    try:
-        code = app(arguments, exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        exit_with(UserError(f"{error} See python -m training.sweep --help"))
-    except UserError as error:
-        exit_with(error)
-    if code:
-        raise SystemExit(code)
+    run_command("training.sweep", HELP, EPILOGUE, command, arguments)
 
 
 def table_only(root: Path | None) -> int:
@@ -179,7 +161,7 @@ def run(spec: str, options: Options, training: Sequence[str]) -> int:
 
 def _command(run: PlannedRun, plan: Plan, options: Options, training: Sequence[str]) -> list[str]:
     """The command line of one run."""
-    threads = max(1, _cores() // options.jobs)
+    threads = max(1, cores() // options.jobs)
     line = [*training, *run.arguments, f"--output={plan.output / run.name}"]
     line += [f"--device={options.device}", f"--threads={threads}"]
     if options.data_root is not None:
@@ -187,11 +169,6 @@ def _command(run: PlannedRun, plan: Plan, options: Options, training: Sequence[s
     if options.record_every:
         line.append(f"--record-every={options.record_every}")
     return [*line, "--download"] if options.download else line
-
-
-def _cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _show(runs: Runs, plan: Plan, chosen: Sequence[PlannedRun], errors: dict[str, str]) -> None:
