@@ -107,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     with guarded_command():
         command = _command(tokens)
-    run_command("training", HELP, EXAMPLES, command, tokens, _LISTS)
+    run_command(
+        "training", HELP, EXAMPLES, command, tokens, _LISTS, config=False
+    )  # the method must be known before
 
 
 def _command(tokens: Sequence[str]) -> Callable[..., None]:

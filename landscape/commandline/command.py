@@ -10,7 +10,10 @@ from typing import Any
 import sharpscape
 from landscape.commandline.console import guarded_command, refuse
 from landscape.errors import UserError
+from landscape.files import read_toml
 
+CONFIG = """`--config FILE.toml` gives options that the command line doesn't: a table for each command
+(`[surface]`), options without their dashes (`max-points = 200`)."""
 TEXTS = ("--json", "--csv", "--latex")  # of commands that write a text to a file, or print it
 
 
@@ -21,6 +24,7 @@ def run_command(
     command: Callable[..., Any],
     arguments: Sequence[str] | None,
     defaults: Any = None,
+    config: bool = True,
 ) -> None:
     """Parse `arguments` for ``python -m name`` and call `command`; bad input is one line and exit code 2.
 
@@ -34,13 +38,15 @@ def run_command(
         Those of the process for None.
     defaults
         A `cyclopts.Parameter`: what holds for every option that says nothing else.
+    config
+        Whether ``--config FILE`` gives options that the arguments don't.
     """
     import cyclopts
 
     app = cyclopts.App(
         name=sharpscape.program(name),
         help=about,
-        help_epilogue=epilogue,
+        help_epilogue=f"{CONFIG}\n\n{epilogue}" if config else epilogue,
         help_format="markdown",
         version=lambda: f"sharpscape {sharpscape.version()}",
         version_flags=("--version",),
@@ -53,10 +59,41 @@ def run_command(
     _print_any_text()
     words = _bare_texts(sys.argv[1:] if arguments is None else arguments)
     with guarded_command():
+        if config:
+            words, path = _without_config(words)
+            app.config = () if path is None else (cyclopts.config.Dict(_settings(path, name), source=path),)
         try:
             app(words, exit_on_error=False, print_error=False)
         except cyclopts.CycloptsError as error:
             refuse(UserError(f"{error} (--help shows every option)"))
+
+
+def _without_config(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """The words but for ``--config FILE``, and that file."""
+    left, path, rest = list[str](), None, iter(words)
+    for word in rest:
+        if word.partition("=")[0] != "--config":
+            left.append(word)
+            continue
+        path = word.partition("=")[2] if "=" in word else next(rest, "")
+        if not path:
+            raise UserError("--config needs a file: TOML with a table for this command")
+    return left, path
+
+
+def _settings(path: str, name: str) -> dict[str, Any]:
+    """The options that a file has for the command of this module; its paths start in the current folder."""
+    table = next((short for short, (module, _) in sharpscape.COMMANDS.items() if module == name), name)
+    try:
+        content = read_toml(path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--config {path}: {getattr(error, 'strerror', None) or error}; expected TOML"
+        ) from error
+    found = content.get(table)
+    if not isinstance(found, dict):
+        raise UserError(f"--config {path}: no table [{table}]; it has {', '.join(content) or 'nothing'}")
+    return found
 
 
 def _bare_texts(words: Sequence[str]) -> list[str]:

@@ -64,6 +64,8 @@ def options_of(command: str) -> dict[str, list[str]]:
     if command == "completion":
         return {"--help": []}
     found = _asked(command)
+    if command != "train":
+        found["--config"] = []
     more = [[name, choice] for name in WIDENING for choice in found.get(name, ())]
     for words in more:
         found |= _asked(command, *words)
@@ -75,7 +77,7 @@ def _asked(command: str, *words: str) -> dict[str, list[str]]:
     from cyclopts import App
 
     def take(app: App, *_: Any, **__: Any) -> Any:
-        found: dict[str, list[str]] = {"--help": []}
+        found: dict[str, list[str]] = {"--help": [], "--version": []}
         for argument in app.assemble_argument_collection():
             choices = [str(one) for one in argument.get_choices(force=True) or ()]
             found.update({name: choices for name in argument.names if name.startswith("--")})
