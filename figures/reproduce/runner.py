@@ -86,6 +86,10 @@ class Reproduction(Schedule[Job]):
         log = log_of(job, self.logs)
         descriptor = claim(log)
         if descriptor is None:
+            return None  # the process of a reproduction that was killed, or of another one, is at it
+        if job.done:  # which has ended meanwhile
+            os.close(descriptor)
+            self.waiting.remove(job)
             return None
         self._announce(job)
         job.product.parent.mkdir(parents=True, exist_ok=True)

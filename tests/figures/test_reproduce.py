@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import signal
 import sys
@@ -17,8 +18,9 @@ from made_results import NETWORK, run_name, surface_of
 
 import figures.reproduce.__main__ as command
 from figures.reproduce.plan import Job, Options, cells_shown, jobs, sweep_commands
-from figures.reproduce.runner import Reproduction, run_jobs
+from figures.reproduce.runner import Reproduction, log_of, run_jobs
 from figures.reproduce.scale import FOLDER, load_scale
+from landscape.commandline.jobs import claim
 from landscape.errors import UserError
 
 TOLD = Options("npz:x.npz", None, "cpu", 2)
@@ -100,6 +102,23 @@ def test_done_is_skipped_and_half_a_surface_is_not_done(tmp_path: Path) -> None:
     assert (outcome.failed, outcome.left, outcome.stopped) == ({}, [], None)
     surface.write_bytes(b"not HDF5")
     assert not half.done
+
+
+def test_what_another_reproduction_does_is_waited_for(tmp_path: Path) -> None:
+    mine = job(tmp_path, "a", "raise SystemExit('done twice')")
+    log = log_of(mine, tmp_path / "logs")
+    held = claim(log)
+    assert held is not None
+
+    def other() -> None:
+        mine.product.write_text("{}")
+        os.close(held)
+
+    ending = threading.Timer(0.5, other)
+    ending.start()
+    assert run_jobs([mine], tmp_path / "logs").failed == {}
+    ending.join()
+    assert mine.product.read_text() == "{}"
 
 
 def test_the_budget_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
