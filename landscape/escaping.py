@@ -18,6 +18,7 @@ _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _JOINERS = "\u200c\u200d"  # between letters of Persian or Hindi, and within emoji
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "−")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~&$!])")
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -66,6 +67,15 @@ def spreadsheet(value: object) -> object:
     text = plain(value)
     formula = text.lstrip().startswith(_FORMULA) or value[:1] in ("\t", "\r", "\n")
     return f"'{text}" if formula and not _NUMBER.fullmatch(text) else text
+
+
+def markdown(text: str) -> str:
+    r"""Plain text for Markdown, in a table too.
+
+    >>> print(markdown("a|b <i>"))
+    a\|b \<i\>
+    """
+    return _MARKDOWN.sub(r"\\\1", plain(" ".join(text.split())))
 
 
 def latex(text: str) -> str:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from landscape.commandline.console import guarded_command, note, out, terminal
 from landscape.errors import UserError
-from landscape.escaping import latex, plain, spreadsheet
+from landscape.escaping import latex, markdown, plain, spreadsheet
 from landscape.files import atomic_path, check_target
 from landscape.plot import plot_surfaces
 from landscape.surface import Metric, Plane, Split, Surface
@@ -64,6 +64,7 @@ def test_numbers_stay_numbers(value: object) -> None:
 
 
 def test_markup_is_escaped() -> None:
+    assert markdown("|<b>[x](y)`") == r"\|\<b\>\[x\](y)\`"
     assert latex("\\input{x}%$") == r"\textbackslash{}input\{x\}\%\$"
 
 
