@@ -269,7 +269,7 @@ def _tables(results: Results, figures: str) -> list[str]:
         except UserError as error:
             parts.append(f"None: {error}.")
             continue
-        parts.append(f"![{one.title}]({figures}{one.name}.png)")
+        parts.append(", ".join(f"[{form}]({figures}{one.name}.{form})" for form in ("csv", "tex")))
     return parts
 
 
