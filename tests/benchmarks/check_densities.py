@@ -10,7 +10,8 @@ that of as many weights drawn at random.
     python tests/benchmarks/check_densities.py layer-densities.csv
     python tests/benchmarks/check_densities.py layer-densities.csv --methods snip --data npz:cifar100.npz
 
-`--augment` shifts and mirrors the images, as Synaptic-Flow's loader does with the training split.
+`--augment` shifts and mirrors the images, as Synaptic-Flow's loader does with the training split; their GraSP
+numbers are those of `--temperature 1`, though its authors divide the logits by 200.
 `--rounds 10` prunes SNIP and GraSP iteratively, on an exponential schedule, scoring anew in every round;
 `--grasp authors` scores GraSP as its own authors do: batch statistics, a classifier drawn anew, balanced
 images. `--record densities.csv` writes down what was computed as it comes, and takes from there what is
@@ -93,14 +94,14 @@ class Scorer:
         Of SNIP and GraSP.
     authors
         Whether GraSP is scored as its authors do, and not as Synaptic-Flow does.
-    augmented
-        Whether the images are shifted and mirrored.
+    augmented, temperature
+        Whether the images are shifted and mirrored, and what GraSP divides the logits by.
     """
 
     def __init__(self, data: Images | None, seed: int, classes: int, options: argparse.Namespace) -> None:
         self.data, self.seed, self.count = data, seed, options.images
         self.rounds, self.authors = options.rounds, options.grasp == "authors"
-        self.augmented = options.augment
+        self.augmented, self.temperature = options.augment, options.temperature
         self.model = vgg16_bn(classes, seed)
 
     def masks(self, method: str, levels: Sequence[float]) -> Iterator[Mask]:
@@ -137,7 +138,7 @@ class Scorer:
         images, labels = self._drawn()
         with scored_copy(self.model, self._draws(), training=False) as copied:
             masks.apply_to_weights(copied, mask or {})
-            temperature = 200.0 if method == "grasp" else 1.0
+            temperature = self.temperature if method == "grasp" else 1.0
             losses = batch_losses(copied, images, labels, BATCH, temperature)
             weights = masks.prunable(copied)
             if method == "snip":
@@ -192,6 +193,8 @@ class Record:
         """What the numbers depend on."""
         looks = method in ("snip", "grasp")
         scoring = "augmented" if looks and self.options.augment else ""
+        if method == "grasp" and self.options.temperature != 200:
+            scoring = f"{scoring} temperature {self.options.temperature:g}".strip()
         scoring = "authors" if method == "grasp" and self.options.grasp == "authors" else scoring
         rounds = self.options.rounds if looks and scoring != "authors" else 100 if method == "synflow" else 1
         images = self.options.images if looks and scoring != "authors" else ""
@@ -255,6 +258,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=1, help="of SNIP and GraSP")
     parser.add_argument("--augment", action="store_true", help="shift and mirror the images")
+    parser.add_argument("--temperature", type=float, default=200.0, help="of GraSP's logits")
     parser.add_argument("--grasp", choices=("as-published-here", "authors"), default="as-published-here")
     parser.add_argument("--record", type=Path, help="file of computed fractions, read and continued")
     options = parser.parse_args()
