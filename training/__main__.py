@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 
 from training.memory import restart_with_large_pages
 
@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
 from landscape.commandline.command import run_command
 from landscape.commandline.console import guarded_command, leave
+from landscape.commandline.options import whole
 from landscape.errors import UserError
 from training.config import Recipe, RunConfig, run_name
 from training.coverage import coverage_lines
@@ -151,8 +152,26 @@ def _choice(table: Mapping[str, type], text: str, group: Group) -> Any:
 def _flat(kind: type, group: Group) -> Any:
     """Each field of a dataclass as an option of its own."""
     # cyclopts reads text annotations in the class's module, which needn't know types of inherited fields.
-    vars(kind)["__init__"].__annotations__.update(get_type_hints(kind))
+    hints = {name: _exact(hint) for name, hint in get_type_hints(kind).items()}
+    vars(kind)["__init__"].__annotations__.update(hints)
+    kind.__annotations__ = hints
     return Annotated[kind, Parameter(name="*", group=group, show=bool(fields(kind)))]
+
+
+def _exact(hint: Any) -> Any:
+    """The type of an option; 1.5 isn't a whole number, though the parser's own conversion makes it 2."""
+    if hint in (int, int | None):
+        return Annotated[hint, Parameter(converter=whole)]
+    if hint == tuple[int, int, int] | None:
+        return Annotated[hint, Parameter(converter=_wholes)]
+    return hint
+
+
+def _wholes(kind: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
+    try:
+        return tuple(whole(kind, [token]) for token in tokens)
+    except ValueError as bad:  # of several words the parser doesn't say whose they are
+        raise ValueError(f"Invalid value for {tokens[0].keyword}: {bad}") from None
 
 
 def _named(tokens: Sequence[str], option: str, table: Mapping[str, Callable[..., T]]) -> str:
