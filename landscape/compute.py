@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from landscape.checks.arguments import number, whole
 from landscape.checks.centre import check_earlier, check_flat, check_steady, earlier_surface, evaluate_centre
 from landscape.checks.identity import Functions
+from landscape.devices import choose_device
 from landscape.engine import Engine
 from landscape.engine.executors import evaluator_of
 from landscape.engine.modes import own_modes
@@ -204,6 +205,7 @@ def compute_surface(
         )
         for number, spec in enumerate(planes):
             if number:
+                del engine  # two of them may not fit the device
                 directions = network.drawn(spec)
                 engine = network.engine(directions)
                 centre = evaluate_centre(engine, splits)
@@ -213,6 +215,7 @@ def compute_surface(
             made_of = model, splits, loss, directions
             with evaluator_of(engine, executor, made_of, centre, run.path) as evaluator:
                 run.plane(evaluator, sampler, described, kept_directions, _path(spec, axes))
+            del evaluator  # which holds the engine
             check_steady(engine, centre)
         return run.finish()
 
@@ -267,7 +270,6 @@ __all__ = [
     "ENGINE_SETTINGS",
     "Data",
     "as_examples",
-    "choose_device",
     "choose_mask",
     "compute_surface",
     "directions_digest",
@@ -366,16 +368,3 @@ def directions_digest(directions: Sequence[Params]) -> str:
     return digest(
         {f"{axis}/{name}": value for axis, one in enumerate(directions) for name, value in one.items()}
     )
-
-
-def choose_device(device: str) -> str:
-    """The device that "auto" or a name stands for; UserError when it isn't there."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise UserError(f"unknown device {device!r}; expected auto, cpu, cuda or cuda:N") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {device!r}: CUDA isn't available here; use --device cpu")
-    return device

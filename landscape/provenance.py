@@ -46,6 +46,11 @@ def describe_run(params: Mapping[str, Tensor], engine: Mapping[str, Any]) -> dic
         "hardware": {
             "machine": platform.machine(),
             "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "gpu": _gpu(engine["device"]),
         },
     }
+
+
+def _gpu(device: str) -> str | None:
+    """Name of the GPU that computed; one that didn't isn't even asked, which would take memory of it."""
+    return torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None

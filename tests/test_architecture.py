@@ -33,6 +33,7 @@ TRAINING_MAY_USE = {
     "landscape.commandline.duration",
     "landscape.errors",
     "landscape.files",
+    "landscape.gpu_numerics",
     "landscape.sparse.batch",
     "landscape.sparse.choice",
     "landscape.sparse.inference",

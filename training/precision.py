@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
 
+from landscape.gpu_numerics import gpu_numerics
+
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 
-@contextmanager
-def numerics(precision: Precision) -> Iterator[None]:
-    """TF32 only where it is asked for, and cuDNN's deterministic algorithms; afterwards as before.
+def numerics(precision: Precision) -> AbstractContextManager[None]:
+    """TF32 only where it is asked for, and cuDNN's deterministic algorithms; see `gpu_numerics`.
 
     A resumed run ends with the same bits only if the algorithms don't add in another order each time.
     """
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = (cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic)
-    cudnn.allow_tf32 = matmul.allow_tf32 = precision == "tf32"
-    cudnn.deterministic = True
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic = before
+    return gpu_numerics(precision == "tf32")
 
 
 def forward_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

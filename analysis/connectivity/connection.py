@@ -17,7 +17,8 @@ from analysis.connectivity.recipe import Curve, Training
 from analysis.connectivity.work import Watcher, Work, about_bend, remove
 from landscape.checks.fitting import fitting_loss
 from landscape.checks.identity import Functions
-from landscape.compute import Data, as_examples, choose_device, choose_mask, named_splits
+from landscape.compute import Data, as_examples, choose_mask, named_splits
+from landscape.devices import choose_device
 from landscape.engine.modes import own_modes
 from landscape.errors import UserError
 from landscape.losses import Loss, classification

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from analysis.connectivity.bend import BendTraining, trained_module
@@ -19,6 +20,7 @@ from analysis.connectivity.ends import Ends
 from analysis.connectivity.recipe import Curve, Training
 from landscape.engine import DTYPES
 from landscape.engine.batch_norm import BATCH_SIZE, Recalibration
+from landscape.engine.cuda_graph import numerics
 from landscape.examples import Examples
 from landscape.keeping.lock import owned
 from landscape.keeping.partial import PartialKeeper, State, state_path
@@ -143,7 +145,8 @@ def _with_statistics(ends: Ends, bend: Params, evaluation: Evaluation) -> nn.Mod
         module = module.to(evaluation.device)
         dtype = next(one.dtype for one in module.parameters() if one.is_floating_point())
         batches = evaluation.recalibration.to(evaluation.device, dtype).batches(BATCH_SIZE)
-        Recalibration(module, evaluation.loss, batches).run()
+        with numerics(torch.device(evaluation.device), False):
+            Recalibration(module, evaluation.loss, batches).run()
     return module
 
 

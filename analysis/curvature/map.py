@@ -16,7 +16,8 @@ from analysis.curvature.map_run import MapRun
 from analysis.curvature.plan import Plan
 from analysis.curvature.points import PointSolver
 from analysis.hessian.operator import MEMORY, Derivatives, HessianOperator
-from landscape.compute import Data, choose_device
+from landscape.compute import Data
+from landscape.devices import choose_device
 from landscape.engine.modes import own_modes
 from landscape.errors import UserError
 from landscape.keeping.lock import owned

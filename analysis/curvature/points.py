@@ -14,6 +14,7 @@ from analysis.hessian.krylov import random_unit
 from analysis.hessian.operator import DTYPES, MEMORY, Derivatives, HessianOperator
 from landscape.engine import own_copy
 from landscape.engine.batch_norm import BATCH_SIZE, Recalibration
+from landscape.engine.cuda_graph import numerics
 from landscape.engine.precision import in_precision
 from landscape.errors import UserError
 from landscape.examples import Examples
@@ -88,9 +89,9 @@ class PointSolver:
         """Of a second product at the centre; the first builds the graphs."""
         operator = self.operator([0.0] * len(self.directions))
         vector = random_unit(operator, self.seed)
-        operator.multiply(vector)
+        _arrived(operator.multiply(vector))
         began = time.perf_counter()
-        operator.multiply(vector)
+        _arrived(operator.multiply(vector))
         return time.perf_counter() - began
 
     def _moved(self, coordinates: Sequence[float]) -> nn.Module:
@@ -103,10 +104,16 @@ class PointSolver:
                 start = value.detach().cpu().double()
                 for coordinate, direction in zip(coordinates, self.directions, strict=True):
                     if name in direction:
-                        start = start + coordinate * direction[name].double()
+                        start = start + coordinate * direction[name].cpu().double()
                 value.data = start.to(self.device, dtype)
         module = in_precision(module, self.device, dtype).eval()
         if self.recalibrated_on is not None:
             batches = self.recalibrated_on.to(self.device, dtype).batches(BATCH_SIZE)
-            Recalibration(module, self.loss, batches).run()
+            with numerics(torch.device(self.device), False):
+                Recalibration(module, self.loss, batches).run()
         return module
+
+
+def _arrived(product: Tensor) -> None:
+    """Wait for a product: a GPU's is only begun when the call returns."""
+    float(product[0])

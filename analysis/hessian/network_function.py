@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from analysis.hessian.space import WeightSpace
 from analysis.hessian.twice import FastTwice
 from landscape.engine.fold import CannotFold, FoldedConv, FoldedNet, fold
-from landscape.engine.network import TOLERANCE
+from landscape.engine.network import tolerance_of
 from landscape.engine.probe import Probe
 from landscape.engine.totals import batch_values
 from landscape.losses import Loss
@@ -132,7 +132,7 @@ def reparametrize(
         try:
             folded = _folded(module, params, space)
             difference = _difference(folded.call, seen, loss, batch)
-            if difference <= TOLERANCE[dtype]:
+            if difference <= tolerance_of(dtype, theta[0].device):
                 return folded
             reason = f"the folded network differs by {difference:.1e}"
         except CannotFold as error:

@@ -32,7 +32,8 @@ from analysis.hessian.shifted import Shifted
 from analysis.hessian.space import WeightSpace
 from landscape.checks.arguments import whole
 from landscape.checks.fitting import check_labels, fitting_loss
-from landscape.compute import Data, as_examples, choose_device
+from landscape.compute import Data, as_examples
+from landscape.devices import choose_device
 from landscape.engine import own_copy
 from landscape.engine.contract import check_contract, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size

@@ -18,7 +18,7 @@ from analysis.robustness import robustness_file
 from analysis.robustness.corruption_names import CORRUPTIONS, SEVERITIES, check_corruptions
 from analysis.robustness.result import BoolArray, Robustness, Source
 from analysis.robustness.versions import Bytes, Versions
-from landscape.compute import choose_device
+from landscape.devices import choose_device
 from landscape.engine import own_copy
 from landscape.engine.cuda_graph import numerics
 from landscape.engine.precision import in_precision

@@ -7,11 +7,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from landscape.compute import choose_device
 from landscape.data import LoadedData, check_model_takes, data_folder, load_data, resolve_spec
 from landscape.data.conventions import TRIAL_EXAMPLES, settle
 from landscape.data.model_config import ModelData, model_data
 from landscape.data.normalization import CHECKPOINTS
+from landscape.devices import choose_device
 from landscape.errors import UserError
 from landscape.images import STATISTICS
 from landscape.images.prepare import Change, Preparation

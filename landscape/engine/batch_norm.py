@@ -24,7 +24,7 @@ class Recalibration:
     Parameters
     ----------
     module
-        The engine's own copy, in evaluation mode.
+        The caller's own copy, in evaluation mode; its norms' counts of batches move to the CPU.
     loss
         Runs the module's forward pass; its value is not used.
     batches
@@ -37,7 +37,9 @@ class Recalibration:
         self.batches = batches
         self.norms = _norms(module.modules())
         for norm in self.norms:
-            norm.momentum = None  # cumulative average
+            norm.momentum = None  # cumulative average, for which each forward pass reads how many came before
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked = norm.num_batches_tracked.cpu()  # from a GPU it would wait for it
 
     def run(self) -> None:
         """Replace the running statistics by those of the present weights."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 CPU_BYTES = 4 << 20
 CUDA_BYTES = 256 << 20
 _CPU_SIZES = (8, 256)
-_CUDA_SIZES = (32, 4096)
+_CUDA_SIZES = (1, 4096)
 _UNKNOWN_LARGEST = 1 << 16  # where no layer could be observed: 64 KiB, as a narrow residual network on CIFAR
 
 

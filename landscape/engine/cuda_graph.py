@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import torch
 
 from landscape.engine.modes import own_modes
+from landscape.gpu_numerics import gpu_numerics
 
 Result = TypeVar("Result")
 _WARM_UPS = 3  # cuBLAS, cuDNN and the allocator set themselves up outside the capture
@@ -28,16 +29,18 @@ class CapturedRun(Generic[Result]):
     """
 
     def __init__(self, run: Callable[[], Result], device: torch.device) -> None:
-        with torch.cuda.device(device):
-            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
+        # The caller's stream returns whatever happens: torch's own contexts leave another one behind where
+        # a capture fails.
+        with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
+            torch.cuda.synchronize(device)
+            # One of this device: torch's own for captures is made once, on whichever device is first.
+            side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            with torch.cuda.stream(side), _never_waiting():
                 for _ in range(_WARM_UPS):
                     run()
-            torch.cuda.current_stream().wait_stream(side)
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
+            with torch.cuda.graph(self._graph, stream=side):
                 self._result = run()
 
     def __call__(self) -> Result:
@@ -47,17 +50,26 @@ class CapturedRun(Generic[Result]):
 
 
 @contextmanager
+def _never_waiting() -> Iterator[None]:
+    """Raises RuntimeError where the host would wait for the device: a capture fails of that.
+
+    A capture that failed leaves the allocator of older PyTorch in a state in which it aborts later, so none
+    is begun that must fail.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+@contextmanager
 def numerics(device: torch.device, tf32: bool) -> Iterator[None]:
     """Deterministic cuDNN algorithms, TF32 only where asked for; the caller's settings return afterwards."""
     if device.type != "cuda":
         with own_modes(device):
             yield
         return
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
-    try:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = tf32, tf32, False, True
-        with own_modes(device):
-            yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+    with gpu_numerics(tf32), own_modes(device):
+        yield

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
+
+from landscape.gpu_numerics import own_precisions, places_of
 
 _KINDS = ("cpu", "cuda")
 
@@ -47,8 +48,9 @@ def own_modes(device: torch.device | None = None) -> Iterator[None]:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    places = [one for one in _precisions() if one.fp32_precision != "ieee"]
-    before = [one.fp32_precision for one in places]
+    places = places_of(torch.backends.mkldnn, "matmul", "conv", "rnn")
+    places = [one for one in places if one.fp32_precision != "ieee"]
+    before = own_precisions(places) if places else []
     try:
         for one in places:
             one.fp32_precision = "ieee"
@@ -56,9 +58,3 @@ def _full_precision() -> Iterator[None]:
     finally:
         for one, was in zip(places, before, strict=True):
             one.fp32_precision = was
-
-
-def _precisions() -> list[Any]:
-    """Where a CPU's precision is set; older PyTorch has none of these."""
-    found = [getattr(torch.backends.mkldnn, kind, None) for kind in ("matmul", "conv", "rnn")]
-    return [one for one in found if hasattr(one, "fp32_precision")]

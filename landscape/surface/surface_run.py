@@ -61,7 +61,9 @@ class SurfaceRun:
     ) -> None:
         """Evaluate one plane until its sampler is content; whatever stops it, the file gets what is there."""
         record, frame = self._record(), self.frame
-        tensors = tuple({name: value.numpy() for name, value in one.items()} for one in directions)
+        tensors = tuple(
+            {name: value.detach().cpu().numpy() for name, value in one.items()} for one in directions
+        )
 
         def place(index: Index) -> list[float]:
             return [float(frame.alpha[index[0]]), float(frame.beta[index[1]])][: frame.dim]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -140,6 +142,17 @@ def test_every_device_gives_the_plain_losses(name: str, device: str) -> None:
         assert engine.evaluate(point)["test"].mean("loss") == pytest.approx(plain, rel=1e-4)
     if device == "cuda" and NETWORKS[name][1]:
         assert engine.about["cuda_graph"] is True
+
+
+def test_an_engine_is_gone_with_its_last_reference() -> None:
+    engine = Engine(network("vgg"), examples(), classification, [])
+    gone = weakref.ref(engine)
+    gc.disable()  # what holds itself in a circle waits for the collector, and a GPU's memory with it
+    try:
+        del engine
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 TYPES = [("bfloat16", 5e-2), ("float64", 1e-6)]
