@@ -1,0 +1,222 @@
+"""A pretended GPU: memory of the CPU that is labelled "cuda", with the rules that make mistakes visible.
+
+It answers for `device` and moves tensors, refuses operations that mix devices, notes what makes the host wait
+for the device and which products run outside of the precision context, and records a CUDA graph as a list of
+operations that replay repeats on the same memory without running Python again. It says nothing of speed, of
+streams that overlap, or of the kernels' numbers, which are the CPU's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
+_WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2"}
+_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward"}
+
+
+class PretendedGpu:
+    """The device's state; `on` it everything that names "cuda" runs.
+
+    Attributes
+    ----------
+    waits
+        How often the host waited, by operation.
+    unguarded
+        Products and convolutions that ran outside of the precision context.
+    replays
+        How often a graph was replayed.
+    """
+
+    def __init__(self) -> None:
+        self.waits: Counter[str] = Counter()
+        self.unguarded: list[str] = []
+        self.replays = 0
+        self.recording: list[tuple[Any, Any, Any, Any]] | None = None
+        self.sync_debug: int | str = 0
+        self.replaying = False
+        self._labelled: dict[int, Any] = {}  # storages, kept so that no other gets their address
+
+    def has(self, value: Tensor) -> bool:
+        """Whether a tensor lies on the device."""
+        return value.layout == torch.strided and value.untyped_storage()._cdata in self._labelled
+
+    def label(self, value: Any, device: torch.device) -> Any:
+        """Say where all tensors in `value` lie."""
+        for one in _tensors(value):
+            storage = one.untyped_storage()
+            if device.type == "cuda":
+                self._labelled[storage._cdata] = storage
+            else:
+                self._labelled.pop(storage._cdata, None)
+        return value
+
+    def wait(self, what: str) -> None:
+        """The host waits; an error where it mustn't."""
+        if self.recording is not None or self.sync_debug == "error":
+            raise RuntimeError(f"called a synchronizing CUDA operation: {what}")
+        self.waits[what] += 1
+
+    def replay(self, recorded: list[tuple[Any, Any, Any, Any]]) -> None:
+        """Repeat operations on the memory that they had."""
+        self.replays += 1
+        self.replaying = True
+        try:
+            with torch.inference_mode():
+                for func, args, kwargs, before in recorded:
+                    now = func(*args, **kwargs)
+                    for old, new in zip(_tensors(before), _tensors(now), strict=True):
+                        if old.data_ptr() != new.data_ptr():
+                            old.copy_(new)
+        finally:
+            self.replaying = False
+
+
+class _Functions(TorchFunctionMode):
+    """What Python asks a tensor, and where it makes one."""
+
+    def __init__(self, gpu: PretendedGpu) -> None:
+        super().__init__()
+        self.gpu = gpu
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        gpu, kwargs = self.gpu, dict(kwargs or {})
+        first = args[0] if args and isinstance(args[0], Tensor) else None
+        if first is not None and getattr(func, "__self__", None) in (Tensor.device, Tensor.is_cuda):
+            if func.__self__ is Tensor.is_cuda:
+                return gpu.has(first)
+            return CUDA if gpu.has(first) else func(first)
+        if first is not None and func in (Tensor.to, Tensor.cpu, Tensor.cuda):
+            return self._moved(func, first, args[1:], kwargs)
+        if first is not None and func in (Tensor.numpy, Tensor.__array__) and gpu.has(first):
+            raise TypeError("can't convert cuda:0 device type tensor to numpy; use Tensor.cpu() first")
+        if first is not None and func is Tensor.tolist and gpu.has(first):
+            gpu.wait("tolist")  # it reads memory without an operation
+        if func is Tensor.__deepcopy__:
+            return gpu.label(func(*args, **kwargs), CUDA if gpu.has(args[0]) else CPU)
+        if kwargs.get("device") is not None:
+            wanted = torch.device(kwargs["device"])
+            if wanted.type in ("cpu", "cuda"):
+                return gpu.label(func(*args, **{**kwargs, "device": "cpu"}), wanted)
+        return func(*args, **kwargs)
+
+    def _moved(self, func: Any, value: Tensor, args: Any, kwargs: dict[str, Any]) -> Tensor:
+        here = CUDA if self.gpu.has(value) else CPU
+        if func is not Tensor.to:
+            device, dtype, layout, copied = CPU if func is Tensor.cpu else CUDA, None, None, False
+        elif args and isinstance(args[0], Tensor):
+            other = args[0]
+            device, dtype, layout, copied = CUDA if self.gpu.has(other) else CPU, other.dtype, None, False
+        else:
+            copied = kwargs.pop("copy", False)
+            device, dtype, _, layout = torch._C._nn._parse_to(*args, **kwargs)
+        result = value.to(dtype or value.dtype, memory_format=layout or torch.preserve_format, copy=copied)
+        if device is None or device.type == here.type:
+            return result
+        self.gpu.wait(f"copy from {here.type} to {device.type}")
+        return self.gpu.label(result.clone(), device)
+
+
+class _Operations(TorchDispatchMode):
+    """What is computed, and with what."""
+
+    def __init__(self, gpu: PretendedGpu) -> None:
+        super().__init__()
+        self.gpu = gpu
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        gpu, kwargs = self.gpu, kwargs or {}
+        given = _tensors([args, kwargs])
+        if gpu.replaying or not any(map(gpu.has, given)):
+            return func(*args, **kwargs)
+        name = func._schema.name.removeprefix("aten::")
+        strays = [one for one in given if not gpu.has(one)]
+        if name in _WAITING or (name == "copy_" and strays):
+            gpu.wait(name)
+        elif name in ("index", "index_put_", "_index_put_impl_"):
+            if any(one.dtype == torch.bool for one in given[1:]) or strays:
+                gpu.wait(name)
+        elif any(one.dim() for one in strays):
+            raise RuntimeError(
+                f"Expected all tensors to be on the same device, but {name} got cuda:0 and cpu"
+            )
+        if name in _PRODUCTS and not torch.backends.cudnn.deterministic:
+            gpu.unguarded.append(name)
+        result = func(*args, **kwargs)
+        own = {one.untyped_storage()._cdata for one in given}
+        gpu.label([one for one in _tensors(result) if one.untyped_storage()._cdata not in own], CUDA)
+        if gpu.recording is not None:
+            gpu.recording.append((func, *pytree.tree_map(self._as_now, (args, kwargs, result))))
+        return result
+
+    def _as_now(self, value: Any) -> Any:
+        """For a graph: the memory that a tensor has now, and numbers of the host as they are."""
+        if not isinstance(value, Tensor):
+            return value
+        return value.detach() if self.gpu.has(value) else value.clone()
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [one for one in pytree.tree_leaves(value) if isinstance(one, Tensor)]
+
+
+@contextmanager
+def pretended_gpu() -> Iterator[PretendedGpu]:
+    """A GPU for the block; tensors that it leaves behind are the CPU's."""
+    gpu = PretendedGpu()
+
+    class Graph:
+        def __init__(self) -> None:
+            self.recorded: list[tuple[Any, Any, Any, Any]] = []
+
+        def replay(self) -> None:
+            gpu.replay(self.recorded)
+
+    @contextmanager
+    def capturing(graph: Graph, stream: object = None) -> Iterator[None]:
+        assert stream is not None, "torch's own stream for captures is one device's"
+        gpu.recording = graph.recorded
+        try:
+            yield
+        finally:
+            gpu.recording = None
+
+    def set_sync_debug(mode: int | str) -> None:
+        gpu.sync_debug = mode
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    answers = {
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "get_device_name": lambda device=None: "a pretended GPU",
+        "synchronize": lambda device=None: gpu.wait("synchronize"),
+        "current_stream": lambda device=None: stream,
+        "Stream": lambda device=None: stream,
+        "stream": lambda one: nullcontext(),
+        "device": lambda one: nullcontext(),
+        "CUDAGraph": Graph,
+        "graph": capturing,
+        "get_sync_debug_mode": lambda: gpu.sync_debug,
+        "set_sync_debug_mode": set_sync_debug,
+    }
+    with ExitStack() as stack:
+        for name, answer in answers.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, answer))
+        stack.enter_context(_Operations(gpu))
+        stack.enter_context(_Functions(gpu))
+        yield gpu
