@@ -165,3 +165,22 @@ class SlowLinear(nn.Module):
 def slow_linear(num_classes: int = 10) -> SlowLinear:
     """For ``--model command:slow_linear``."""
     return SlowLinear(num_classes)
+
+
+class GatedLinear(SlowLinear):
+    """The same until the working directory has a file ``go``, without which it gets nowhere in the end."""
+
+    calls = 0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.calls += 1
+        while not os.path.exists("go"):
+            time.sleep(0.05)
+            if self.calls < 150:  # long enough to be shown and saved
+                break
+        return self.linear(inputs.flatten(1)) * bool(inputs.isfinite().all())  # type: ignore[no-any-return]
+
+
+def gated_linear(num_classes: int = 10) -> GatedLinear:
+    """For ``--model command:gated_linear``."""
+    return GatedLinear(num_classes)

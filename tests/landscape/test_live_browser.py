@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from browser import PATIENCE, Tab, chromium
-from command import ROOT, save_images, save_network, start
+from command import ROOT, gated_linear, save_images, start
 from viewer_surfaces import bowl
 
 from landscape.surface import Surface, load_surface
@@ -264,10 +265,19 @@ def test_without_its_server_the_page_says_so_and_keeps_what_it_has(browser: Any,
 
 @pytest.mark.slow
 def test_the_commands_page_from_the_first_points_to_the_last(browser: Any, tmp_path: Path) -> None:
-    save_network(tmp_path / "a.pt", 0)
-    save_network(tmp_path / "b.pt", 1)
-    save_images(tmp_path / "images.npz", train=200)
-    arguments = ["a.pt", "b.pt", "--data", "npz:images.npz", "--examples", "200", "--threads", "1"]
+    for name in ("a.pt", "b.pt"):
+        torch.save(gated_linear().state_dict(), tmp_path / name)
+    save_images(tmp_path / "images.npz")
+    arguments = [
+        "a.pt",
+        "b.pt",
+        "--model",
+        "command:gated_linear",
+        "--data",
+        "npz:images.npz",
+        "--threads",
+        "1",
+    ]
     with start(*arguments, "--points", "25", "--exact", "--no-plot", "--live", folder=tmp_path) as child:
         try:
             tab = Tab(browser, address_of(child), "#view=3d&computed=1")
@@ -275,6 +285,7 @@ def test_the_commands_page_from_the_first_points_to_the_last(browser: Any, tmp_p
             before = tab.page.evaluate(SHOWN)
             tab.drag()
             eye = tab.eye()
+            (tmp_path / "go").touch()
             tab.page.wait_for_function(f"before => ({SHOWN})() > before", arg=before, timeout=PATIENCE)
             tab.settle()
             np.testing.assert_allclose(tab.eye(), eye, rtol=1e-9)  # a redraw may round anew

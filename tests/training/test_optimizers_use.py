@@ -376,8 +376,11 @@ def test_the_length_of_the_perturbation_is_resumed_as_learning_rates_are() -> No
     train(half, resumed, batches(2))
     train(whole, going_on, batches(2))
     assert alike(half, whole)
-    for other in (S2SAM(BASES["sgd"](net.parameters()), adaptive="asam"), SAM(optimizer.base, model=net)):
-        with pytest.raises(UserError, match=r"optimizer state of S2SAM with adaptive 'none'.*the same"):
+    for other, what in (
+        (S2SAM(BASES["sgd"](net.parameters()), adaptive="asam"), "adaptive 'none'"),
+        (SAM(optimizer.base, model=net), "optimizer 'S2SAM', loaded into SAM"),
+    ):
+        with pytest.raises(UserError, match=f"optimizer state of S2SAM with {what}.*the same"):
             other.load_state_dict(state)
 
 

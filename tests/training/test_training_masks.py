@@ -195,7 +195,7 @@ def test_every_method_keeps_the_contract(name: str) -> None:
         assert not mask
 
 
-STARTS = {"lt": 0.0, "magnitude": 0.0, "mest_ems": 0.85}
+STARTS = {"lt": 0.0, "magnitude": 0.0, "mest_ems": 0.85, "safe": 0.0}
 """Sparsity of the first mask where it isn't the one asked for (0.9)."""
 
 

@@ -89,9 +89,9 @@ def test_the_log_has_the_share(tiny_npz: Path, tmp_path: Path, monkeypatch: pyte
     data = load_splits(f"npz:{tiny_npz}", SMALL.validation, SMALL.seed, CPU)
     original = Images.shuffled
 
-    def slow(self: Images, *rest: object) -> Iterator[tuple[Tensor, Tensor]]:
+    def slow(self: Images, *rest: object, **more: object) -> Iterator[tuple[Tensor, Tensor]]:
         time.sleep(1.0)
-        yield from original(self, *rest)  # type: ignore[arg-type]
+        yield from original(self, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Images, "shuffled", slow)
     fit(dataclasses.replace(SMALL, epochs=1), data, tmp_path)
