@@ -106,6 +106,35 @@ def counted(listener: Listener, expected: int) -> Callable[[int], None]:
     return tell
 
 
+_passing: list[Callable[[int], None]] = []
+
+
+def passed(examples: int) -> None:
+    """Tell whoever shows progress that so many more examples went through the network; from any thread."""
+    for tell in list(_passing):
+        tell(examples)
+
+
+@contextmanager
+def _told_of_examples(show: Callable[[int], None]) -> Iterator[None]:
+    """Inside, `show` gets how many examples have passed so far."""
+    from threading import Lock
+
+    total, lock = 0, Lock()
+
+    def add(examples: int) -> None:
+        nonlocal total
+        with lock:
+            total += examples
+            show(total)
+
+    _passing.append(add)
+    try:
+        yield
+    finally:
+        _passing.remove(add)
+
+
 @contextmanager
 def terminal_bar(title: str, unit: str = "points") -> Iterator[Listener]:
     """A Rich progress bar on standard error with points, stated error, elapsed time and ETA.
@@ -140,36 +169,46 @@ def _bar(console: object, title: str) -> Iterator[Listener]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[examples]}"),
         TimeElapsedColumn(),
         TextColumn("ETA"),
         TimeRemainingColumn(elapsed_when_finished=False),
     )
     with Bar(*columns, console=console, transient=True) as bar:  # type: ignore[arg-type]
-        task = bar.add_task(title, total=None, note="")
+        task = bar.add_task(title, total=None, note="", examples="")
 
         def show(state: Progress) -> None:
             bar.update(task, completed=state.done, total=state.expected, note=_note(state))
 
-        yield show
+        with _told_of_examples(lambda count: bar.update(task, examples=f"{count:,} examples")):
+            yield show
 
 
 @contextmanager
 def _lines(console: object, title: str, unit: str) -> Iterator[Listener]:
     from time import monotonic
 
-    last = monotonic()
+    last, latest, seen = monotonic(), "", ""
 
-    def show(state: Progress) -> None:
+    def line() -> None:
         nonlocal last
         if monotonic() - last >= 30:
             last = monotonic()
-            left = (state.expected - state.done) * state.seconds_per_point
-            console.print(  # type: ignore[attr-defined]
-                f"{title}: {state.done}/{state.expected} {unit}{_note(state)}, ETA {left:.0f} s",
-                markup=False,
-            )
+            console.print(f"{title}: {latest}{seen}", markup=False)  # type: ignore[attr-defined]
 
-    yield show
+    def show(state: Progress) -> None:
+        nonlocal latest
+        left = (state.expected - state.done) * state.seconds_per_point
+        latest = f"{state.done}/{state.expected} {unit}{_note(state)}, ETA {left:.0f} s"
+        line()
+
+    def examples(count: int) -> None:
+        nonlocal seen
+        seen = f"{', ' if latest else ''}{count:,} examples"
+        line()
+
+    with _told_of_examples(examples):
+        yield show
 
 
 def _note(state: Progress) -> str:

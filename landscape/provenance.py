@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,9 +15,19 @@ from torch import Tensor
 import sharpscape
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Short SHA-256 over names, types, shapes and bytes, on whatever device the tensors are."""
+def digest(
+    tensors: Mapping[str, Tensor], first: tuple[str, tuple[int, ...], Iterable[Tensor]] | None = None
+) -> str:
+    """Short SHA-256 over names, types, shapes and bytes, on whatever device the tensors are.
+
+    `first` is a uint8 tensor before the others, in parts: its name, its shape, and the parts.
+    """
     sha = hashlib.sha256()
+    if first is not None:
+        name, shape, parts_of_it = first
+        sha.update(f"{name} {torch.uint8} {shape}\n".encode())
+        for part in parts_of_it:
+            sha.update(part.contiguous().numpy().tobytes())
     for name, value in tensors.items():
         if value.layout != torch.strided:
             places = value.detach().cpu().to_sparse_coo().coalesce()  # type: ignore[no-untyped-call]

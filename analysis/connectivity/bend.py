@@ -205,8 +205,7 @@ class _Batches:
         chosen = self._order[1][number * self._size : (number + 1) * self._size]
         if not self._examples.rebatchable:
             return self._examples.given[int(chosen)]
-        tensors = tuple(one[chosen.to(self._device)] for one in self._examples.tensors)
-        return replace(self._examples, tensors=tensors).to(self._device, self._dtype).batches(self._size)[0]
+        return self._examples.pick(chosen).to(self._device, self._dtype).batches(self._size)[0]
 
 
 def trained_module(ends: Ends, bend: Params) -> nn.Module:

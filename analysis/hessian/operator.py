@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -47,6 +46,7 @@ from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice
+from landscape.progress import passed
 from landscape.threads import one_thread
 
 FloatArray = npt.NDArray[Any]
@@ -163,13 +163,11 @@ class HessianOperator(LinearOperator):
         pure = self._network.pure
         moved = examples.to(self.torch_device, self.torch_dtype, channels_last=pure)
         self._batches = moved.batches(size)
-        self._blocks: list[Any] | None = None
+        self._blocks: Sequence[Any] | None = None
         if examples.rebatchable and len(self._batches) < BLOCKS:
             total, parts = len(moved.tensors[0]), min(BLOCKS, len(moved.tensors[0]))
             edges = [total * part // parts for part in range(parts + 1)]
-            self._blocks = [
-                tuple(one[start:stop] for one in moved.tensors) for start, stop in pairwise(edges)
-            ]
+            self._blocks = moved.cut(edges)
         self._shifted = Shifted(module, self.space, loss, self._batches) if differences else None
         self._kept = kept_batches(self._batches, per_example, memory)
         self._streams = Streams() if self.torch_device.type == "cpu" and pure and not alone else None
@@ -390,14 +388,15 @@ class HessianOperator(LinearOperator):
         """Apply `work` to every batch's graph, as many at a time as there are streams; or to others'."""
 
         def one(number: int) -> Found:
-            if blocks is not None:
-                return work(differentiate(self._network, self._loss, blocks[number]))
-            graph = self._graphs[number]
+            graph = self._graphs[number] if blocks is None else None
             if graph is None:
-                graph = differentiate(self._network, self._loss, self._batches[number])
-                if number < self._kept:
+                batch = (self._batches if blocks is None else blocks)[number]
+                graph = differentiate(self._network, self._loss, batch)
+                if blocks is None and number < self._kept:
                     self._graphs[number] = graph
-            return work(graph)
+            found = work(graph)
+            passed(graph.count)
+            return found
 
         numbers = range(len(self._batches if blocks is None else blocks))
         if self._streams is None:

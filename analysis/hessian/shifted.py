@@ -13,6 +13,7 @@ from analysis.hessian.space import WeightSpace
 from landscape.engine.totals import batch_values
 from landscape.errors import UserError
 from landscape.losses import Loss
+from landscape.progress import passed
 
 STEP = 1e-6  # of the weights' norm; in float64 neither rounding nor the third derivative is seen then
 
@@ -61,7 +62,9 @@ class Shifted:
         self._move(shift)
         try:
             for batch in self._batches if batches is None else batches:
-                yield self._one(batch)
+                found = self._one(batch)
+                passed(found[1])
+                yield found
         finally:
             self._move(None)
 

@@ -29,6 +29,7 @@ from landscape.engine.totals import BatchValues, Totals, batch_values, total
 from landscape.errors import UserError
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice
+from landscape.progress import passed
 from landscape.threads import one_thread
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -132,7 +133,7 @@ class Objective:
     def evaluate(self, shift: Tensor | None = None) -> Totals:
         """Sums of the loss over blocks of examples at ``w + shift``, shift of shape ``[n]``."""
         with self._at(shift), self._mode():
-            found = [batch_values(self.loss(self.module, batch)) for batch in self._batches]
+            found = [_counted(batch_values(self.loss(self.module, batch))) for batch in self._batches]
         self.count(1)
         return total(found, BLOCKS)
 
@@ -143,7 +144,7 @@ class Objective:
         with self._at(shift), torch.enable_grad():
             for batch in self._batches:
                 result = self.loss(self.module, batch)
-                found.append(batch_values(result))
+                found.append(_counted(batch_values(result)))
                 if not result[0].requires_grad:
                     raise UserError(NO_GRADIENT)
                 parts = torch.autograd.grad(result[0].sum(), self._params, materialize_grads=True)
@@ -312,3 +313,9 @@ class Objective:
             count = max(batch_values(self.loss(self.module, head)).count, 1)
             cost = measure(lambda: self.loss(self.module, head), self.module, count)
         return choose_batch_size(cost, self.device)
+
+
+def _counted(found: BatchValues) -> BatchValues:
+    """Tell whoever shows progress."""
+    passed(found.count)
+    return found

@@ -98,6 +98,9 @@ def check_labels(loss: Loss, model: Callable[..., Any], batch: Any, data: Iterab
 
 def _targets(data: Iterable[Examples], name: str) -> Iterable[Tensor]:
     for one in data:
+        if one.pictures is not None:
+            yield one.tensors[0]
+            continue
         for batch in one.given or (one.tensors,):
             yield pair(batch, name)[1]
 

@@ -153,11 +153,20 @@ class DataOptions(SourceOptions):
     ] = None
     """Of resizing images."""
 
+    image_memory: float = 1.0
+    """GiB that pictures of a folder may take, decoded and normalized; more of them are decoded anew for each
+    pass, by threads, and give the same bits."""
+
     examples: Int = 1000
     """Examples per split: a fixed, seeded, class-balanced subset. 0 takes all."""
 
     example_seed: Int = 0
     """Seed of that subset."""
+
+    @property
+    def image_bytes(self) -> float:
+        """For decoded pictures."""
+        return self.image_memory * GIB
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -170,6 +179,8 @@ class DataOptions(SourceOptions):
         at_least("--example-seed", self.example_seed, 0)
         if self.image_size is not None and not 1 <= self.image_size <= 4096:
             raise UserError(f"--image-size {self.image_size}: expected pixels, 1 to 4096")
+        if not 0 <= self.image_memory < inf:
+            raise UserError(f"--image-memory {self.image_memory}: expected GiB, 0 or more")
         if self.crop is not None and not 0.05 <= self.crop <= 1:
             raise UserError(f"--crop {self.crop:g}: expected a share, 0.05 to 1")
         if bool(self.mean) != bool(self.std):

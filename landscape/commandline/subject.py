@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # torch is imported only when there is something to compute
 
     from landscape.checkpoint import LoadedCheckpoint
     from landscape.commandline.options import CheckpointOptions, DataOptions, OutputOptions, SubjectOptions
+    from landscape.data import LoadedData
     from landscape.examples import Examples
     from landscape.losses import Loss
     from landscape.parameters import Moving
@@ -200,7 +201,6 @@ def load_examples(
     """
     from landscape.data import check_model_takes
     from landscape.data.settle import load_settled
-    from landscape.examples import Examples
 
     sets, record = load_settled(loaded, data, data.splits, others=others, like=like, device=device, say=note)
     first = next(iter(sets.values()))
@@ -220,9 +220,16 @@ def load_examples(
             "images": None if first.preparation is None else first.preparation.record,
         },
     }
-    return {
-        name: Examples.from_images(one.inputs, one.targets, one.mean, one.std) for name, one in sets.items()
-    }, about
+    return {name: _examples_of(one) for name, one in sets.items()}, about
+
+
+def _examples_of(one: LoadedData) -> Examples:
+    """Examples that the library takes, pictures in files among them."""
+    from landscape.examples import Examples
+
+    if one.pictures is None:
+        return Examples.from_images(one.inputs, one.targets, one.mean, one.std)
+    return Examples.from_pictures(one.pictures, one.targets, one.mean or (), one.std or ())
 
 
 @contextmanager

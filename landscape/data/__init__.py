@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from landscape.data.normalization import (
 from landscape.data.parts import PARTS, PartName, WholeSplit, common_pool
 from landscape.data.subset import Indices, balanced_subset
 from landscape.errors import UserError
+from landscape.examples.pictures import Pictures
 from landscape.images import (
     DEFAULT_ROOT,
     KINDS,
@@ -34,9 +36,13 @@ from landscape.images import (
     sample_origin,
     unknown_data,
 )
+from landscape.images.folder import list_folder, said_of_skipped
 from landscape.images.prepare import BrokenPictureError, Change, Preparation
 from landscape.images.selection import fingerprint
+from landscape.progress import counted, watching
 
+IMAGE_BYTES = float(1 << 30)
+_BYTES_A_VALUE = 5  # uint8, and float32 beside it
 ROOT_VARIABLE = "SHARPSCAPE_DATA"
 
 
@@ -67,6 +73,8 @@ class LoadedData:
         Where mean and deviation come from: "as given", "the checkpoint's", … .
     preparation
         How each image was resized and cropped; None where it is as in the file.
+    pictures
+        Where they are too many for memory: the files that stand for `inputs`, then ``[0, C, H, W]``.
     stated
         Whether someone says so, user or checkpoint, rather than that it's usual for these data.
     """
@@ -85,6 +93,7 @@ class LoadedData:
     classes_known: bool = True
     drawn_from: str = ""
     preparation: Preparation | None = None
+    pictures: Pictures | None = None
 
     @property
     def how(self) -> str:
@@ -96,6 +105,8 @@ class LoadedData:
     def normalized(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Examples `start` to `stop` as float32, pixels as ``(pixel / 255 - mean) / std``, tokens as such."""
         part = self.inputs[start:stop]
+        if self.pictures is not None:
+            part = self.pictures.pick(slice(start, stop)).decoded()
         if self.mean is None or self.std is None:
             return part if part.dtype in (torch.int32, torch.int64) else part.float()
         shape = (1, -1, *[1] * (part.dim() - 2))
@@ -118,6 +129,7 @@ def load_data(
     preparation: Preparation | None = None,
     change: Change | None = None,
     labels: bool = True,
+    image_bytes: float = IMAGE_BYTES,
 ) -> LoadedData:
     """Load a fixed, seeded, class-balanced subset of a data set's split.
 
@@ -156,6 +168,8 @@ def load_data(
     labels
         Whether a factory's targets must be class labels; else they are whatever the loss takes, and the
         subset is drawn without balance.
+    image_bytes
+        Pictures of a folder that would take more memory, decoded and normalized, stay in their files.
 
     Raises
     ------
@@ -171,7 +185,8 @@ def load_data(
     known = known_normalization(normalization, stored)
     if preparation is None and isinstance(stored.get("images"), Mapping):
         preparation = Preparation.of(stored["images"])
-    wanted = _Request(folder, split, examples, seed, download, (stored, *others), preparation, change, labels)
+    told = (stored, *others)
+    wanted = _Request(folder, split, examples, seed, download, told, preparation, change, labels, image_bytes)
     kind, _, rest = spec.partition(":")
     read = _from_factory if rest and kind not in ("npz", "imagefolder") else _from_images
     if read is _from_images and kind not in {one.partition(":")[0] for one in KINDS}:
@@ -247,6 +262,7 @@ class _Request:
     preparation: Preparation | None
     change: Change | None
     labels: bool
+    image_bytes: float
 
     @property
     def split(self) -> Split:
@@ -277,7 +293,12 @@ class _Choice:
 def _from_images(
     spec: str, why: str, wanted: _Request, known: tuple[Normalization, str] | None
 ) -> LoadedData:
-    found, labels, choice = _chosen_images(spec, wanted)
+    pictures: Pictures | None = None
+    many = _many_pictures(Path(spec.partition(":")[2]), wanted) if spec.startswith("imagefolder:") else None
+    if many is None:
+        found, labels, choice = _chosen_images(spec, wanted)
+    else:
+        found, labels, choice, pictures = many
     inputs = torch.from_numpy(np.ascontiguousarray(found.images.transpose(0, 3, 1, 2)))
     numbers, source = known or usual_normalization(spec, found.name, wanted.split, wanted.root)
     mean, std = per_channel(numbers, inputs.shape[1])
@@ -298,7 +319,51 @@ def _from_images(
         normalized_by=source,
         stated=known is not None,
         drawn_from=choice.drawn_from,
+        pictures=pictures,
     )
+
+
+def _many_pictures(path: Path, wanted: _Request) -> tuple[ImageSet, Indices, _Choice, Pictures] | None:
+    """The chosen pictures of a folder as files, with an `ImageSet` without pixels; None if they fit memory.
+
+    Where broken ones are to be left out, each is decoded once, and then forgotten.
+    """
+    there = list_folder(path, wanted.split, wanted.preparation)
+    choice = wanted.choose(WholeSplit(there.labels, lambda: None))
+    how = there.usual.changed(wanted.change)
+    if len(choice.indices) * 3 * math.prod(how.size) * _BYTES_A_VALUE <= wanted.image_bytes:
+        return None
+    files = tuple(there.files[index] for index in choice.indices)
+    broken: list[int] = []
+    if wanted.change is not None and wanted.change.skip_broken:
+        broken = _broken(Pictures(files, how))
+    remarks = [there.remark, said_of_skipped([files[number] for number in broken], len(files))]
+    remarks.append(f"{len(files) - len(broken):,} pictures are decoded as they are needed")
+    indices = np.delete(choice.indices, broken)
+    left_out = set(broken)
+    good = tuple(one for number, one in enumerate(files) if number not in left_out)
+    if not good:
+        raise UserError(f"none of the {len(files)} pictures can be decoded, {files[0]} is the first of them")
+    nothing = np.empty((0, *how.size, 3), np.uint8)
+    remark = "; ".join(filter(None, remarks))
+    found = ImageSet(
+        nothing, there.labels[indices], there.classes, there.name, wanted.split, how, remark, tuple(broken)
+    )
+    return found, there.labels, replace(choice, indices=indices), Pictures(good, how)
+
+
+def _broken(pictures: Pictures) -> list[int]:
+    """Numbers of those that can't be decoded, looked for with a bar that counts pictures."""
+    found = []
+    with watching("auto", "pictures", "pictures") as listener:
+        tell = (lambda portion: None) if listener is None else counted(listener, len(pictures))
+        for number in range(len(pictures)):
+            try:
+                pictures.one(number)
+            except BrokenPictureError:
+                found.append(number)
+            tell(1)
+    return found
 
 
 def _chosen_images(spec: str, wanted: _Request) -> tuple[ImageSet, Indices, _Choice]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from landscape.data import LoadedData, check_model_takes, data_folder, load_data, resolve_spec
@@ -80,6 +81,7 @@ def load_settled(
         preparation=_preparation(like, own if folder else None),
         change=_change(data, like),
         labels=labels,
+        image_bytes=data.image_bytes,
     )
     sets = {
         name: load(
@@ -141,6 +143,6 @@ def _trial_images(first: LoadedData, load: Callable[..., LoadedData]) -> LoadedD
         few = slice(TRIAL_EXAMPLES)
         return replace(first, inputs=first.inputs[few], targets=first.targets[few])
     try:
-        return load(split="train", examples=TRIAL_EXAMPLES)
+        return load(split="train", examples=TRIAL_EXAMPLES, image_bytes=inf)
     except UserError:  # there is no train split
-        return load(split=first.split, examples=TRIAL_EXAMPLES)
+        return load(split=first.split, examples=TRIAL_EXAMPLES, image_bytes=inf)

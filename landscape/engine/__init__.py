@@ -31,8 +31,10 @@ from landscape.engine.totals import BatchValues, FloatArray, Totals, batch_value
 from landscape.engine.weights import Weights
 from landscape.errors import UserError
 from landscape.examples import Examples
+from landscape.examples.pictures import PictureBatches
 from landscape.examples.structure import tensors_in
 from landscape.losses import Loss
+from landscape.progress import passed
 from landscape.threads import one_thread
 
 if TYPE_CHECKING:
@@ -188,7 +190,11 @@ class Engine:
 
     def _values(self) -> _Values:
         with numerics(self._device, self._tf32):
-            return self._point() if self._graph is None else self._graph()
+            if self._graph is None:
+                return self._point()
+            found = self._graph()
+        passed(sum(one.count for batches in found.values() for one in batches))
+        return found
 
     def _point(self) -> _Values:
         """Everything that is computed for a point whose coordinates are set."""
@@ -202,19 +208,23 @@ class Engine:
             self._network.refresh()
         return {name: self._split(batches) for name, batches in self._batches.items()}
 
-    def _split(self, batches: list[Any]) -> list[BatchValues]:
+    def _split(self, batches: Sequence[Any]) -> list[BatchValues]:
         if self._streams is not None:
             return self._streams.map(self._batch, batches)
         return [self._batch(batch) for batch in batches]
 
     def _batch(self, batch: Any) -> BatchValues:
         with self._mode():
-            return batch_values(self._loss(self._network.call, batch))
+            found = batch_values(self._loss(self._network.call, batch))
+        passed(found.count)
+        return found
 
     def _captured(self, repeatable: bool, tolerance: float) -> tuple[CapturedRun[_Values] | None, bool | str]:
         """The run of a point as one CUDA graph where that is possible; and whether, or why not."""
         if self._device.type != "cuda":
             return None, False
+        if any(isinstance(one, PictureBatches) for one in self._batches.values()):
+            return None, "no: pictures are decoded for each point"
         if self._recalibration is not None or not repeatable:
             return None, "no: the network isn't one fixed sequence of operations"
         if sum(map(len, self._batches.values())) > _GRAPH_BATCHES:

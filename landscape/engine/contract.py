@@ -34,14 +34,14 @@ def cut_batch(
     if batch_size is not None or first is None:
         return None
     step = max(1, len(first.tensors[0]) // _PROBED)
-    few = replace(first, tensors=tuple(one[::step][:_PROBED] for one in first.tensors))
+    few = first.pick(slice(0, step * _PROBED, step))
     return few.to(device, dtype).batches(_PROBED)[0]
 
 
 def first_batches(examples: Examples, device: torch.device, dtype: torch.dtype) -> list[Any]:
     """One or two batches of a few examples: what decides how a network is run, and whether that can be."""
     few = replace(examples, given=examples.given[:2]) if examples.given else examples.head(_PROBED)
-    return few.to(device, dtype).batches(_PROBED // 2)[:2]
+    return list(few.to(device, dtype).batches(_PROBED // 2)[:2])
 
 
 def check_contract(

@@ -40,7 +40,11 @@ class Streams:
         futures: list[Future[Result]] = []
         with one_thread():
             try:
-                futures.extend(self._pool.submit(work, item) for item in items)
+                # By number: a batch of pictures is made where it is worked on, not all of them beforehand.
+                futures.extend(
+                    self._pool.submit(lambda number: work(items[number]), number)
+                    for number in range(len(items))
+                )
                 return [future.result() for future in futures]
             finally:
                 for future in futures:

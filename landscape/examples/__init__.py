@@ -1,4 +1,7 @@
-"""Examples that stay on the device, as one tensor per part, and are cut into batches without copying."""
+"""Examples that stay on the device, as one tensor per part, and are cut into batches without copying.
+
+Pictures that are too many for memory stay in their files: see `landscape.examples.pictures`.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,41 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from landscape.checks.description import describe_data, summary
 from landscape.errors import UserError
+from landscape.examples.pictures import CHUNK, PictureBatches, Pictures
 from landscape.examples.structure import map_tensors
 from landscape.provenance import digest
 
 _CHUNK = 1024  # images normalized at a time, so that no second float copy of all of them is needed
 
 
+class Place(NamedTuple):
+    """Where batches of pictures are made, and as what."""
+
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype = torch.float32
+    layout: torch.memory_format = torch.contiguous_format
+
+
 @dataclass(frozen=True)
 class Examples:
-    """Examples in a fixed order; use one of the three constructors below.
+    """Examples in a fixed order; use one of the constructors below.
 
     Either tensors of equal length, which may be cut into batches of any size, or batches that are used
-    exactly as they were given.
+    exactly as they were given. Where there are `pictures`, they stand before the tensors.
     """
 
     tensors: tuple[Tensor, ...] = ()
     given: tuple[Any, ...] = ()
     normalization: tuple[Tensor, Tensor] | None = None
+    pictures: Pictures | None = None
+    place: Place | None = None
 
     @classmethod
     def from_tensors(cls, *tensors: Tensor) -> Examples:
@@ -79,6 +93,22 @@ class Examples:
         return replace(plain, normalization=(next(numbers), next(numbers)))
 
     @classmethod
+    def from_pictures(
+        cls, pictures: Pictures, targets: Tensor, mean: Sequence[float], std: Sequence[float]
+    ) -> Examples:
+        """From pictures in files and targets ``[N]``; everything comes out as by `from_images`, bit by bit.
+
+        Raises
+        ------
+        UserError
+            As `from_images`.
+        """
+        if len(pictures) != len(targets):
+            raise UserError(f"{len(pictures)} pictures, {len(targets)} targets; expected as many")
+        like = cls.from_images(torch.empty((len(targets), 3, 0, 0), dtype=torch.uint8), targets, mean, std)
+        return replace(like, tensors=like.tensors[1:], pictures=pictures)
+
+    @classmethod
     def from_batches(cls, batches: Iterable[Any]) -> Examples:
         """From batches of any structure (tuples, dicts, … of tensors), used as they are.
 
@@ -97,7 +127,12 @@ class Examples:
         """Whether the engine may choose the batch size."""
         return not self.given
 
-    def batches(self, size: int) -> list[Any]:
+    @property
+    def streamed(self) -> bool:
+        """Whether batches are made anew each time that they are asked for."""
+        return self.pictures is not None
+
+    def batches(self, size: int) -> Sequence[Any]:
         """All examples in order: the given batches, or near-equal ones of at most `size`, without copying.
 
         Near-equal, because a short last batch would leave one of several threads waiting.
@@ -106,16 +141,33 @@ class Examples:
             return list(self.given)
         total = len(self.tensors[0])
         parts = math.ceil(total / size)
-        edges = [total * part // parts for part in range(parts + 1)]
+        return self.cut([total * part // parts for part in range(parts + 1)])
+
+    def cut(self, edges: Sequence[int]) -> Sequence[Any]:
+        """Batches of examples from each number to the next, without copying; not of given batches."""
+        if self.pictures is not None:
+            return PictureBatches(self, edges)
         return [tuple(one[start:stop] for one in self.tensors) for start, stop in pairwise(edges)]
+
+    def batch(self, start: int, stop: int, pixels: Tensor | None = None) -> tuple[Tensor, ...]:
+        """A batch of pictures, normalized; `pixels` are theirs where these are decoded already."""
+        assert self.pictures is not None
+        device, dtype, layout = self.place or Place()
+        found = self.pictures.pick(slice(start, stop)).decoded() if pixels is None else pixels
+        images = self._normalized(found, torch.device(device), dtype, layout)
+        return images, *(one[start:stop] for one in self.tensors)
 
     def head(self, count: int) -> Examples:
         """The first `count` examples, or the first given batch."""
-        return (
-            replace(self, given=self.given[:1])
-            if self.given
-            else replace(self, tensors=tuple(one[:count] for one in self.tensors))
+        return replace(self, given=self.given[:1]) if self.given else self.pick(slice(count))
+
+    def pick(self, index: slice | Tensor) -> Examples:
+        """Some examples, in the order of `index`; not of given batches."""
+        tensors = tuple(
+            one[index if isinstance(index, slice) else index.to(one.device)] for one in self.tensors
         )
+        pictures = None if self.pictures is None else self.pictures.pick(index)
+        return replace(self, tensors=tensors, pictures=pictures)
 
     def to(self, device: torch.device | str, dtype: torch.dtype, *, channels_last: bool = False) -> Examples:
         """On `device`: floating-point tensors in `dtype`, images normalized, optionally NHWC in memory."""
@@ -130,16 +182,20 @@ class Examples:
 
         if self.given:
             return replace(self, given=tuple(map_tensors(one, move) for one in self.given))
+        if self.pictures is not None:
+            place = Place(device, dtype, layout)
+            return replace(self, tensors=tuple(move(one) for one in self.tensors), place=place)
         if self.normalization is None:
             return replace(self, tensors=tuple(move(one) for one in self.tensors))
-        images = self._normalized(torch.device(device), dtype, layout)
+        images = self._normalized(self.tensors[0], torch.device(device), dtype, layout)
         return Examples(tensors=(images, *(move(one) for one in self.tensors[1:])))
 
-    def _normalized(self, device: torch.device, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:
+    def _normalized(
+        self, images: Tensor, device: torch.device, dtype: torch.dtype, layout: torch.memory_format
+    ) -> Tensor:
         assert self.normalization is not None
         exact = torch.float64 if dtype == torch.float64 else torch.float32
         mean, std = (one.to(device, exact) for one in self.normalization)
-        images = self.tensors[0]
         layout = layout if images.dim() == 4 else torch.contiguous_format
         result = torch.empty(images.shape, dtype=dtype, device=device, memory_format=layout)
         for start in range(0, len(images), _CHUNK):
@@ -152,6 +208,15 @@ class Examples:
         """Short SHA-256 over every tensor's type, shape and bytes, normalization, and all else in batches."""
         if any(not _is_plain(one) for one in self.given):
             return summary(describe_data(self.given))
+        if self.pictures is not None:
+            edges = [
+                (start, min(start + CHUNK, len(self.pictures)))
+                for start in range(0, len(self.pictures), CHUNK)
+            ]
+            rest = {
+                str(number): one for number, one in enumerate((*self.tensors, *(self.normalization or ())), 1)
+            }
+            return digest(rest, first=("0", self.pictures.shape, self.pictures.in_turn(edges)))
         leaves = [leaf for one in self.given for leaf in (one if not isinstance(one, Tensor) else (one,))]
         leaves = leaves or list(self.tensors) + list(self.normalization or ())
         return digest({str(number): leaf for number, leaf in enumerate(leaves)})

@@ -164,7 +164,22 @@ def main() -> None:
     print(f"surface of 5×5 points in {seconds:.0f} s, {memory:.2f} GiB", flush=True)
     spectrum = given.output / "hessian"
     seconds, memory = command(
-        ["analysis.hessian", final, *data, "--top", "1", "--bottom", "0", "-o", str(spectrum)], log
+        [
+            "analysis.hessian",
+            final,
+            *data,
+            "--top",
+            "1",
+            "--bottom",
+            "0",
+            "--density-probes",
+            "0",
+            "--max-probes",
+            "8",
+            "-o",
+            str(spectrum),
+        ],
+        log,
     )
     print(f"largest eigenvalue in {seconds:.0f} s, {memory:.2f} GiB", flush=True)
     for line in (ends["whole"] / "metrics.jsonl").read_text().splitlines():
