@@ -72,7 +72,10 @@ class Process(Generic[Job]):
     def interrupt(self) -> None:
         """Ask it to stop, as Ctrl-C does; it keeps what it has saved."""
         self.interrupted = True
-        self.process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
+        # What a shell starts in the background ignores Ctrl-C, and so does all that it starts.
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        usual = signal.SIGTERM if ignored else signal.SIGINT
+        self.process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", usual))
 
     def kill(self) -> None:
         """End it at once; the files that it keeps are whole all the same."""
