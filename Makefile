@@ -1,12 +1,13 @@
 # A fresh machine needs Python 3.11 or newer and make; everything else is installed here.
 #   make demo   the main job on the example that ships
 #   make test   everything that must pass
+#   make gpu-check   on a machine with a GPU: is what runs there right, and how fast is it? Four minutes at most
 #   make docs   the documentation site, into site/
 PYTHON ?= python3
 VENV   ?= .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: demo test check docs format browser install clean
+.PHONY: demo test check gpu-check docs format browser install clean
 
 install: $(VENV)/.installed
 
@@ -29,6 +30,10 @@ check: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# Where nothing may be installed: python tests/benchmarks/gpu_check.py
+gpu-check: install
+	$(RUN) tests/benchmarks/gpu_check.py
 
 # In an environment of its own: the tools of a web site are nobody else's business.
 docs: install
