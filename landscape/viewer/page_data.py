@@ -163,7 +163,7 @@ def _cell(value: Any) -> Json:
 
 def _conditions(surface: Surface) -> dict[str, str]:
     notes = [_notes(plane.about) for plane in surface.planes]
-    names = ", ".join(_plane_names(surface))
+    names = _seeds(surface) or ", ".join(_plane_names(surface))
     return {"mask": notes[0][0].partition(",")[0], "plane": f"{names}, {notes[0][1]}"}
 
 
@@ -200,6 +200,17 @@ def _plane_names(surface: Surface) -> list[str]:
     """A short, distinct name for each plane of a surface."""
     names = [_plane_name(plane.about) for plane in surface.planes]
     return [f"{name} ({index + 1})" if names.count(name) > 1 else name for index, name in enumerate(names)]
+
+
+def _seeds(surface: Surface) -> str:
+    """Of several planes that differ in their seeds only, as "direction seeds 0 to 9"; else nothing."""
+    seeds = [plane.about.get("seed") for plane in surface.planes]
+    if len(seeds) < 2 or _plane_names(surface) != [f"direction seed {seed}" for seed in seeds]:
+        return ""
+    first, last = seeds[0], seeds[-1]
+    if len(seeds) > 2 and isinstance(first, int) and seeds == [*range(first, first + len(seeds))]:
+        return f"direction seeds {first} to {last}"
+    return f"direction seeds {', '.join(map(str, seeds))}"
 
 
 def _plane_name(about: Mapping[str, Any]) -> str:

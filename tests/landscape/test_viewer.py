@@ -172,6 +172,15 @@ def test_cells_of_the_metrics_table() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [((3, 4), "3, 4"), ((0, 1, 2, 3), "0 to 3"), ((0, 1, 3), "0, 1, 3"), ((2, 1, 0), "2, 1, 0")],
+)
+def test_planes_by_their_seeds_in_a_few_words(seeds: tuple[int, ...], said: str) -> None:
+    found = payload([bowl(points=3, seeds=seeds)], [{"Ra": 1.0}])["surfaces"][0]["metrics"]
+    assert found[-1] == {"name": "plane", "text": f"direction seeds {said}, filter-normalized"}
+
+
 def test_default_metrics_come_from_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
     summary = SimpleNamespace(metrics=lambda surface: {"Ra": 0.25})
     monkeypatch.setitem(sys.modules, "landscape.surface.summary", summary)
