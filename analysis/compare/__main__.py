@@ -16,7 +16,8 @@ from landscape.commandline.outputs import write_texts
 from landscape.commandline.subject import computing
 from landscape.errors import UserError
 
-ABOUT = """Compare trained networks: accuracy, sparsity, Ra, λmax, trace and sharpness, with 95 % intervals.
+ABOUT = """Compare trained networks: accuracy, sparsity, Ra, λmax, trace, sharpness and accuracy on corrupted
+images, with 95 % intervals.
 
 Files of the same network (told by the checkpoint's digest, else by name) become one line. Checkpoints give
 accuracy and sparsity; surface files Ra; JSON and HDF5 of the other commands what they hold.
@@ -52,8 +53,8 @@ def compare_files(
     Parameters
     ----------
     files
-        Checkpoints, surface files, results of analysis.hessian (HDF5, JSON), analysis.sharpness and
-        analysis.roughness (JSON).
+        Checkpoints, surface files, results of analysis.hessian (HDF5, JSON), analysis.robustness (HDF5),
+        analysis.sharpness and analysis.roughness (JSON).
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""From a file to rows: surfaces, spectra, JSON of our commands, and checkpoints."""
+"""From a file to rows: surfaces, spectra, answers to corrupted images, JSON of our commands, checkpoints."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from math import inf, isinf, nan
+from math import inf, isinf, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,15 @@ def read_results(path: Path) -> list[Row]:
 def _hdf5(path: Path) -> Iterator[Row]:
     from landscape.hdf5 import read_tree
 
-    tree, _ = read_tree(path, "HDF5 file", "landscape.surface or analysis.hessian")
-    if tree.attrs.get("format") == "sharpscape.hessian":
+    tree, _ = read_tree(path, "HDF5 file", "landscape.surface, analysis.hessian or analysis.robustness")
+    kind = tree.attrs.get("format")
+    if kind == "sharpscape.hessian":
         from analysis.hessian import load_spectrum
         from analysis.hessian.spectrum_table import to_json
 
         yield from map(spectrum_row, json.loads(to_json([load_spectrum(path)], [path])))
+    elif kind == "sharpscape.robustness":
+        yield _robustness(path)
     else:
         yield _surface(path)
 
@@ -68,7 +71,8 @@ def _surface(path: Path) -> Row:
 
     surface = load_surface(path)
     checkpoint = _mapping(surface.about.get("checkpoint"))
-    row = Row(surface.label, [str(path)], str(checkpoint.get("sha256") or ""))
+    name = path.stem.removesuffix(".surface") if surface.label in PLAIN_STEMS else surface.label
+    row = Row(name, [str(path)], str(checkpoint.get("sha256") or ""))
     row.cells |= _metrics(_mapping(checkpoint.get("metrics")), row.name)
     density = surface.planes[0].about.get("density")
     if density is not None:
@@ -82,6 +86,28 @@ def _surface(path: Path) -> Row:
             continue
     made = conventions(surface, surface.splits[0])
     row.made |= {f"surface {name}": text for name, text in made.items()}
+    return row
+
+
+def _robustness(path: Path) -> Row:
+    """Mean accuracy over the benchmark's corruptions; clean images may be fewer than the checkpoint's own."""
+    from analysis.robustness import read
+
+    found = read(path)
+    mean = found.mean_accuracy()
+    if isnan(mean.value):
+        raise UserError(
+            f"{path} lacks some of the 15 corruptions of the benchmark; go on with `sharpscape robustness`"
+        )
+    plain = Path(found.name).stem in PLAIN_STEMS
+    row = Row(row_name(Path(found.file)) if plain else found.name, [str(path)], found.sha256)
+    row.cells["corrupted"] = _estimate(mean)
+    made = {
+        "images": found.settings.get("images"),
+        "recipe": found.settings.get("recipe"),
+        "source": found.source,
+    }
+    row.made |= {f"corrupted {name}": str(value) for name, value in made.items()}
     return row
 
 

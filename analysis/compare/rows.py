@@ -6,16 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isclose, isnan, nan, sqrt
 
-FIRST_COLUMNS = ("accuracy", "sparsity", "ra", "ra_log", "lambda_max", "trace")
+FIRST_COLUMNS = ("accuracy", "corrupted", "sparsity", "ra", "ra_log", "lambda_max", "trace")
 TITLES = {
     "accuracy": "accuracy",
+    "corrupted": "accuracy, corrupted",
     "sparsity": "sparsity",
     "ra": "Ra",
     "ra_log": "Ra (log loss)",
     "lambda_max": "λmax",
     "trace": "trace",
 }
-SHARES = ("accuracy", "sparsity")  # fractions, shown in percent
+SHARES = ("accuracy", "corrupted", "sparsity")  # fractions, shown in percent
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from robustness_cases import drawn
 from roughness_surfaces import axis, noisy_surface, surface_of
 from scipy import stats
 
@@ -20,6 +21,7 @@ from analysis.compare.comparison_table import escape, paired_table, table, to_cs
 from analysis.compare.pairs import compare_pairs, find_pairs
 from analysis.compare.read import _metrics, read_results, row_name
 from analysis.compare.rows import Cell, Row, columns, disagreements, merge, share
+from analysis.robustness.robustness_file import save
 from analysis.roughness import roughness
 from analysis.statistics.paired import permutation_test
 from landscape.errors import UserError
@@ -99,6 +101,20 @@ def test_two_surfaces_of_one_network_stay_apart(tmp_path: Path) -> None:
         saved_surface(tmp_path / f"{number}.surface.h5", "a", sha256="1", scale=float(number))
     rows = merge(row for number in (1, 2) for row in read_results(tmp_path / f"{number}.surface.h5"))
     assert [row.name for row in rows] == [f"a ({tmp_path / f'{number}.surface.h5'})" for number in (1, 2)]
+
+
+def test_corrupted_images_stand_beside_what_is_known_of_the_network(tmp_path: Path) -> None:
+    saved_surface(tmp_path / "a.surface.h5", "a", sha256=f"{1:064x}")
+    one = drawn(1)
+    save(one, tmp_path / "net.robustness.h5")
+    (row,) = merge(row for path in tmp_path.iterdir() for row in read_results(path))
+    mean = one.mean_accuracy()
+    assert row.cells["corrupted"] == Cell(mean.value, mean.low, mean.high)
+    assert mean.value == pytest.approx(one.correct.mean())
+    assert columns([row])[:3] == ["accuracy", "corrupted", "sparsity"]
+    half = replace(one, done=np.arange(75).reshape(15, 5) > 0)
+    with pytest.raises(UserError, match=r"half.h5 lacks some of the 15 corruptions .*; go on with"):
+        read_results(save(half, tmp_path / "half.h5"))
 
 
 def test_roughness_json_gives_the_surfaces_ra(tmp_path: Path) -> None:
