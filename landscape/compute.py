@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from landscape.checks.arguments import number, whole
 from landscape.checks.centre import check_earlier, check_flat, check_steady, earlier_surface, evaluate_centre
 from landscape.checks.identity import Functions
-from landscape.devices import choose_device
+from landscape.devices import choose_device, kind_of
 from landscape.engine import Engine
 from landscape.engine.executors import evaluator_of
 from landscape.engine.modes import own_modes
@@ -285,6 +285,7 @@ ENGINE_SETTINGS = ("device", "dtype", "batch_size", "folded", "batch_norm")
 def engine_settings(engine: Engine) -> Json:
     """What of the engine determines the last bits; nothing is said of sparse kernels where there are none."""
     settings: Json = {"engine": {name: engine.about[name] for name in ENGINE_SETTINGS}}
+    settings["engine"]["device"] = kind_of(engine.about["device"])
     used = engine.about["sparse"]
     if used is not None:
         settings["sparse"] = {name: used[name] for name in ("lanes", "kernels")}

@@ -17,6 +17,11 @@ def choose_device(device: str) -> str:
     return str(checked_device(device))
 
 
+def kind_of(device: str) -> str:
+    """What of a device a result hangs on: which of several GPUs computed it is no matter."""
+    return torch.device(device).type
+
+
 def checked_device(device: torch.device | str) -> torch.device:
     """A device that is there and that the toolkit computes on.
 

@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
 from landscape.commandline.command import run_command
 from landscape.commandline.console import guarded_command, leave
+from landscape.commandline.gpus import check_device
 from landscape.commandline.options import whole
 from landscape.errors import UserError
 from training.config import Recipe, RunConfig, run_name
@@ -71,7 +72,7 @@ class Machine:
     download
         Let torchvision download CIFAR when it isn't there.
     device
-        auto takes a GPU when there is one.
+        auto, cpu, cuda or cuda:N; auto takes a GPU when there is one.
     threads
         CPU threads; as many as torch chooses by default. Another number can change the last bits.
     compile
@@ -93,7 +94,7 @@ class Machine:
     output: Path | None = None
     data_root: Path | None = None
     download: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
     threads: int | None = None
     compile: bool = False
     record_every: int = 0
@@ -206,6 +207,7 @@ def run(config: RunConfig, machine: Machine) -> None:
         if machine.threads > _MOST_THREADS:
             raise UserError(f"threads {machine.threads}: expected {_MOST_THREADS} or fewer")
         torch.set_num_threads(machine.threads)
+    check_device(machine.device)
     if machine.record_every < 0:
         raise UserError(f"record-every {machine.record_every}: expected a number of steps, or 0 for none")
     if not 0 <= machine.save_every < float("inf"):

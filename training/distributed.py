@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from landscape.devices import choose_device
 from landscape.errors import UserError
 
 T = TypeVar("T")
@@ -157,7 +158,7 @@ class World:
 def joined(device_name: str) -> Iterator[tuple[World, torch.device]]:
     """The world of this process and its device; joins the others where ``torchrun`` started several.
 
-    `device_name` is "cpu", "cuda", or "auto" for a GPU where there is one.
+    `device_name` is "cpu", "cuda", "auto" for a GPU where there is one, or for a single process "cuda:N".
 
     Raises
     ------
@@ -167,7 +168,10 @@ def joined(device_name: str) -> Iterator[tuple[World, torch.device]]:
     """
     size = _number("WORLD_SIZE", 1) if "WORLD_SIZE" in os.environ else 1
     if size == 1:
-        yield World(), torch.device(_kind(device_name))
+        device = torch.device(choose_device(device_name))
+        if device.index is not None:
+            torch.cuda.set_device(device)  # what names none means this one
+        yield World(), device
         return
     missing = [
         name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ
@@ -215,9 +219,9 @@ def _number(name: str, least: int) -> int:
 
 
 def _kind(name: str) -> str:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device cuda: this machine has no usable GPU; use --device cpu")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+    if ":" in name:
+        raise UserError(f"device {name}: each of several processes takes the GPU of its number; use cuda")
+    return choose_device(name)
 
 
 def _own_device(kind: str) -> torch.device:

@@ -18,6 +18,7 @@ from analysis.connectivity.bend_files import BendForm, Identity, save_bend
 from analysis.connectivity.curve import Evaluation, curve_surface
 from analysis.connectivity.ends import Ends
 from analysis.connectivity.recipe import Curve, Training
+from landscape.devices import kind_of
 from landscape.engine import DTYPES
 from landscape.engine.batch_norm import BATCH_SIZE, Recalibration
 from landscape.engine.cuda_graph import numerics
@@ -117,7 +118,7 @@ def _settings(ends: Ends, evaluation: Evaluation, examples: Examples, training: 
         "batch_norm": ends.batch_norm,
         "training": asdict(training),
         **({} if evaluation.functions is None else {FUNCTIONS: evaluation.functions.about()}),
-        "device": evaluation.device,
+        "device": kind_of(evaluation.device),
         "dtype": evaluation.dtype,
     }
 

@@ -17,7 +17,7 @@ from analysis.curvature.plan import Plan
 from analysis.curvature.points import PointSolver
 from analysis.hessian.operator import MEMORY, Derivatives, HessianOperator
 from landscape.compute import Data
-from landscape.devices import choose_device
+from landscape.devices import choose_device, kind_of
 from landscape.engine.modes import own_modes
 from landscape.errors import UserError
 from landscape.keeping.lock import owned
@@ -132,7 +132,7 @@ def curvature_map(
                 "count": examples or surface.planes[0].splits[split].examples,
                 "digest": part.digest(),
             },
-            "operator": {"device": device, "dtype": dtype, "batch_size": batch_size},
+            "operator": {"device": kind_of(device), "dtype": dtype, "batch_size": batch_size},
         }
     )
     if derivatives != "exact":

@@ -23,6 +23,7 @@ from analysis.hessian.spectrum_file import save_spectrum
 from analysis.hessian.spectrum_run import Plan, SpectrumRun, State
 from landscape.checks.identity import Functions
 from landscape.compute import Data, as_examples, choose_mask
+from landscape.devices import kind_of
 from landscape.engine.modes import own_modes
 from landscape.keeping.lock import owned
 from landscape.keeping.partial import PartialKeeper
@@ -134,7 +135,10 @@ def hessian_spectrum(
         "trace": {"tolerance": trace_tolerance, "max_probes": max_probes},
         "density": {"probes": density_probes, "steps": density_steps},
         "seed": seed,
-        "operator": {name: operator.about[name] for name in ("device", "dtype", "batch_size", "folded")},
+        "operator": {
+            "device": kind_of(operator.about["device"]),
+            **{name: operator.about[name] for name in ("dtype", "batch_size", "folded")},
+        },
         "keep_vectors": keep_vectors,
         FUNCTIONS: functions.about(),
     }

@@ -6,9 +6,9 @@ import math
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -20,6 +20,7 @@ from figures.reproduce.scale import Scale, load_scale
 from landscape.commandline.command import run_command
 from landscape.commandline.console import note
 from landscape.commandline.duration import parse_duration
+from landscape.commandline.gpus import check_device, devices_for
 from landscape.commandline.options import Flag, Int, shown
 from landscape.errors import UserError
 from landscape.files import atomic_path, read_text
@@ -41,6 +42,8 @@ Exit codes: 0 done, 1 some commands failed, 2 bad input, 3 the time budget ended
 python -m figures all RESULTS does it then.
 """
 
+_FOR_TRAINING = 2 / 3  # of the time left
+
 
 @Parameter(name="*")
 @dataclass(frozen=True)
@@ -59,14 +62,15 @@ class ReproduceOptions:
     data_root: Annotated[Path | None, shown("./data")] = None
     """Folder of the data sets."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Of everything that is computed."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`; `auto` and `cuda` spread jobs over all GPUs here."""
 
     jobs: Int = 1
     """Commands at a time; each gets its share of cores."""
 
     time_budget: Annotated[str | None, shown("none")] = None
-    """As `45m`, `2h`, `1h30m`."""
+    """As `45m`, `2h`, `1h30m`. Two thirds of what is left are for training, the rest for what is computed of
+    it, by turns: every method of a seed and a sparsity comes before the next."""
 
     skip_training: Flag = False
     """Use the runs that are finished."""
@@ -90,16 +94,15 @@ def reproduce(options: ReproduceOptions) -> int:
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: expected 1 or more")
     root = options.output or Path("results") / scale.name
+    check_device(options.device)
     told = Options(options.data, options.data_root, options.device, options.jobs)
     with atomic_path(root / "scale.toml") as temporary:  # figures of these files are drawn by it
         temporary.write_text(read_text(scale.path), encoding="utf-8")
     code = 0
     try:
-        if not options.skip_training:
-            code = _train(scale, root, told, deadline)
-            if code == 2:
-                return code
-        outcome = run_jobs(jobs(scale, root, told), root / "logs", deadline, options.jobs)
+        code, outcome = _by_turns(scale, root, told, deadline, options.skip_training)
+        if code == 2:
+            return code
     except KeyboardInterrupt as error:
         outcome = Outcome(stopped=error)
     code = _ending(outcome, code)
@@ -110,6 +113,36 @@ def reproduce(options: ReproduceOptions) -> int:
     except SystemExit as error:  # figures whose files don't exist yet; each has said so
         code = code or (1 if error.code else 0)
     return code
+
+
+def _by_turns(scale: Scale, root: Path, told: Options, deadline: float, trained: bool) -> tuple[int, Outcome]:
+    """Train, unless that is done, and compute; by turns where the time is bounded.
+
+    The worst exit code of training, and what became of the rest.
+    """
+    devices, share = devices_for(told.device, told.jobs), _FOR_TRAINING
+    code, failed, before = 0, dict[str, str](), _finished(root)
+    while True:
+        if not trained:
+            now = time.monotonic()
+            code = _train(scale, root, told, now + share * (deadline - now))
+            if code == 2:
+                return code, Outcome()
+        todo = [job for job in jobs(scale, root, told) if job.title not in failed]
+        outcome = run_jobs(todo, root / "logs", deadline, told.jobs, devices)
+        failed |= outcome.failed
+        outcome = replace(outcome, failed=failed)
+        finished = _finished(root)
+        if code != 3 or outcome.left or outcome.stopped or time.monotonic() >= deadline:
+            return code, outcome
+        if finished == before and share == 1:
+            return code, outcome
+        share = 1.0 if finished == before else _FOR_TRAINING
+        before = finished
+
+
+def _finished(root: Path) -> int:
+    return len(list((root / "runs").glob("*/final.pt")))
 
 
 def _train(scale: Scale, root: Path, told: Options, deadline: float) -> int:

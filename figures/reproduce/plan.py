@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,7 +18,7 @@ from landscape.surface import load_surface
 
 @dataclass(frozen=True)
 class Options:
-    """What all commands are told."""
+    """What all commands are told; on which device, those of `jobs` are told when they start."""
 
     data: str | None
     data_root: Path | None
@@ -43,12 +44,24 @@ class Job:
         To be run.
     product
         The file that it leaves.
+    somewhere
+        Whether the command takes ``--device``.
     """
 
     kind: str
     name: str
     command: Sequence[str]
     product: Path
+    somewhere: bool = True
+
+    @property
+    def title(self) -> str:
+        """What it is called in messages."""
+        return f"{self.kind} {self.name}"
+
+    def on(self, device: str) -> list[str]:
+        """The command line on a device."""
+        return [*self.command, *([f"--device={device}"] if self.somewhere else [])]
 
     @property
     def done(self) -> bool:
@@ -70,11 +83,11 @@ def sweep_commands(scale: Scale, root: Path, options: Options) -> list[list[str]
 
 
 def jobs(scale: Scale, root: Path, options: Options) -> list[Job]:
-    """Everything after training, for runs that are finished; what the figures need comes first, by seed."""
+    """Everything after training, for runs that are finished; what the figures need comes first, in turn."""
     trained = {path.parent.name: path for path in sorted((root / "runs").glob(f"{scale.network}-*/final.pt"))}
     shown = cells_shown()
-    figures = sorted((name for name in trained if _cell(scale, name) in shown), key=_seed)
-    others = [name for name in trained if name not in figures]
+    figures = sorted((name for name in trained if _cell(scale, name) in shown), key=_turn)
+    others = sorted((name for name in trained if name not in figures), key=_turn)
     studied = [
         name
         for name in [*figures, *others]
@@ -111,8 +124,17 @@ def _cell(scale: Scale, name: str) -> str:
     return name.removeprefix(f"{scale.network}-").rpartition("-seed")[0]
 
 
-def _seed(name: str) -> int:
-    return int(name.rpartition("-seed")[2])
+def _turn(name: str) -> tuple[int, float]:
+    """When it is a run's turn: every method of a seed and a sparsity, then the next; dense ones first."""
+    rest, _, seed = name.rpartition("-seed")
+    return int(seed), _sparsity(rest)
+
+
+def _sparsity(name: str) -> float:
+    for word in name.split("-"):
+        with suppress(ValueError):
+            return float(word)
+    return 0.0
 
 
 def _names(scale: Scale, cells: Iterable[str]) -> list[str]:
@@ -179,7 +201,6 @@ def _surface_job(
         *options.arguments,
         f"--examples={scale.surface.examples}",
         f"--points={scale.surface.points}",
-        f"--device={options.device}",
         "--no-page",
         "--no-plot",
         f"--output={product}",
@@ -197,7 +218,6 @@ def _hessian(scale: Scale, root: Path, options: Options, name: str, checkpoint: 
         f"--tolerance={scale.hessian.tolerance:g}",
         f"--max-products={scale.hessian.max_products}",
         *("--bottom=0", "--density-probes=0", "--trace-tolerance=0.2", "--max-probes=8"),
-        f"--device={options.device}",
         f"--output={product.with_suffix('.hessian.h5')}",
         f"--json={product}",
     ]
@@ -212,7 +232,6 @@ def _sharpness(scale: Scale, root: Path, options: Options, name: str, checkpoint
         f"--examples={scale.sharpness.examples}",
         "--measures",
         *scale.sharpness.measures,
-        f"--device={options.device}",
         f"--output={product.with_suffix('.json')}",
         f"--csv={product}",
     ]
@@ -230,4 +249,4 @@ def _step(scale: Scale, root: Path, options: Options, name: str, checkpoint: Pat
         f"--name={name}",
         f"--output={root / 'figure2'}",
     ]
-    return Job("step", name, _python("figures.step", *arguments), root / "figure2" / "step.json")
+    return Job("step", name, _python("figures.step", *arguments), root / "figure2" / "step.json", False)

@@ -47,7 +47,7 @@ class Reproduction(Schedule[Job]):
         In this order.
     logs
         Folder for a file per job.
-    deadline, at_a_time, clock
+    deadline, at_a_time, clock, devices
         See `Schedule`; inf for no deadline.
     """
 
@@ -58,8 +58,9 @@ class Reproduction(Schedule[Job]):
         deadline: float = inf,
         at_a_time: int = 1,
         clock: Callable[[], float] = time.monotonic,
+        devices: Sequence[str] = ("auto",),
     ) -> None:
-        super().__init__(at_a_time, deadline, clock)
+        super().__init__(at_a_time, deadline, clock, devices)
         self.waiting = [job for job in jobs if not job.done]
         self.logs = logs
         self.failed: dict[str, str] = {}
@@ -93,20 +94,23 @@ class Reproduction(Schedule[Job]):
             return None
         self._announce(job)
         job.product.parent.mkdir(parents=True, exist_ok=True)
-        self._shown[log] = os.write(descriptor, (shlex.join(job.command) + "\n").encode())
+        device = self.next_device
+        command = job.on(device)
+        self._shown[log] = os.write(descriptor, (shlex.join(command) + "\n").encode())
         return start(
             job,
             log,
             descriptor,
-            job.command,
+            command,
             self.clock(),
+            device=device,
             stdout=descriptor,
             environment=self._environment,
         )
 
     def ended(self, process: Process[Job]) -> None:
         """See `Schedule.ended`."""
-        job, name = process.job, f"{process.job.kind} {process.job.name}"
+        job, name = process.job, process.job.title
         self._show_log(process.log)
         if process.process.returncode == 0 and job.done:
             self._seconds.setdefault(job.kind, []).append(self.clock() - process.started)
@@ -133,12 +137,18 @@ class Reproduction(Schedule[Job]):
         begun = sum(max(0.0, self.expected(one.job) + one.started - self.clock()) for one in self.running)
         left = (sum(map(self.expected, self.waiting)) + begun) / self.at_a_time
         number = self._total - len(self.waiting) + 1
-        note(f"[{number}/{self._total}, about {_minutes(left)} left] {job.kind} {job.name}")
+        note(f"[{number}/{self._total}, about {_minutes(left)} left] {job.title}")
 
 
-def run_jobs(jobs: Sequence[Job], logs: Path, deadline: float = inf, at_a_time: int = 1) -> Outcome:
+def run_jobs(
+    jobs: Sequence[Job],
+    logs: Path,
+    deadline: float = inf,
+    at_a_time: int = 1,
+    devices: Sequence[str] = ("auto",),
+) -> Outcome:
     """Run what isn't done; see `Reproduction`."""
-    schedule = Reproduction(jobs, logs, deadline, at_a_time)
+    schedule = Reproduction(jobs, logs, deadline, at_a_time, devices=devices)
     schedule.run()
     return schedule.outcome
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
+from landscape.commandline.gpus import least_used
 from landscape.errors import UserError
 from landscape.keeping.signals import listened_to
 
@@ -48,14 +49,15 @@ INHERITED = _fcntl is not None
 class Process(Generic[Job]):
     """A job that runs since `started` (on the schedule's clock, in seconds).
 
-    What it prints begins at byte `begins` of its log; `held` is the log's descriptor where a process can't
-    hold the lock itself.
+    It computes on `device`. What it prints begins at byte `begins` of its log; `held` is the log's descriptor
+    where a process can't hold the lock itself.
     """
 
     job: Job
     process: subprocess.Popen[bytes]
     log: Path
     started: float
+    device: str = ""
     begins: int = 0
     interrupted: bool = False
     held: int | None = None
@@ -102,6 +104,8 @@ class Schedule(ABC, Generic[Job]):
         On `clock`, in seconds: no job starts that isn't expected to end by then, running ones are stopped.
     clock
         Seconds that rise.
+    devices
+        Where jobs may compute: each on the one on which the fewest run.
 
     Attributes
     ----------
@@ -112,12 +116,21 @@ class Schedule(ABC, Generic[Job]):
     """
 
     def __init__(
-        self, at_a_time: int = 1, deadline: float = math.inf, clock: Callable[[], float] = time.monotonic
+        self,
+        at_a_time: int = 1,
+        deadline: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+        devices: Sequence[str] = ("auto",),
     ) -> None:
-        self.at_a_time, self.deadline, self.clock = at_a_time, deadline, clock
+        self.at_a_time, self.deadline, self.clock, self.devices = at_a_time, deadline, clock, devices
         self.waiting: list[Job] = []
         self.running: list[Process[Job]] = []
         self.signals: list[int] = []
+
+    @property
+    def next_device(self) -> str:
+        """Where the next job is to compute."""
+        return least_used(self.devices, (process.device for process in self.running))
 
     @abstractmethod
     def expected(self, job: Job) -> float | None:
@@ -221,6 +234,7 @@ def start(
     command: Sequence[str],
     started: float,
     *,
+    device: str = "",
     stdout: int = subprocess.DEVNULL,
     environment: Mapping[str, str] | None = None,
 ) -> Process[Job]:
@@ -245,7 +259,7 @@ def start(
         raise UserError(f"can't start {command[0]}: {error.strerror or error}") from error
     if INHERITED:
         os.close(descriptor)
-    return Process(job, process, log, started, begins, held=None if INHERITED else descriptor)
+    return Process(job, process, log, started, device, begins, held=None if INHERITED else descriptor)
 
 
 def _lock(descriptor: int) -> bool:

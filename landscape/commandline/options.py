@@ -4,7 +4,6 @@ A command's own options inherit from these. Annotations are objects here (no ``f
 what inherits them needs none of the names in them.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Group, Parameter, Token
 
+from landscape.commandline.gpus import check_device
 from landscape.errors import UserError
 
 NETWORK, DATA = Group("Network", sort_key=1), Group("Data", sort_key=2)
@@ -217,8 +217,7 @@ class ComputationOptions:
         """Refuse an unknown device, and counts below one; UserError names the option."""
         at_least("--batch-size", self.batch_size, 1)
         at_least("--threads", self.threads, 1)
-        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is None:
-            raise UserError(f"--device {self.device}: expected auto, cpu, cuda or cuda:N")
+        check_device(self.device)
 
 
 @dataclass(frozen=True)

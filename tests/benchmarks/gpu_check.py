@@ -230,9 +230,7 @@ def trainings(its: Setting) -> Iterator[Line]:
         same = all(torch.equal(value, again.state_dict[name]) for name, value in whole.state_dict.items())
         yield equal("a training that was stopped after one of two epochs and went on", same)
         per_step = watch.records[-1]["seconds"] / (its.size.images / config.batch_size)
-        yield Line(
-            "a step of it (RigL, S2-SAM, 32 images, all around it included)", f"{1e3 * per_step:.3g} ms"
-        )
+        yield Line("a step of it (RigL, S2-SAM, 32 images, with all around it)", f"{1e3 * per_step:.3g} ms")
 
 
 def speeds(its: Setting) -> Iterator[Line]:
@@ -241,17 +239,11 @@ def speeds(its: Setting) -> Iterator[Line]:
     for name, build in NETWORKS.items():
         model = made(build() if its.size.widths is None else build(widths=its.size.widths))
         images, labels = torch.randn(its.size.fast, 3, 32, 32), torch.arange(its.size.fast) % 10
+        data, along = {"test": Examples.from_tensors(images, labels)}, drawn(model)
+        options: Any = {"device": its.device, "sparse": "off"}
         written = activations(model, images[:2])
         for dtype in its.dtypes:
-            engine = Engine(
-                model,
-                {"test": Examples.from_tensors(images, labels)},
-                classification,
-                drawn(model),
-                device=its.device,
-                dtype=dtype,
-                sparse="off",
-            )
+            engine = Engine(model, data, classification, along, dtype=dtype, **options)
             seconds = its.seconds(lambda one=engine: one.evaluate(POINTS[1]))  # type: ignore[misc]
             rate = engine.about["flops_per_example"] * its.size.fast / seconds
             moved = 2 * written * (2 if dtype == "bfloat16" else 4) * its.size.fast / seconds
@@ -265,9 +257,7 @@ def speeds(its: Setting) -> Iterator[Line]:
     operator = HessianOperator(model, examples, device=str(its.device))
     vector = torch.ones(operator.size, device=its.device)
     seconds = its.seconds(lambda: operator.multiply(vector))
-    yield Line(
-        f"a Hessian product of the shipped ResNet-20, {its.size.products} images", f"{1e3 * seconds:.3g} ms"
-    )
+    yield Line(f"a Hessian product of ResNet-20, {its.size.products} images", f"{1e3 * seconds:.3g} ms")
 
 
 def marked(its: Setting) -> Iterator[Line]:

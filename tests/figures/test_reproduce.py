@@ -18,7 +18,7 @@ from made_results import NETWORK, run_name, surface_of
 
 import figures.reproduce.__main__ as command
 from figures.reproduce.plan import Job, Options, cells_shown, jobs, sweep_commands
-from figures.reproduce.runner import Reproduction, log_of, run_jobs
+from figures.reproduce.runner import Outcome, Reproduction, log_of, run_jobs
 from figures.reproduce.scale import FOLDER, load_scale
 from landscape.commandline.jobs import claim
 from landscape.errors import UserError
@@ -178,7 +178,7 @@ def test_stopping_stops_the_commands_too(tmp_path: Path, monkeypatch: pytest.Mon
 def test_commands_run_together_with_their_share_of_the_cores(tmp_path: Path) -> None:
     # Each waits for the other's file: one after the other they would never end.
     text = (
-        "import os, sys, time; mine, other = sys.argv[1:]\n"
+        "import os, sys, time; mine, other = sys.argv[1:3]\n"
         "open(mine, 'w').write(os.environ['OMP_NUM_THREADS'])\n"
         "while not os.path.exists(other): time.sleep(0.01)"
     )
@@ -190,6 +190,57 @@ def test_commands_run_together_with_their_share_of_the_cores(tmp_path: Path) -> 
     outcome = run_jobs(pair, tmp_path / "logs", inf, 2)
     assert (outcome.failed, outcome.left) == ({}, [])
     assert int(a.read_text()) >= 1
+
+
+def test_jobs_go_round_the_gpus_and_their_logs_say_so(tmp_path: Path) -> None:
+    todo = [job(tmp_path, name) for name in "abc"]
+    todo[2] = dataclasses.replace(todo[2], somewhere=False)
+    schedule = Reproduction(todo, tmp_path / "logs", inf, 3, devices=["cuda:0", "cuda:1"])
+    schedule.run()
+    first = [log_of(one, tmp_path / "logs").read_text().splitlines()[0].split()[-1] for one in todo]
+    assert first == ["--device=cuda:0", "--device=cuda:1", str(todo[2].product)]
+
+
+def test_jobs_of_a_seed_and_a_sparsity_come_before_the_next(tmp_path: Path) -> None:
+    cells = [("snip", 0.98, "sgd"), ("grasp", 0.9, "s2sam"), ("grasp", 0.98, "sgd"), ("snip", 0.9, "sgd")]
+    names = [run_name(*cell) for cell in cells]
+    trained(tmp_path, *names, names[0].replace("seed0", "seed1"))
+    found = [one.name for one in jobs(load_scale("mini"), tmp_path, TOLD) if one.kind == "surface"]
+    assert [name.split("-")[3:] for name in found] == [
+        *(["0.9", "s2sam", "seed0"], ["0.9", "sgd", "seed0"]),
+        *(["0.98", "sgd", "seed0"], ["0.98", "sgd", "seed0"], ["0.98", "sgd", "seed1"]),
+    ]
+
+
+def test_within_a_budget_what_is_trained_is_computed_before_more_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, told = [0.0], list[str]()
+    names = [run_name("grasp", sparsity, "sgd") for sparsity in (0.9, 0.95, 0.98)]
+
+    def sweep(line: list[str]) -> int:  # a training takes 500 s
+        left = float(line[-1].removeprefix("--time-budget=").removesuffix("s"))
+        while names and left >= 500:
+            trained(tmp_path, names[0])
+            told.append(f"{now[0]:.0f} s: {names.pop(0).split('-')[3]}")
+            left, now[0] = left - 500, now[0] + 500
+        return 3 if names else 0
+
+    def compute(todo: list[Job], *_: object) -> Outcome:  # all that is trained and not computed yet, in 100 s
+        new = sorted({one.name for one in todo if one.kind == "surface"} - set(told))
+        told.extend(new)
+        now[0] += 100.0 * len(new)
+        return Outcome()
+
+    monkeypatch.setattr(command, "_waited", sweep)
+    monkeypatch.setattr(command, "run_jobs", compute)
+    monkeypatch.setattr(command, "draw", lambda *_: None)
+    monkeypatch.setattr(command.time, "monotonic", lambda: now[0])
+    scale = dataclasses.replace(load_scale("mini"), sweeps=["figure3-mini"])
+    monkeypatch.setattr(command, "load_scale", lambda name: scale)
+    options = command.ReproduceOptions(output=tmp_path, time_budget="1200s", device="cpu")
+    assert command.reproduce(options) == 3
+    assert told == ["0 s: 0.9", run_name("grasp", 0.9, "sgd"), "600 s: 0.95", run_name("grasp", 0.95, "sgd")]
 
 
 def test_a_stop_ends_at_once(

@@ -68,6 +68,21 @@ def sweeps() -> Iterator[Sweeps]:
     server.close()
 
 
+def test_jobs_go_round_the_gpus(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    world.behave(seed0={"together": 2}, seed1={"together": 2})
+    assert sweep(world, "--jobs", "2") == 0
+    devices = [word for start in world.starts() for word in start["words"] if word.startswith("--device=")]
+    assert sorted(devices) == ["--device=cuda:0", "--device=cuda:1"]
+
+
+def test_a_device_that_is_named_is_everyones(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert sweep(world, "--jobs", "2", "--device", "cuda:1") == 0
+    assert all("--device=cuda:1" in start["words"] for start in world.starts())
+    assert sweep(world, "--device", "cuda:x") == 2
+
+
 def sweep(world: World, *arguments: str) -> int | str | None:
     """Exit code of a sweep in this process."""
     try:

@@ -15,7 +15,7 @@ from training.__main__ import main
 from training.config import RunConfig, run_name
 from training.sweep.estimate import Estimator
 from training.sweep.matrix import Block
-from training.sweep.plan import SPECS, Overrides, load_plan, make_plan
+from training.sweep.plan import SPECS, Overrides, in_turn, load_plan, make_plan
 
 SPEC: dict[str, Any] = {
     "output": "runs",
@@ -47,6 +47,25 @@ def test_names_are_pinned() -> None:
         "resnet20-tiny-random-0.25-sgd-seed3",
         "resnet20-tiny-dense-sgd-seed3",
     ]
+
+
+def test_a_part_of_a_sweep_has_every_method_of_a_sparsity_and_a_seed() -> None:
+    spec = changed("matrix/0/optimizers", ["sgd", "s2sam"])
+    spec["matrix"].append(spec["matrix"][0] | {"recipe": {"model": "vgg19"}})
+    turns = in_turn(make_plan(spec, "spec.toml", Overrides(seeds=[3, 0])).runs)
+    small = [run.name.removeprefix("resnet20-tiny-") for run in turns[:6]]
+    assert small == [
+        *("dense-sgd-seed3", "dense-s2sam-seed3"),
+        *("random-0.5-sgd-seed3", "random-0.5-s2sam-seed3"),
+        *("random-0.25-sgd-seed3", "random-0.25-s2sam-seed3"),
+    ]
+    assert all(run.name.startswith("vgg19") and run.config.seed == 3 for run in turns[6:12])
+    assert all(run.config.seed == 0 for run in turns[12:])
+    paper = in_turn(load_plan("table1-paper").runs)[:16]
+    assert {(run.config.model, run.config.seed, run.config.method.sparsity) for run in paper} == {  # type: ignore[attr-defined]
+        ("resnet32_wide", 0, 0.9)
+    }
+    assert len({type(run.config.method) for run in paper}) == 8
 
 
 def test_names_are_those_of_the_training_command() -> None:

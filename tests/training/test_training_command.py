@@ -98,7 +98,7 @@ def test_no_gpu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit):
         main(["--device", "cuda", "--data", "sample"])
-    assert "no usable GPU" in capsys.readouterr().err
+    assert "CUDA isn't available here" in capsys.readouterr().err
 
 
 def test_interrupt_says_how_to_go_on(

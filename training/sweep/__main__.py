@@ -8,20 +8,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from landscape.commandline.command import run_command
 from landscape.commandline.console import note, out, terminal
 from landscape.commandline.duration import parse_duration
+from landscape.commandline.gpus import check_device, devices_for
 from landscape.commandline.jobs import cores
 from landscape.commandline.options import SEVERAL, Flag, Int, shown
 from landscape.errors import UserError
 from landscape.keeping.signals import Interrupted, exit_code, name_of
 from training.sweep.display import Display
-from training.sweep.plan import SPECS, Overrides, Plan, load_plan
+from training.sweep.plan import SPECS, Overrides, Plan, in_turn, load_plan
 from training.sweep.planned import PlannedRun
 from training.sweep.schedule import Limits, Sweep
 from training.sweep.status import Runs
@@ -71,7 +73,7 @@ class Options:
     download
         Let torchvision download CIFAR when it isn't there.
     device
-        auto takes a GPU when there is one; all jobs share it.
+        auto, cpu, cuda or cuda:N; auto and cuda spread jobs over all GPUs here.
     jobs
         Runs at a time; each gets its share of the CPU cores.
     time_budget
@@ -93,7 +95,7 @@ class Options:
     data: str | None = None
     data_root: Path | None = None
     download: Flag = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
     jobs: Int = 1
     time_budget: str | None = None
     record_every: Int = 0
@@ -136,11 +138,13 @@ def table_only(root: Path | None) -> int:
 def run(spec: str, options: Options, training: Sequence[str]) -> int:
     """Run a spec's sweep and return the exit code."""
     plan = load_plan(spec, Overrides(options.output, options.seeds or None, options.data))
-    chosen = [run for run in plan.runs if options.only is None or fnmatchcase(run.name, options.only)]
+    fitting = [run for run in plan.runs if options.only is None or fnmatchcase(run.name, options.only)]
+    chosen = in_turn(fitting)
     if not chosen:
         raise UserError(f"--only {options.only!r} fits none of {len(plan.runs)} runs, as {plan.runs[0].name}")
     if options.jobs < 1:
         raise UserError(f"jobs {options.jobs}: expected 1 or more")
+    check_device(options.device)
     if options.record_every < 0:
         raise UserError(f"record-every {options.record_every}: expected a number of steps, or 0 for none")
     budget = math.inf if options.time_budget is None else parse_duration(options.time_budget)
@@ -148,22 +152,23 @@ def run(spec: str, options: Options, training: Sequence[str]) -> int:
     if options.dry_run:
         _show(runs, plan, chosen, {})
         return 0
-    limits = Limits(options.jobs, time.monotonic() + budget, options.keep_state)
+    devices = devices_for(options.device, options.jobs)
+    limits = Limits(options.jobs, time.monotonic() + budget, options.keep_state, devices)
     with Display(len(chosen)) as display:
-        sweep = Sweep(
-            runs, plan.runs, chosen, lambda one: _command(one, plan, options, training), limits, display
-        )
+        sweep = Sweep(runs, plan.runs, chosen, partial(_command, plan, options, training), limits, display)
         sweep.run()
     _show(runs, plan, chosen, sweep.errors)
     out(f"results: {table_path(plan.output)}")
     return _ending(sweep, options)
 
 
-def _command(run: PlannedRun, plan: Plan, options: Options, training: Sequence[str]) -> list[str]:
-    """The command line of one run."""
+def _command(
+    plan: Plan, options: Options, training: Sequence[str], run: PlannedRun, device: str
+) -> list[str]:
+    """The command line of one run on a device."""
     threads = max(1, cores() // options.jobs)
     line = [*training, *run.arguments, f"--output={plan.output / run.name}"]
-    line += [f"--device={options.device}", f"--threads={threads}"]
+    line += [f"--device={device}", f"--threads={threads}"]
     if options.data_root is not None:
         line.append(f"--data-root={options.data_root}")
     if options.record_every:

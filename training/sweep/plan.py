@@ -12,8 +12,7 @@ seeds                list of integers; ``[0]`` by default
 ===================  =================================================================================
 
 What is more special wins: a method's or an optimizer's table, then the matrix' recipe, then the recipe.
-A method that takes no sparsity (dense) is run once, whatever the sparsities. All runs of a seed come before
-those of the next one, so that a sweep that is broken off has whole seeds.
+A method that takes no sparsity (dense) is run once, whatever the sparsities.
 """
 
 from __future__ import annotations
@@ -53,6 +52,28 @@ class Overrides:
     output: Path | None = None
     seeds: Sequence[int] | None = None
     data: str | None = None
+
+
+def in_turn(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """In an order in which a sweep that is broken off has results: every method of a sparsity, then the next.
+
+    Seed by seed, in each network by network with its data, in each sparsity by sparsity, the spec's first one
+    first and networks without one before.
+    """
+    networks = list(dict.fromkeys((run.config.model, run.settings["data"]) for run in runs))
+    sparsities = [None, *dict.fromkeys(_sparsity(run) for run in runs)]
+    seeds = list(dict.fromkeys(run.config.seed for run in runs))
+
+    def turn(run: PlannedRun) -> tuple[int, int, int]:
+        network = run.config.model, run.settings["data"]
+        return seeds.index(run.config.seed), networks.index(network), sparsities.index(_sparsity(run))
+
+    return sorted(runs, key=turn)
+
+
+def _sparsity(run: PlannedRun) -> float | None:
+    found: float | None = getattr(run.config.method, "sparsity", None)
+    return found
 
 
 def load_plan(spec: str, overrides: Overrides = Overrides()) -> Plan:

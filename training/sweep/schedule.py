@@ -17,16 +17,17 @@ from training.sweep.planned import PlannedRun
 from training.sweep.status import Runs, Status, saved_epochs
 from training.sweep.table import write_table
 
-Command = Callable[[PlannedRun], Sequence[str]]
+Command = Callable[[PlannedRun, str], Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How many runs at a time, until when (monotonic seconds), and whether ``last.pt`` stays."""
+    """How many runs at a time, until when (monotonic seconds), whether ``last.pt`` stays, and on what."""
 
     jobs: int = 1
     deadline: float = math.inf
     keep_state: bool = False
+    devices: Sequence[str] = ("auto",)
 
 
 class Sweep(Schedule[PlannedRun]):
@@ -39,7 +40,7 @@ class Sweep(Schedule[PlannedRun]):
     chosen
         Those to run.
     command
-        The command line of a run's process.
+        The command line of a run's process, on a device.
 
     Attributes
     ----------
@@ -56,7 +57,7 @@ class Sweep(Schedule[PlannedRun]):
         limits: Limits,
         display: Display,
     ) -> None:
-        super().__init__(limits.jobs, limits.deadline)
+        super().__init__(limits.jobs, limits.deadline, devices=limits.devices)
         self.runs, self.planned, self.chosen = runs, planned, chosen
         self.command, self.keep_state, self.display = command, limits.keep_state, display
         self.errors: dict[str, str] = {}
@@ -111,7 +112,8 @@ class Sweep(Schedule[PlannedRun]):
             self._finish(job, "finished by another process")
             return None
         self._first[job.name] = status.epochs
-        return start(job, log, descriptor, self.command(job), self.clock())
+        device = self.next_device
+        return start(job, log, descriptor, self.command(job, device), self.clock(), device=device)
 
     def ended(self, process: Process[PlannedRun]) -> None:
         """See `Schedule.ended`."""
