@@ -91,7 +91,7 @@ class Machine:
         once before the training. Without it the first one that comes up is refused.
     """
 
-    output: Path | None = None
+    output: Annotated[Path | None, Parameter(alias="-o")] = None
     data_root: Path | None = None
     download: bool = False
     device: str = "auto"
@@ -153,7 +153,7 @@ def _choice(table: Mapping[str, type], text: str, group: Group) -> Any:
 def _flat(kind: type, group: Group) -> Any:
     """Each field of a dataclass as an option of its own."""
     # cyclopts reads text annotations in the class's module, which needn't know types of inherited fields.
-    hints = {name: _exact(hint) for name, hint in get_type_hints(kind).items()}
+    hints = {name: _exact(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
     vars(kind)["__init__"].__annotations__.update(hints)
     kind.__annotations__ = hints
     return Annotated[kind, Parameter(name="*", group=group, show=bool(fields(kind)))]

@@ -49,7 +49,7 @@ def test_a_short_run_with_the_default_folder(
 
 
 def test_the_shipped_sample_trains(tmp_path: Path) -> None:
-    main(["--data", "sample", *QUICK.split(), "--output", str(tmp_path / "run")])
+    main(["--data", "sample", *QUICK.split(), "-o", str(tmp_path / "run")])
     checkpoint = decode(torch.load(tmp_path / "run" / "final.pt", weights_only=True))
     assert checkpoint.data["num_classes"] == 10
     assert checkpoint.metrics["test_examples"] == 1000
