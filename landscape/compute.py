@@ -205,9 +205,10 @@ def compute_surface(
         )
         for number, spec in enumerate(planes):
             if number:
-                del engine  # two of them may not fit the device
                 directions = network.drawn(spec)
-                engine = network.engine(directions)
+                if not engine.set_directions(directions):
+                    del engine  # two of them may not fit the device
+                    engine = network.engine(directions)
                 centre = evaluate_centre(engine, splits)
             sampler = exact(alpha, beta) if exact_grid else adaptive(alpha, beta, tolerance, max_points)
             described = {"mask": source, "density": None if kept is None else density(kept), **spec.about()}

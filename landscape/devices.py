@@ -17,6 +17,12 @@ def choose_device(device: str) -> str:
     return str(checked_device(device))
 
 
+def free_bytes(device: torch.device | str) -> int:
+    """What may be allocated on a GPU now, what PyTorch holds without need included."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 def kind_of(device: str) -> str:
     """What of a device a result hangs on: which of several GPUs computed it is no matter."""
     return torch.device(device).type

@@ -35,14 +35,14 @@ class PretendedGpu:
         How often the host waited, by operation.
     unguarded
         Products and convolutions that ran outside of the precision context.
-    replays
-        How often a graph was replayed.
+    captures, replays
+        How often a graph was recorded, and replayed.
     """
 
     def __init__(self) -> None:
         self.waits: Counter[str] = Counter()
         self.unguarded: list[str] = []
-        self.replays = 0
+        self.captures = self.replays = 0
         self.recording: list[tuple[Any, Any, Any, Any]] | None = None
         self.sync_debug: int | str = 0
         self.replaying = False
@@ -190,6 +190,7 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
     @contextmanager
     def capturing(graph: Graph, stream: object = None) -> Iterator[None]:
         assert stream is not None, "torch's own stream for captures is one device's"
+        gpu.captures += 1
         gpu.recording = graph.recorded
         try:
             yield
@@ -204,6 +205,10 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
         "is_available": lambda: True,
         "device_count": lambda: 1,
         "get_device_name": lambda device=None: "a pretended GPU",
+        "empty_cache": lambda: None,
+        "mem_get_info": lambda device=None: (8 << 30, 16 << 30),
+        "memory_reserved": lambda device=None: 3 << 30,
+        "memory_allocated": lambda device=None: 1 << 30,
         "synchronize": lambda device=None: gpu.wait("synchronize"),
         "current_stream": lambda device=None: stream,
         "Stream": lambda device=None: stream,

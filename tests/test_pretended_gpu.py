@@ -20,8 +20,10 @@ from landscape.compute import compute_surface
 from landscape.engine import Engine
 from landscape.engine.batch_norm import Recalibration
 from landscape.engine.weights import Weights
+from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import LossResult, classification
+from landscape.planes import RandomPlane
 
 POINTS = [(0.0, 0.0), (0.4, -0.3), (1.0, 0.7), (0.4, -0.3)]
 
@@ -39,8 +41,8 @@ def data() -> tuple[Tensor, Tensor]:
     return torch.randn(20, 3, 6, 6, generator=generator), torch.arange(20) % 3
 
 
-def directions() -> list[dict[str, Tensor]]:
-    generator = torch.Generator().manual_seed(2)
+def directions(seed: int = 2) -> list[dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
     params = dict(network().named_parameters())
     return [
         {name: 0.5 * torch.randn(one.shape, generator=generator) for name, one in params.items()}
@@ -48,9 +50,9 @@ def directions() -> list[dict[str, Tensor]]:
     ]
 
 
-def engine(device: str, loss: Any = classification, **options: Any) -> Engine:
+def engine(device: str, loss: Any = classification, seed: int = 2, **options: Any) -> Engine:
     examples = {"test": Examples.from_tensors(*data())}
-    return Engine(network(), examples, loss, directions(), device=device, batch_size=7, **options)
+    return Engine(network(), examples, loss, directions(seed), device=device, batch_size=7, **options)
 
 
 def losses(one: Engine) -> list[float]:
@@ -67,6 +69,60 @@ def test_a_captured_engine_in_every_type(dtype: str) -> None:
     assert not gpu.unguarded
     expected = losses(engine("cpu", dtype="float32" if dtype == "tf32" else dtype))
     assert found == pytest.approx(expected, rel=2e-2 if dtype == "bfloat16" else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_other_directions_are_not_captured_again_and_give_a_fresh_engines_bits(dtype: str) -> None:
+    with pretended_gpu() as gpu:
+        one = engine("cuda", dtype=dtype)
+        before, captures = losses(one), gpu.captures
+        assert one.set_directions(directions(3))
+        found = losses(one)
+        assert gpu.captures == captures == 1
+        assert found == losses(engine("cuda", dtype=dtype, seed=3)) != before
+        assert one.set_directions(directions())
+        assert losses(one) == before
+
+
+def test_planes_of_a_surface_share_a_capture() -> None:
+    planes = [RandomPlane(seed=0), RandomPlane(seed=1)]
+    shared: dict[str, Any] = {"plane": planes, "points": 3, "exact_grid": True, "sparse": "off"}
+    with pretended_gpu() as gpu:
+        found = compute_surface(network(), data(), device="cuda", **shared)
+    assert gpu.captures == 1
+    expected = compute_surface(network(), data(), device="cpu", **shared)
+    for mine, cpus in zip(found.planes, expected.planes, strict=True):
+        values = (one.splits["data"].metrics["loss"].values for one in (mine, cpus))
+        np.testing.assert_allclose(*values, rtol=1e-5)
+
+
+def test_an_engine_that_cannot_look_elsewhere_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, others = engine("cpu", sparse="off"), directions(3)
+    assert one.set_directions(others)
+    assert losses(one) == losses(engine("cpu", sparse="off", seed=3))
+    assert not one.set_directions(others[:1])
+    assert not one.set_directions([{name: way[name] for name in list(way)[:2]} for way in others])
+    assert not engine("cpu").set_directions(others)  # which weights move decides about sparse kernels
+    with pytest.raises(UserError, match="the direction has shape"):
+        one.set_directions([{**way, "0.weight": torch.ones(1)} for way in others])
+    with pretended_gpu():
+        captured = engine("cuda")
+        monkeypatch.setattr(
+            Weights,
+            "turn",
+            lambda self, ways: setattr(self, "directions", [-2.0 * one for one in self.directions]),
+        )
+        assert not captured.set_directions(others)  # in new memory, which the graph doesn't read
+
+
+def test_parameters_begin_where_vector_loads_may() -> None:
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1), nn.Linear(1, 2)).double()
+    values = {name: one.detach().clone() for name, one in module.named_parameters()}
+    weights = Weights(module, [{name: torch.ones_like(one) for name, one in values.items()}])
+    assert all(one.data_ptr() % 16 == 0 for one in module.parameters())
+    weights.aim([0.5])
+    weights.write()
+    assert all(torch.equal(one, values[name] + 0.5) for name, one in module.named_parameters())
 
 
 def test_batch_norm_estimated_anew_waits_for_nothing_per_norm() -> None:
@@ -175,15 +231,14 @@ def test_planted_weights_in_new_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def built(self: Weights, module: nn.Module, along: Any) -> None:
         usual(self, module, along)
-        self.params = list(module.parameters())  # type: ignore[attr-defined]
+        self.module = module  # type: ignore[attr-defined]
 
     def aim(self: Weights, coordinates: Any) -> None:
         now = self.start.clone()
         for direction, coordinate in zip(self.directions, coordinates, strict=True):
             now.add_(direction, alpha=coordinate)
-        sizes = [one.numel() for one in self.params]  # type: ignore[attr-defined]
-        for one, part in zip(self.params, now.split(sizes), strict=True):  # type: ignore[attr-defined]
-            one.data = part.view(one.shape)
+        for name, one in self.module.named_parameters():  # type: ignore[attr-defined]
+            one.data = self._part(now, name)
 
     monkeypatch.setattr(Weights, "__init__", built)
     monkeypatch.setattr(Weights, "aim", aim)

@@ -15,7 +15,7 @@ from analysis.curvature.map_record import entry_of
 from analysis.curvature.map_run import MapRun
 from analysis.curvature.plan import Plan
 from analysis.curvature.points import PointSolver
-from analysis.hessian.operator import MEMORY, Derivatives, HessianOperator
+from analysis.hessian.operator import Derivatives, HessianOperator
 from landscape.compute import Data
 from landscape.devices import choose_device, kind_of
 from landscape.engine.modes import own_modes
@@ -46,7 +46,7 @@ def curvature_map(
     device: str = "auto",
     dtype: str = "float32",
     batch_size: int | None = None,
-    memory: float = MEMORY,
+    memory: float | None = None,
     path: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Watch = "auto",
@@ -124,6 +124,8 @@ def curvature_map(
         memory=memory,
     )
     derivatives: Derivatives = centre.about["derivatives"]
+    if centre.torch_device.type == "cuda":  # where free memory decides: every point has the centre's
+        batch_size = centre.about["batch_size"]
     settings = (
         plan.settings()
         | moving_params(model, rule).settings()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from analysis.curvature.extremes import DIVERGED, Extremes, extremes
 from analysis.hessian.krylov import random_unit
-from analysis.hessian.operator import DTYPES, MEMORY, Derivatives, HessianOperator
+from analysis.hessian.operator import DTYPES, Derivatives, HessianOperator
 from landscape.engine import own_copy
 from landscape.engine.batch_norm import BATCH_SIZE, Recalibration
 from landscape.engine.cuda_graph import numerics
@@ -54,7 +54,7 @@ class PointSolver:
     device: str = "cpu"
     dtype: str = "float32"
     batch_size: int | None = None
-    memory: float = MEMORY
+    memory: float | None = None
     recalibrated_on: Examples | None = None
     derivatives: Derivatives = "exact"
     tolerance: float = 0.01

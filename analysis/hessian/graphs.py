@@ -75,13 +75,14 @@ def kept_batches(batches: Sequence[Any], bytes_per_example: float, limit: float)
     """How many batches' graphs, from the first on, fit the limit together."""
     used = 0.0
     for number, batch in enumerate(batches):
-        used += bytes_per_example * _length(batch)
+        used += bytes_per_example * batch_length(batch)
         if used > limit:
             return number
     return len(batches)
 
 
-def _length(batch: Any) -> int:
+def batch_length(batch: Any) -> int:
+    """Examples of a batch of any structure: the longest of its tensors."""
     lengths = [len(one) for one in pytree.tree_leaves(batch) if isinstance(one, Tensor) and one.dim()]
     return max(lengths, default=1)
 

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from analysis.hessian.derivatives import CHECKED, choose_derivatives
+from analysis.hessian.graph_memory import default_memory, graph_fits, largest_that_runs, too_large
 from analysis.hessian.graphs import (
     BatchGraph,
     add,
+    batch_length,
     differentiate,
     finite,
     graph_bytes,
@@ -53,7 +55,6 @@ FloatArray = npt.NDArray[Any]
 Found = TypeVar("Found")
 Derivatives = Literal["checked", "exact", "differences"]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-MEMORY = 4 << 30
 _PROBED = 16  # examples that decide how the network is run
 
 
@@ -85,11 +86,13 @@ class HessianOperator(LinearOperator):
         Which parameters span the space: "trainable" (those that require a gradient; all where none does),
         "all", or names and patterns. See `landscape.parameters`.
     batch_size
-        By default chosen from the size of the activations. Given batches stay as they are.
+        By default chosen from the size of the activations, on a GPU also from that of the graph, and smaller
+        where a trial shows that a batch doesn't fit. Given batches stay as they are.
     device, dtype
         "auto", "cpu", "cuda", …; "float32" or "float64".
     memory
-        Bytes that kept graphs may take; what doesn't fit is computed again for each call.
+        Bytes that kept graphs may take; what doesn't fit is computed again for each call. None: 4 GiB, or
+        half of what is free on a GPU.
     derivatives
         "checked", or without a check "exact" or "differences" of gradients.
 
@@ -133,7 +136,7 @@ class HessianOperator(LinearOperator):
         batch_size: int | None = None,
         device: str = "cpu",
         dtype: str = "float32",
-        memory: float = MEMORY,
+        memory: float | None = None,
         derivatives: Derivatives = "checked",
     ) -> None:
         _check(dtype, batch_size, memory)
@@ -159,9 +162,13 @@ class HessianOperator(LinearOperator):
                 else reparametrize(module, self.space, loss, head, seen, self.torch_dtype)
             )
             per_example = 0.0 if differences else graph_bytes(self._network, loss, head)
-        size = batch_size or choose_batch_size(seen.cost, self.torch_device)
         pure = self._network.pure
         moved = examples.to(self.torch_device, self.torch_dtype, channels_last=pure)
+        size = batch_size or choose_batch_size(seen.cost, self.torch_device)
+        if self.torch_device.type == "cuda" and batch_size is None and examples.rebatchable:
+            size = graph_fits(min(size, len(moved.tensors[-1])), per_example)
+            with self._settings():
+                size = largest_that_runs(partial(self._trial, module, moved, differences), size)
         self._batches = moved.batches(size)
         self._blocks: Sequence[Any] | None = None
         if examples.rebatchable and len(self._batches) < BLOCKS:
@@ -169,6 +176,7 @@ class HessianOperator(LinearOperator):
             edges = [total * part // parts for part in range(parts + 1)]
             self._blocks = moved.cut(edges)
         self._shifted = Shifted(module, self.space, loss, self._batches) if differences else None
+        memory = default_memory(self.torch_device) if memory is None else memory
         self._kept = kept_batches(self._batches, per_example, memory)
         self._streams = Streams() if self.torch_device.type == "cpu" and pure and not alone else None
         self._graphs: list[BatchGraph | None] = [None] * len(self._batches)
@@ -400,11 +408,34 @@ class HessianOperator(LinearOperator):
 
         numbers = range(len(self._batches if blocks is None else blocks))
         if self._streams is None:
-            yield from map(one, numbers)
+            yield from map(partial(self._roomily, one), numbers)
             return
         at_once = self._streams.count
         for start in range(0, len(numbers), at_once):
             yield from self._streams.map(one, numbers[start : start + at_once])
+
+    def _roomily(self, work: Callable[[int], Found], number: int) -> Found:
+        """Do it, on a full GPU again without kept graphs: no bit hangs on these."""
+        try:
+            return work(number)
+        except torch.OutOfMemoryError:
+            pass
+        self._kept, self._graphs = 0, [None] * len(self._graphs)
+        self.about["kept_batches"] = 0
+        torch.cuda.empty_cache()
+        try:
+            return work(number)
+        except torch.OutOfMemoryError as error:
+            raise too_large(max(map(batch_length, self._batches))) from error
+
+    def _trial(self, module: nn.Module, examples: Examples, differences: bool, size: int) -> None:
+        """A product, or a gradient where products are differences of these, of one batch."""
+        batch = examples.head(size).batches(size)[0]
+        if differences:
+            Shifted(module, self.space, self._loss, [batch]).mean()
+            return
+        graph = differentiate(self._network, self._loss, batch)
+        graph.multiply([torch.zeros_like(one) for one in graph.gradient])
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
@@ -433,10 +464,10 @@ def _refuse_infinite(loss: float, gradient: Sequence[Tensor]) -> None:
         )
 
 
-def _check(dtype: str, batch_size: int | None, memory: float) -> None:
+def _check(dtype: str, batch_size: int | None, memory: float | None) -> None:
     if dtype not in DTYPES:
         raise UserError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
     if batch_size is not None:
         whole("batch size", batch_size)
-    if not memory >= 0:
+    if memory is not None and not memory >= 0:
         raise UserError(f"memory must be a number of bytes, 0 or more, got {memory}")

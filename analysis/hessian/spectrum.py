@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from analysis.hessian.keeper import SpectrumForm, check_centre
 from analysis.hessian.krylov import FloatArray, random_unit
 from analysis.hessian.lanczos import Eigenpairs, Wanted
-from analysis.hessian.operator import MEMORY, HessianOperator
+from analysis.hessian.operator import HessianOperator
 from analysis.hessian.result import Pairs, Spectrum
 from analysis.hessian.sampled import spread_over_examples
 from analysis.hessian.spectrum_file import save_spectrum
@@ -59,7 +59,7 @@ def hessian_spectrum(
     device: str = "auto",
     dtype: str = "float32",
     batch_size: int | None = None,
-    memory: float = MEMORY,
+    memory: float | None = None,
     path: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     keep_vectors: bool = False,

@@ -113,6 +113,13 @@ def guarded_command() -> Iterator[None]:
     except OSError as error:
         about = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         refuse(f"{about}{error.strerror or error}")
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which may not be loaded
+            raise
+        refuse(
+            "the GPU's memory is full; end what else computes there, or give a smaller --batch-size (train: "
+            "a larger --accumulate); what was saved is kept"
+        )
     except OverflowError as error:
         refuse(f"a number is too large ({error})")
     finally:

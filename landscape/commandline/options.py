@@ -232,18 +232,18 @@ class PreciseOptions(ComputationOptions):
 class GraphOptions(PreciseOptions):
     """On what, how precisely, and how much memory for what is differentiated twice."""
 
-    memory: float = 4.0
+    memory: Annotated[float | None, shown("4, or half of what is free on a GPU")] = None
     """GiB that the gradient's graph may take; what doesn't fit is computed again for each product."""
 
     @property
-    def memory_bytes(self) -> float:
-        """For the graphs."""
-        return self.memory * GIB
+    def memory_bytes(self) -> float | None:
+        """For the graphs; None for the default."""
+        return None if self.memory is None else self.memory * GIB
 
     def check(self) -> None:
         """As `ComputationOptions.check`, and memory below 0 or that is no number."""
         super().check()
-        if not 0 <= self.memory < inf:
+        if self.memory is not None and not 0 <= self.memory < inf:
             raise UserError(f"--memory {self.memory}: expected GiB, 0 or more")
 
 

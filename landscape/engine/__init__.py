@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -23,7 +23,7 @@ from landscape.engine.cuda_graph import CapturedRun, numerics
 from landscape.engine.following import Source
 from landscape.engine.hooks import take_off_watching
 from landscape.engine.modes import own_modes
-from landscape.engine.network import Case, Network, choose_network
+from landscape.engine.network import Case, Network, choose_network, chosen_again
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import Probe, probe
 from landscape.engine.streams import Streams
@@ -126,6 +126,7 @@ class Engine:
         master = in_precision(own_copy(model), self._device, exact).eval()
         with one_thread(), numerics(self._device, self._tf32):
             hooks = take_off_watching(master, loss, first_batches(first, self._device, exact))
+        self._prefix = prefix
         self._weights = Weights(master, [_renamed(one, prefix) for one in directions])
         module = master if run_in == exact else in_precision(copy.deepcopy(master), self._device, run_in)
         self._recalibration = _recalibration(batch_norm, master, loss, recalibration or first, exact)
@@ -139,18 +140,18 @@ class Engine:
             alone = check_contract(loss, module, few, seen, source, first.given, chosen=chosen) or bool(hooks)
             check_data(loss, module, data, seen)
             size = batch_size or choose_batch_size(seen.cost, self._device)
-            case = Case(
+            case = self._case = Case(
                 master, module, self._weights, loss, few[0], seen, size, self._tf32, sparse, _one_size(data)
             )
             self._network = choose_network(case)
+        self._moved = names
         self._mode = seen.mode
-        self._batches = {
-            name: one.to(self._device, run_in, channels_last=self._network.channels_last).batches(size)
-            for name, one in data.items()
-        }
+        layout = self._network.channels_last
+        moved = {name: one.to(self._device, run_in, channels_last=layout) for name, one in data.items()}
+        self._batches = {name: one.batches(size) for name, one in moved.items()}
         overlapping = self._network.traced and not alone
         self._streams = Streams() if self._device.type == "cpu" and overlapping else None
-        self._graph, graph = self._captured(overlapping, case.tolerance)
+        self._graph, graph = self._captured(overlapping, case.tolerance, moved.values())
         self.about: dict[str, Any] = {
             "device": str(self._device),
             "dtype": "tf32" if self._tf32 else str(run_in).removeprefix("torch."),
@@ -182,6 +183,35 @@ class Engine:
         """The loss of each example at one point, by split; of each batch where only sums are given."""
         self._weights.aim(coordinates)
         return {name: _losses(batches) for name, batches in self._values().items()}
+
+    @own_modes()
+    def set_directions(self, directions: Sequence[Mapping[str, Tensor]]) -> bool:
+        """Look along other directions, as many as before, without making or capturing anything anew.
+
+        Points then have the bits of an engine that was made with them. Where that can't be known — another
+        number of directions, of other parameters, a network that can't be folded there — nothing is promised
+        of this engine any more: make another.
+
+        Returns
+        -------
+        bool
+            Whether it was possible.
+
+        Raises
+        ------
+        UserError
+            When directions don't fit the parameters.
+        """
+        renamed = [_renamed(one, self._prefix) for one in directions]
+        if len(renamed) != self.axes or {name for one in renamed for name in one} != self._moved:
+            return False
+        self._weights.turn(renamed)
+        with one_thread(), numerics(self._device, self._tf32):
+            if not chosen_again(self._case, self._network):
+                return False
+            if self._graph is not None and self._replayed_differs(self._graph) > self._case.tolerance:
+                return False
+        return True
 
     @property
     def axes(self) -> int:
@@ -219,12 +249,16 @@ class Engine:
         passed(found.count)
         return found
 
-    def _captured(self, repeatable: bool, tolerance: float) -> tuple[CapturedRun[_Values] | None, bool | str]:
+    def _captured(
+        self, repeatable: bool, tolerance: float, moved: Iterable[Examples]
+    ) -> tuple[CapturedRun[_Values] | None, bool | str]:
         """The run of a point as one CUDA graph where that is possible; and whether, or why not."""
         if self._device.type != "cuda":
             return None, False
         if any(isinstance(one, PictureBatches) for one in self._batches.values()):
             return None, "no: pictures are decoded for each point"
+        if any(one.host_keeps for one in moved):
+            return None, "no: the examples don't fit the GPU and are moved for each point"
         if self._recalibration is not None or not repeatable:
             return None, "no: the network isn't one fixed sequence of operations"
         if sum(map(len, self._batches.values())) > _GRAPH_BATCHES:

@@ -113,13 +113,34 @@ def tolerance_of(dtype: torch.dtype, device: torch.device) -> float:
 
 def choose_network(case: Case) -> Network:
     """The fastest way to run the network that agrees with the plain one at the centre and beside it."""
-    plain = Network(case.module, _copying(case.master, case.module))
+    plain = _plain(case)
     found = _sparse(case, plain) if case.probe.obstacle is None else case.probe.obstacle
     if isinstance(found, Network):
         return found
     if case.sparse == "on":
         raise UserError(f"sparse on: {found}; choose auto or off")
     return replace(_dense(case, plain), dense_because=found)
+
+
+def chosen_again(case: Case, network: Network) -> bool:
+    """Whether `choose_network` would choose the same where only the directions are others.
+
+    It may say no where it would; a network that differed elsewhere, or wasn't tried, is not looked at again.
+    """
+    if case.sparse != "off" and case.weights.start.device.type == "cpu":
+        return False  # its kernels hang on which weights move
+    refused = str(network.reason).startswith("the folded network")
+    plain = _plain(case)
+    if case.probe.obstacle is not None or not (refused or network.channels_last):
+        return True
+    could_fuse = case.weights.start.device.type == "cpu" and available(case.dtype)
+    if refused or (could_fuse and not network.fused):
+        return False
+    return _compared(case, plain, network)[1]
+
+
+def _plain(case: Case) -> Network:
+    return Network(case.module, _copying(case.master, case.module))
 
 
 def _sparse(case: Case, plain: Network) -> Network | str:

@@ -34,9 +34,9 @@ def sparse_network(
         return f"the kernels are for CPUs, not {weights.start.device.type}"
     if dtype not in (torch.float32, torch.float64):
         return f"the kernels compute in float32 and float64, not {str(dtype).removeprefix('torch.')}"
-    from landscape.sparse.choice import moving_support, reason_against, reason_against_network
+    from landscape.sparse.choice import reason_against, reason_against_network
 
-    kept = moving_support(module, weights.start, weights.directions)
+    kept = weights.support()
     reason = reason_against(kept)
     if reason is not None:
         return reason

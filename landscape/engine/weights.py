@@ -9,13 +9,16 @@ from torch import Tensor, nn
 
 from landscape.errors import UserError
 
+_ALIGNED = 16  # bytes: what a GPU's vector loads, and cuDNN's and cuBLAS' faster kernels, ask of an address
+
 
 class Weights:
     """Makes a module's floating-point parameters views of one vector and moves that vector.
 
     The module must be the caller's own copy. Every point is computed afresh from w*, so that it has the same
     bits whatever was evaluated before. Addresses and sizes never change and the coordinates lie on the
-    device, so that moving can be part of a captured CUDA graph.
+    device, so that moving can be part of a captured CUDA graph. Each parameter begins at a multiple of 16
+    bytes.
 
     Parameters
     ----------
@@ -31,18 +34,33 @@ class Weights:
     """
 
     def __init__(self, module: nn.Module, directions: Sequence[Mapping[str, Tensor]]) -> None:
-        params = {name: one for name, one in module.named_parameters() if one.is_floating_point()}
+        self._params = {name: one for name, one in module.named_parameters() if one.is_floating_point()}
+        self._places, total = _places(self._params)
         for direction in directions:
-            _check(params, direction)
-        self.start = torch.cat([one.detach().reshape(-1) for one in params.values()])
-        self.directions = [_flat(params, direction, self.start) for direction in directions]
+            _check(self._params, direction)
+        like = next(iter(self._params.values())).detach()
+        self.start = self._flat(self._params, like.new_zeros(total))
+        self.directions = [self._flat(direction, torch.zeros_like(self.start)) for direction in directions]
         self.coordinates = self.start.new_zeros(len(directions))
         self._now = self.start.clone()
-        offset = 0
-        for one in params.values():
+        for name, one in self._params.items():
             one.requires_grad_(False)
-            one.data = self._now[offset : offset + one.numel()].view(one.shape)
-            offset += one.numel()
+            one.data = self._part(self._now, name)
+
+    def turn(self, directions: Sequence[Mapping[str, Tensor]]) -> None:
+        """Take other directions, as many, into the memory of the present ones.
+
+        Raises
+        ------
+        UserError
+            As when this was made, and for another number of them.
+        """
+        if len(directions) != len(self.directions):
+            raise UserError(f"{len(directions)} direction(s) in place of {len(self.directions)}")
+        for direction in directions:
+            _check(self._params, direction)
+        for into, direction in zip(self.directions, directions, strict=True):
+            self._flat(direction, into.zero_())
 
     def aim(self, coordinates: Sequence[float]) -> None:
         """Set the coordinates of the next `write`.
@@ -62,6 +80,32 @@ class Weights:
         for direction, coordinate in zip(self.directions, self.coordinates.unbind(), strict=True):
             self._now.addcmul_(direction, coordinate)
 
+    def support(self) -> dict[str, Tensor]:
+        """Weights that aren't zero everywhere on the plane, bool by name; of matrices and filters."""
+        found = self.start != 0
+        for direction in self.directions:
+            found |= direction != 0
+        return {name: self._part(found, name) for name, one in self._params.items() if one.dim() > 1}
+
+    def _part(self, flat: Tensor, name: str) -> Tensor:
+        one, first = self._params[name], self._places[name]
+        return flat[first : first + one.numel()].view(one.shape)
+
+    def _flat(self, values: Mapping[str, Tensor], into: Tensor) -> Tensor:
+        for name, value in values.items():
+            self._part(into, name).copy_(value.detach())
+        return into
+
+
+def _places(params: Mapping[str, Tensor]) -> tuple[dict[str, int], int]:
+    """Where each parameter begins in the vector, in numbers, and the length of that."""
+    found, total = {}, 0
+    for name, one in params.items():
+        found[name] = total
+        step = max(1, _ALIGNED // one.element_size())
+        total += -(-one.numel() // step) * step
+    return found, total
+
 
 def _check(params: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> None:
     for name, value in direction.items():
@@ -74,11 +118,3 @@ def _check(params: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> Non
                 f"the direction has shape {list(value.shape)} for {name!r}; "
                 f"expected {list(params[name].shape)}, as the parameter"
             )
-
-
-def _flat(params: Mapping[str, Tensor], direction: Mapping[str, Tensor], like: Tensor) -> Tensor:
-    parts = [
-        direction.get(name, torch.zeros(one.shape, device="cpu")).to(like).reshape(-1)
-        for name, one in params.items()
-    ]
-    return torch.cat(parts).detach()

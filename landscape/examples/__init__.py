@@ -1,6 +1,8 @@
 """Examples that stay on the device, as one tensor per part, and are cut into batches without copying.
 
-Pictures that are too many for memory stay in their files: see `landscape.examples.pictures`.
+On a GPU pixels stay bytes, a quarter of the memory, and are normalized batch by batch, bit by bit as at once;
+what takes more than half of its free memory stays with the host and is moved batch by batch. Pictures that
+are too many for the host stay in their files: see `landscape.examples.pictures`.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -15,16 +18,18 @@ import torch
 from torch import Tensor
 
 from landscape.checks.description import describe_data, summary
+from landscape.devices import free_bytes
 from landscape.errors import UserError
-from landscape.examples.pictures import CHUNK, PictureBatches, Pictures
+from landscape.examples.pictures import CHUNK, MadeBatches, PictureBatches, Pictures
 from landscape.examples.structure import map_tensors
 from landscape.provenance import digest
 
+_MOST = 0.5  # of a GPU's free memory, for examples
 _CHUNK = 1024  # images normalized at a time, so that no second float copy of all of them is needed
 
 
 class Place(NamedTuple):
-    """Where batches of pictures are made, and as what."""
+    """Where batches are made, and as what."""
 
     device: torch.device | str = "cpu"
     dtype: torch.dtype = torch.float32
@@ -36,7 +41,8 @@ class Examples:
     """Examples in a fixed order; use one of the constructors below.
 
     Either tensors of equal length, which may be cut into batches of any size, or batches that are used
-    exactly as they were given. Where there are `pictures`, they stand before the tensors.
+    exactly as they were given. Where there are `pictures`, they stand before the tensors. Where there is a
+    `place`, batches are made of both when they are asked for.
     """
 
     tensors: tuple[Tensor, ...] = ()
@@ -130,10 +136,15 @@ class Examples:
     @property
     def streamed(self) -> bool:
         """Whether batches are made anew each time that they are asked for."""
-        return self.pictures is not None
+        return self.pictures is not None or self.place is not None
+
+    @property
+    def host_keeps(self) -> bool:
+        """Whether the tensors that batches on a GPU are made of lie with the host."""
+        return self.place is not None and any(not one.is_cuda for one in self.tensors)
 
     def batches(self, size: int) -> Sequence[Any]:
-        """All examples in order: the given batches, or near-equal ones of at most `size`, without copying.
+        """All examples in order: the given batches, or near-equal ones of at most `size`.
 
         Near-equal, because a short last batch would leave one of several threads waiting.
         """
@@ -144,18 +155,23 @@ class Examples:
         return self.cut([total * part // parts for part in range(parts + 1)])
 
     def cut(self, edges: Sequence[int]) -> Sequence[Any]:
-        """Batches of examples from each number to the next, without copying; not of given batches."""
+        """Batches of examples from each number to the next; not of given batches."""
         if self.pictures is not None:
             return PictureBatches(self, edges)
+        if self.place is not None:
+            return MadeBatches(self, edges)
         return [tuple(one[start:stop] for one in self.tensors) for start, stop in pairwise(edges)]
 
     def batch(self, start: int, stop: int, pixels: Tensor | None = None) -> tuple[Tensor, ...]:
-        """A batch of pictures, normalized; `pixels` are theirs where these are decoded already."""
-        assert self.pictures is not None
-        device, dtype, layout = self.place or Place()
-        found = self.pictures.pick(slice(start, stop)).decoded() if pixels is None else pixels
-        images = self._normalized(found, torch.device(device), dtype, layout)
-        return images, *(one[start:stop] for one in self.tensors)
+        """A batch, made of bytes and what the host keeps; `pixels` of pictures that are decoded already."""
+        place = self.place or Place()
+        parts = [one[start:stop] for one in self.tensors]
+        if self.pictures is not None:
+            parts.insert(0, self.pictures.pick(slice(start, stop)).decoded() if pixels is None else pixels)
+        if self.normalization is None:
+            return tuple(_moved(one, place) for one in parts)
+        images = self._normalized(parts[0], torch.device(place.device), place.dtype, place.layout)
+        return images, *(_moved(one, place) for one in parts[1:])
 
     def head(self, count: int) -> Examples:
         """The first `count` examples, or the first given batch."""
@@ -172,23 +188,33 @@ class Examples:
     def to(self, device: torch.device | str, dtype: torch.dtype, *, channels_last: bool = False) -> Examples:
         """On `device`: floating-point tensors in `dtype`, images normalized, optionally NHWC in memory."""
         layout = torch.channels_last if channels_last else torch.contiguous_format
-
-        def move(value: Tensor) -> Tensor:
-            value = value.clone() if value.is_inference() else value.detach()  # else no gradients
-            value = value.to(device, dtype if value.is_floating_point() else None)
-            if value.layout != torch.strided:  # an adjacency matrix, say
-                return value
-            return value.contiguous(memory_format=layout if value.dim() == 4 else torch.contiguous_format)
-
+        place = Place(device, dtype, layout)
+        move = partial(_moved, place=place)
         if self.given:
             return replace(self, given=tuple(map_tensors(one, move) for one in self.given))
         if self.pictures is not None:
-            place = Place(device, dtype, layout)
             return replace(self, tensors=tuple(move(one) for one in self.tensors), place=place)
+        if torch.device(device).type == "cuda":
+            fits = sum(_bytes_there(one, dtype) for one in self.tensors) <= _MOST * free_bytes(device)
+            if not fits or (self.normalization is not None and self.tensors[0].dtype == torch.uint8):
+                return self._to_be_made(place, fits)
         if self.normalization is None:
             return replace(self, tensors=tuple(move(one) for one in self.tensors))
         images = self._normalized(self.tensors[0], torch.device(device), dtype, layout)
         return Examples(tensors=(images, *(move(one) for one in self.tensors[1:])))
+
+    def _to_be_made(self, place: Place, fits: bool) -> Examples:
+        """Bytes on the GPU if they fit, else everything with the host, of which batches there are made."""
+        numbers = self.normalization
+        if numbers is not None:  # there already: a copy in the middle of a captured point would be none
+            exact = torch.float64 if place.dtype == torch.float64 else torch.float32
+            numbers = numbers[0].to(place.device, exact), numbers[1].to(place.device, exact)
+        if fits:
+            images, *rest = self.tensors
+            tensors = (images.to(place.device), *(_moved(one, place) for one in rest))
+        else:
+            tensors = tuple(one.detach().cpu() for one in self.tensors)
+        return replace(self, tensors=tensors, normalization=numbers, place=place)
 
     def _normalized(
         self, images: Tensor, device: torch.device, dtype: torch.dtype, layout: torch.memory_format
@@ -220,6 +246,20 @@ class Examples:
         leaves = [leaf for one in self.given for leaf in (one if not isinstance(one, Tensor) else (one,))]
         leaves = leaves or list(self.tensors) + list(self.normalization or ())
         return digest({str(number): leaf for number, leaf in enumerate(leaves)})
+
+
+def _moved(value: Tensor, place: Place) -> Tensor:
+    """A tensor at its place: floating-point ones in its type, images in its layout."""
+    value = value.clone() if value.is_inference() else value.detach()  # else no gradients
+    value = value.to(place.device, place.dtype if value.is_floating_point() else None)
+    if value.layout != torch.strided:  # an adjacency matrix, say
+        return value
+    return value.contiguous(memory_format=place.layout if value.dim() == 4 else torch.contiguous_format)
+
+
+def _bytes_there(value: Tensor, dtype: torch.dtype) -> int:
+    """Of a tensor on the device."""
+    return value.numel() * (dtype.itemsize if value.is_floating_point() else value.element_size())
 
 
 def _is_plain(batch: Any) -> bool:

@@ -86,7 +86,7 @@ class Pictures:
 
 
 class _Makes(Protocol):
-    """What makes batches of pictures: normalized, with targets."""
+    """What makes batches: normalized, with targets."""
 
     @property
     def pictures(self) -> Pictures | None: ...
@@ -94,8 +94,8 @@ class _Makes(Protocol):
     def batch(self, start: int, stop: int, pixels: Tensor | None = None) -> Any: ...
 
 
-class PictureBatches(Sequence[Any]):
-    """Batches of pictures, each made when it is asked for: the same bits again and again."""
+class MadeBatches(Sequence[Any]):
+    """Batches that are each made when they are asked for: the same bits again and again."""
 
     def __init__(self, source: _Makes, edges: Sequence[int]) -> None:
         self.source, self.spans = source, list(pairwise(edges))
@@ -111,6 +111,10 @@ class PictureBatches(Sequence[Any]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         return self.source.batch(*self.spans[index])
+
+
+class PictureBatches(MadeBatches):
+    """Those of pictures in files, decoded beside the work on the one before."""
 
     def __iter__(self) -> Iterator[Any]:
         assert self.source.pictures is not None

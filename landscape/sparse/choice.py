@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from landscape.errors import UserError
 from landscape.sparse.fusing import mask_shape
@@ -88,24 +88,3 @@ def reason_against_network(traced: Traced, kept: Mapping[str, Tensor], sparse: S
     if sparse == "on" or share < limit:
         return None
     return f"{share:.0%} of the multiplications are left, dense ones are faster from {limit:.0%} on"
-
-
-def moving_support(module: nn.Module, start: Tensor, directions: list[Tensor]) -> dict[str, Tensor]:
-    """Weights that aren't zero everywhere on a plane, by parameter name.
-
-    Parameters
-    ----------
-    module
-        Its floating-point parameters, one after the other, are `start`.
-    start, directions
-        ``[numbers]`` each.
-    """
-    support = start != 0
-    for direction in directions:
-        support |= direction != 0
-    found, at = {}, 0
-    for name, one in module.named_parameters():
-        if one.is_floating_point():
-            found[name] = support[at : at + one.numel()].view(one.shape)
-            at += one.numel()
-    return {name: one for name, one in found.items() if one.dim() > 1}
