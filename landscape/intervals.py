@@ -1,7 +1,8 @@
-"""Numbers with their intervals as text. Needs no torch."""
+"""Numbers with their intervals, and lists of numbers, as text. Needs no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import floor, isfinite, isnan, log10
 
 
@@ -32,3 +33,15 @@ def with_interval(value: float, low: float, high: float) -> str:
     '0.034 [0.019, 0.048]'
     """
     return " ".join(filter(None, interval_parts(value, low, high)))
+
+
+def listed(numbers: Sequence[object]) -> str:
+    """As people write a list: three or more that follow each other by their ends.
+
+    >>> listed([0, 1, 2, 3]), listed([3, 4]), listed([0, 2, 5])
+    ('0 to 3', '3, 4', '0, 2, 5')
+    """
+    first = numbers[0] if numbers else None
+    if len(numbers) > 2 and isinstance(first, int) and [*numbers] == [*range(first, first + len(numbers))]:
+        return f"{first} to {numbers[-1]}"
+    return ", ".join(map(str, numbers))

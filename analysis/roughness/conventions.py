@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from landscape.intervals import listed
 from landscape.surface import Surface
 
 
@@ -36,11 +37,11 @@ def differences(made: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
 
 
 def _directions(surface: Surface) -> str:
-    """Their kind and the seeds: "random, seeds 0, 1"."""
+    """Their kind and the seeds: "random, seeds 0 to 9"."""
     kinds = dict.fromkeys(_text(plane.about.get("kind")) for plane in surface.planes)
-    seeds = [str(plane.about["seed"]) for plane in surface.planes if plane.about.get("seed") is not None]
+    seeds = [plane.about["seed"] for plane in surface.planes if plane.about.get("seed") is not None]
     words = [*(kind for kind in kinds if kind)]
-    words += [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"] if seeds else []
+    words += [f"seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"] if seeds else []
     return ", ".join(words)
 
 

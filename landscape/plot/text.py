@@ -20,7 +20,8 @@ from landscape.surface.glance import normalization_text
 
 JOIN = "\u00a0· "  # no line begins with the dot
 LONGEST_NAME = 17  # letters of a network's name beside an axis
-LONGEST_TEXT = 400  # letters of anything that a figure says; fitting more into lines takes minutes
+LONGEST_TEXT = 400  # letters of a name or a word in a figure; fitting more into lines takes minutes
+LONGEST_PRINT = 2000  # letters of what is told in words, such as the small print
 SLACK = 0.92  # at screen resolution letters stand a little wider than on paper
 NAMES = {"lambda_max": "λmax", "lambda_min": "λmin", "lambda_ratio": "|λmin/λmax|"}
 MASKS = {"none": "no mask", "zeros": "mask from zero weights", "checkpoint": "mask from checkpoint"}
@@ -43,10 +44,10 @@ def literal(figure: Figure) -> None:
             text.set_text("\n".join(map(plain, _cut(text.get_text()).split("\n"))))
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, longest: int = LONGEST_TEXT) -> str:
     """A text as long as a figure takes: its beginning and its end."""
-    half = LONGEST_TEXT // 2
-    return text if len(text) <= LONGEST_TEXT else f"{text[:half]} … {text[-half:]}"
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]} … {text[-half:]}"
 
 
 def unit_of(surface: Surface, metric: str, split: str) -> str:
@@ -150,7 +151,8 @@ def wrap(
         return bool(width <= 72 * SLACK * inches)
 
     lines = [""]
-    for word in plain(_cut(text)).split(" "):
+    words = plain(_cut(text, LONGEST_PRINT)).split(" ")
+    for word in " ".join(map(_cut, words)).split(" "):
         joined = f"{lines[-1]} {word}".strip()
         if fits(joined):
             lines[-1] = joined

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 import sharpscape
+from landscape.intervals import listed
 from landscape.surface import BoolArray, Metric, Path2D, Plane, Split, Surface
 from landscape.surface.glance import normalization_text
 
@@ -207,10 +208,7 @@ def _seeds(surface: Surface) -> str:
     seeds = [plane.about.get("seed") for plane in surface.planes]
     if len(seeds) < 2 or _plane_names(surface) != [f"direction seed {seed}" for seed in seeds]:
         return ""
-    first, last = seeds[0], seeds[-1]
-    if len(seeds) > 2 and isinstance(first, int) and seeds == [*range(first, first + len(seeds))]:
-        return f"direction seeds {first} to {last}"
-    return f"direction seeds {', '.join(map(str, seeds))}"
+    return f"direction seeds {listed(seeds)}"
 
 
 def _plane_name(about: Mapping[str, Any]) -> str:

@@ -375,3 +375,11 @@ def test_the_words_about_lines_stand_below_a_chart_as_wide_as_the_figure() -> No
     assert len(keys) == 3
     assert all(key.get_position().y1 < box.y0 for key in keys)
     assert keys[1].get_position().y1 == pytest.approx(keys[0].get_position().y1)  # two beside each other
+
+
+def test_the_small_print_is_whole_and_a_word_without_end_is_not() -> None:
+    words = [f"word{number}" for number in range(120)]
+    assert " ".join(wrap(" ".join(words), 6.5, 6)).split() == words
+    endless = "".join(wrap("x" * 5000, 6.5, 6))
+    assert len(endless) < 900
+    assert "…" in endless
