@@ -8,6 +8,7 @@ streams that overlap, or of the kernels' numbers, which are the CPU's.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -121,6 +122,8 @@ class _Functions(TorchFunctionMode):
         else:
             copied = kwargs.pop("copy", False)
             device, dtype, _, layout = torch._C._nn._parse_to(*args, **kwargs)
+        if device is not None and device.type not in ("cpu", "cuda"):
+            return func(value, *args, **kwargs)  # to the device meta
         result = value.to(dtype or value.dtype, memory_format=layout or torch.preserve_format, copy=copied)
         if device is None or device.type == here.type:
             return result
@@ -200,11 +203,32 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
     def set_sync_debug(mode: int | str) -> None:
         gpu.sync_debug = mode
 
+    class Event:
+        """A moment of the stream, whose work is done when its calls return."""
+
+        def __init__(self, enable_timing: bool = False) -> None:
+            self.at = 0.0
+
+        def record(self, stream: object = None) -> None:
+            self.at = time.perf_counter()
+
+        def synchronize(self) -> None:
+            gpu.wait("synchronize")
+
+        def elapsed_time(self, end: Event) -> float:
+            return 1000 * (end.at - self.at)
+
+    drawn = torch.Generator()
     stream = SimpleNamespace(wait_stream=lambda other: None)
     answers = {
         "is_available": lambda: True,
         "device_count": lambda: 1,
         "get_device_name": lambda device=None: "a pretended GPU",
+        "Event": Event,
+        "get_rng_state": lambda device=None: drawn.get_state(),
+        "set_rng_state": lambda state, device=None: drawn.set_state(state),
+        "manual_seed_all": drawn.manual_seed,
+        "set_device": lambda device: None,
         "empty_cache": lambda: None,
         "mem_get_info": lambda device=None: (8 << 30, 16 << 30),
         "memory_reserved": lambda device=None: 3 << 30,

@@ -16,6 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from landscape.engine.cuda_graph import numerics
+
 FloatArray = npt.NDArray[np.float64]
 _GROWTH = 16  # rows of the basis that are allocated at a time
 _LOST = 256.0  # roundings of the matrix's size below which what is left of a product is noise
@@ -154,7 +156,8 @@ class Krylov:
     def combine(self, coefficients: FloatArray) -> Tensor:
         """Vectors of the space from their coefficients ``[m, k]``, as rows ``[k, n]``."""
         basis = self.basis
-        return torch.as_tensor(coefficients.T.copy()).to(basis) @ basis
+        with numerics(basis.device, False):  # outside of an operator's own products, too
+            return torch.as_tensor(coefficients.T.copy()).to(basis) @ basis
 
     def compress(self, coefficients: FloatArray) -> None:
         """Go on with the vectors that orthonormal coefficients ``[m, k]`` name (thick restart)."""

@@ -81,9 +81,10 @@ class Size:
     products: int = 512
     widths: tuple[int, int, int] | None = None
     images: int = 1024
+    networks: int = 2
 
 
-TINY = Size(256, 1 << 20, 2, 0.0, 16, 2, 16, 8, (4, 6, 8), 64)
+TINY = Size(256, 1 << 20, 2, 0.0, 16, 2, 16, 8, (4, 6, 8), 32, 1)
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def trainings(its: Setting) -> Iterator[Line]:
 def speeds(its: Setting) -> Iterator[Line]:
     """Points a second, as shares of products and copies of the same device; a Hessian product."""
     torch.manual_seed(0)
-    for name, build in NETWORKS.items():
+    for name, build in list(NETWORKS.items())[: its.size.networks]:
         model = made(build() if its.size.widths is None else build(widths=its.size.widths))
         images, labels = torch.randn(its.size.fast, 3, 32, 32), torch.arange(its.size.fast) % 10
         data, along = {"test": Examples.from_tensors(images, labels)}, drawn(model)
