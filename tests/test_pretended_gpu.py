@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from landscape.engine.weights import Weights
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import LossResult, classification
-from landscape.planes import RandomPlane
+from landscape.planes import GivenPlane, RandomPlane
 
 POINTS = [(0.0, 0.0), (0.4, -0.3), (1.0, 0.7), (0.4, -0.3)]
 
@@ -94,6 +95,23 @@ def test_planes_of_a_surface_share_a_capture() -> None:
     for mine, cpus in zip(found.planes, expected.planes, strict=True):
         values = (one.splits["data"].metrics["loss"].values for one in (mine, cpus))
         np.testing.assert_allclose(*values, rtol=1e-5)
+
+
+def test_a_network_data_and_directions_that_lie_there(tmp_path: Path) -> None:
+    told: dict[str, Any] = {"points": 3, "exact_grid": True, "keep_directions": True, "sparse": "off"}
+    with pretended_gpu() as gpu:
+        model, inputs = network().to("cuda"), tuple(one.to("cuda") for one in data())
+        ways = [{name: value.to("cuda") for name, value in way.items()} for way in directions()]
+        told["path"] = tmp_path / "there.surface.h5"
+        found = compute_surface(model, inputs, plane=GivenPlane(ways), **told)
+        captures = gpu.captures
+        again = compute_surface(model, inputs, plane=GivenPlane(ways), device="cuda:0", **told)
+        assert gpu.captures == captures + 1  # to look whether it is the same function, no more
+        assert all(gpu.has(one) for one in model.parameters())
+    told["path"] = tmp_path / "here.surface.h5"
+    expected = compute_surface(network(), data(), plane=GivenPlane(directions()), device="cpu", **told)
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-5)
+    np.testing.assert_array_equal(found.loss, again.loss)
 
 
 def test_an_engine_that_cannot_look_elsewhere_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

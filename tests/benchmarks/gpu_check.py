@@ -215,6 +215,7 @@ def trainings(its: Setting) -> Iterator[Line]:
 
         def run(name: str, what: RunConfig, device: torch.device, epochs: int = 99) -> tuple[Any, Watch]:
             data = load_splits("sample", what.validation, what.seed, device, examples=what.examples)
+            data = replace(data, test=data.test.first(its.size.examples))
             place, watch = RunFolder(Path(folder) / name, what.to_dict(data.name)), Watch(epochs)
             return train(what, data, place, device, watch, Extras(sparse="off")), watch
 
