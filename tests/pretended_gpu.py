@@ -9,6 +9,7 @@ streams that overlap, or of the kernels' numbers, which are the CPU's.
 from __future__ import annotations
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -201,7 +202,13 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
             gpu.recording = None
 
     def set_sync_debug(mode: int | str) -> None:
+        if mode:
+            warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=2)  # as torch does
         gpu.sync_debug = mode
+
+    def set_device(device: torch.device | int) -> None:
+        if isinstance(device, torch.device) and device.index is None:
+            raise ValueError("Expected a torch.device with a specified index or an integer")
 
     class Event:
         """A moment of the stream, whose work is done when its calls return."""
@@ -228,7 +235,7 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
         "get_rng_state": lambda device=None: drawn.get_state(),
         "set_rng_state": lambda state, device=None: drawn.set_state(state),
         "manual_seed_all": drawn.manual_seed,
-        "set_device": lambda device: None,
+        "set_device": set_device,
         "empty_cache": lambda: None,
         "mem_get_info": lambda device=None: (8 << 30, 16 << 30),
         "memory_reserved": lambda device=None: 3 << 30,

@@ -477,7 +477,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     its = Setting(device, TINY if told.tiny else Size(), began + told.seconds)
     command = " ".join(["gpu_check.py", f"--device {device}", *(["--tiny"] if told.tiny else [])])
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)
         faulthandler.dump_traceback_later(told.seconds + _GRACE, exit=True)
     lines: list[Line] = []
     for number, name in enumerate(STEPS, 1):
