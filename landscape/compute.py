@@ -117,7 +117,9 @@ def compute_surface(
     executor
         A `concurrent.futures.Executor` whose workers evaluate the points, as many at a time as the sampling
         asks for; the bits are those of this process. Model, examples and loss travel once to each worker, in
-        a file beside `path` (which workers must see), and must be such that `pickle` takes them.
+        files beside `path` (which workers must see), and must be such that `pickle` takes them. Or a
+        `landscape.workers.cluster.Cluster` of Dask's workers, which need no common folder, and compute ahead
+        what the sampling will probably ask for.
     label, about
         Name for legends, and provenance to store.
     progress

@@ -77,7 +77,7 @@ BACK = {
     ("landscape.sparse.machine", "landscape.sparse.llvm"),
 }
 # Of `landscape`, what knows that there is a command line: its own room, and the commands.
-COMMAND_LINE = ("command", "completion", "options", "results", "subject")
+COMMAND_LINE = ("cluster_options", "command", "completion", "options", "results", "subject")
 COMMANDS = {
     "landscape.surface.__main__",
     "landscape.surface.chosen_planes",

@@ -69,9 +69,10 @@ def _hessian(subject: Subject, data: Data, options: CompareOptions) -> Row:
 def _sharpness(subject: Subject, data: Data, options: CompareOptions) -> Row:
     from analysis.sharpness import sharpness_file
     from analysis.sharpness.measuring import SUFFIX, KeptEntries, measure
+    from landscape.workers.side_by_side import side_by_side
 
     kept = KeptEntries(_kept(subject, options, SUFFIX), options.output.overwrite)
-    (entry,) = measure(subject, *data, options.sharpness_options(), kept)
+    ((entry,),) = side_by_side([measure(subject, *data, options.sharpness_options(), kept)], 1)
     return sharpness_row(json.loads(sharpness_file.to_json([entry]))["results"][0])
 
 

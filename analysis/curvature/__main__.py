@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.curvature.curvature_options import CurvatureOptions
+from landscape.commandline.cluster_options import working
 from landscape.commandline.command import run_command
 from landscape.commandline.console import note
 from landscape.commandline.options import DataOptions, NetworkOptions, SubjectOptions
@@ -137,7 +138,10 @@ def _compute(
     from analysis.curvature.map import curvature_map
 
     data, _ = subject.examples(like=_told(surface, "data"))
-    with terminal_bar(surface.label) as bar:
+    with (
+        working(options.cluster, options.computation.threads) as cluster,
+        terminal_bar(surface.label) as bar,
+    ):
         return curvature_map(
             surface,
             subject.model,
@@ -153,6 +157,7 @@ def _compute(
             memory=options.computation.memory_bytes,
             path=path,
             overwrite=options.output.overwrite,
+            executor=cluster,
             progress=bar,
             announce=_announce,
         )

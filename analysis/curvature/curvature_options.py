@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from analysis.curvature.plan import Plan
+from landscape.commandline.cluster_options import ClusterOptions
 from landscape.commandline.options import (
     SEVERAL,
     CheckpointOptions,
@@ -103,6 +104,7 @@ class CurvatureOptions:
     data: CurvatureData = field(default_factory=CurvatureData)
     map: Map = field(default_factory=Map)
     computation: GraphOptions = field(default_factory=GraphOptions)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
     output: CurvatureOutput = field(default_factory=CurvatureOutput)
 
     def check(self) -> None:
@@ -114,6 +116,7 @@ class CurvatureOptions:
             Naming the option, what came and what is expected.
         """
         self.computation.check()
+        self.cluster.check(self.computation.device)
         chosen = self.map
         for name, number, least in (
             ("--examples", self.data.examples, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,14 +15,13 @@ from analysis.curvature.inputs import fewer, same_examples, same_mask, same_netw
 from analysis.curvature.map_record import entry_of
 from analysis.curvature.map_run import MapRun
 from analysis.curvature.plan import Plan
-from analysis.curvature.points import PointSolver
+from analysis.curvature.points import PointSolver, solved_by
 from analysis.hessian.operator import Derivatives, HessianOperator
 from landscape.compute import Data
 from landscape.devices import choose_device, kind_of
 from landscape.engine.modes import own_modes
 from landscape.errors import UserError
 from landscape.keeping.lock import owned
-from landscape.keeping.points import OneByOne
 from landscape.keeping.settings import check_settings, settings_difference
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
@@ -49,6 +49,7 @@ def curvature_map(
     memory: float | None = None,
     path: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    executor: Executor | None = None,
     progress: Watch = "auto",
     announce: Callable[[int, float], None] | None = None,
 ) -> Surface:
@@ -86,6 +87,8 @@ def curvature_map(
         interruption goes on there and ends with the same bits.
     overwrite
         Replace curvature that was computed with other settings.
+    executor
+        Whose workers compute points; see `landscape.compute_surface`.
     progress
         "auto" shows a bar in a terminal or a notebook, nothing elsewhere; None shows nothing; or a function
         that is called with a `landscape.progress.Progress` after every point.
@@ -170,7 +173,8 @@ def curvature_map(
             announce(sum(run.left(number) for number in todo), solver(todo[0]).seconds_per_product())
         with owned(path if todo else None):
             for number in todo:  # each solver made anew: the directions of all planes may not fit together
-                run.plane(number, OneByOne(solver(number).solve))
+                with solved_by(solver(number), executor, file) as evaluator:
+                    run.plane(number, evaluator)
         return run.surface
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +16,21 @@ from torch import Tensor, nn
 from analysis.curvature.extremes import DIVERGED, Extremes, extremes
 from analysis.hessian.krylov import random_unit
 from analysis.hessian.operator import DTYPES, Derivatives, HessianOperator
+from landscape.checks.identity import check_same
 from landscape.engine import own_copy
 from landscape.engine.batch_norm import BATCH_SIZE, Recalibration
 from landscape.engine.cuda_graph import numerics
+from landscape.engine.executors import point_name
+from landscape.engine.modes import own_modes
 from landscape.engine.precision import in_precision
 from landscape.errors import UserError
 from landscape.examples import Examples
+from landscape.keeping.points import Evaluator, OneByOne, Point
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice
 from landscape.planes.directions import Params
+from landscape.workers.evaluator import workers
+from landscape.workers.there import this_worker
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +122,46 @@ class PointSolver:
             with numerics(torch.device(self.device), False):
                 Recalibration(module, self.loss, batches).run()
         return module
+
+
+@dataclass(frozen=True)
+class SolverWork:
+    """Makes a worker's solver: the fields of one but for network and examples, and the loss at the centre."""
+
+    fields: Mapping[str, Any]
+    loss_there: float
+
+    def begin(
+        self, network: tuple[nn.Module, Loss], examples: tuple[Examples, Examples | None]
+    ) -> Callable[[Point], Extremes]:
+        """See `landscape.workers.there.Work.begin`."""
+        model, loss = network
+        solver = PointSolver(
+            model, examples=examples[0], loss=loss, recalibrated_on=examples[1], **self.fields
+        )
+        what, advice = f"{this_worker()}: the loss at the centre", "other workers"
+        check_same(what, self.loss_there, _loss_at_centre(solver), solver.dtype, advice=advice)
+        return own_modes()(solver.solve)
+
+
+@contextmanager
+def solved_by(
+    solver: PointSolver, executor: Executor | None, beside: Path | None
+) -> Iterator[Evaluator[Extremes]]:
+    """The solver itself, or the executor's workers with solvers like it; see `landscape.engine.executors`."""
+    if executor is None:
+        yield OneByOne(solver.solve)
+        return
+    apart = {"model", "examples", "loss", "recalibrated_on"}
+    told = {one.name: getattr(solver, one.name) for one in fields(solver) if one.name not in apart}
+    parts = (solver.model, solver.loss), (solver.examples, solver.recalibrated_on)
+    work = SolverWork(told, _loss_at_centre(solver))
+    with workers(executor, [*parts, work], beside, point_name) as evaluator:
+        yield evaluator
+
+
+def _loss_at_centre(solver: PointSolver) -> float:
+    return solver.operator([0.0] * len(solver.directions)).gradient()[0]
 
 
 def _arrived(product: Tensor) -> None:

@@ -45,6 +45,10 @@ class _Even:
             self._indices = list(dict.fromkeys([(middle[0], middle[1]), *corners]))[:limit]
         self.expected = len(self._indices)
 
+    def ahead(self, count: int) -> list[Index]:
+        """Nothing comes after them."""
+        return []
+
     def batches(self, losses: Losses) -> Iterator[list[Index]]:
         """All of them."""
         yield self._indices

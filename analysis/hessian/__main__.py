@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.hessian.hessian_options import HessianOptions
+from landscape.commandline.cluster_options import working
 from landscape.commandline.command import run_command
 from landscape.commandline.outputs import say_written, write_texts
 from landscape.commandline.results import both, distinct_names, prepare_folder, result_paths, resuming
 from landscape.commandline.subject import Subject, computing, subjects
 from landscape.progress import terminal_bar
+from landscape.workers.side_by_side import Steps, side_by_side
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from analysis.hessian.result import Spectrum
     from landscape.examples import Examples
 
@@ -72,16 +77,25 @@ def compute_spectra(checkpoints: Sequence[Path], options: HessianOptions) -> lis
     parts = [f".{split}" if len(splits) > 1 else "" for split in splits]
     results = [f"{name}{part}" for name in names for part in parts]
     paths = result_paths(results, options.output.output, "hessians", SUFFIX)
-    left, found = iter(paths), []
     with computing(options.computation.threads, options.output):
-        for subject in subjects(checkpoints, names, options):
-            data, about = subject.examples()
-            for split, examples in data.items():
-                label = subject.name if len(splits) == 1 else f"{subject.name} {split}"
-                facts = about | {"split": split}
-                found.append(_compute(subject, examples, label, next(left), options, facts))
+        networks = subjects(checkpoints, names, options)
+        with working(options.cluster, options.computation.threads) as cluster:
+            works = _works(networks, paths, options, cluster)
+            found = side_by_side(works, 1 if cluster is None else cluster.width() + 1)
         _report(found, paths, options)
     return found
+
+
+def _works(
+    networks: Sequence[Subject], paths: Sequence[Path], options: HessianOptions, cluster: Executor | None
+) -> Iterator[Steps[Spectrum]]:
+    """A computation for each network and split, begun when it is asked for."""
+    left = iter(paths)
+    for subject in networks:
+        data, about = subject.examples()
+        for split, examples in data.items():
+            label = subject.name if len(data) == 1 else f"{subject.name} {split}"
+            yield _compute(subject, examples, label, next(left), options, about | {"split": split}, cluster)
 
 
 def _compute(
@@ -91,29 +105,37 @@ def _compute(
     target: Path,
     options: HessianOptions,
     about: dict[str, Any],
-) -> Spectrum:
-    from analysis.hessian.spectrum import hessian_spectrum
+    cluster: Executor | None,
+) -> Steps[Spectrum]:
+    from analysis.hessian.lanczos import Wanted
+    from analysis.hessian.spectrum import spectrum_steps
+    from analysis.hessian.spectrum_run import Plan
     from landscape.keeping.partial import state_path
 
     prepare_folder(target, SUFFIX)
     chosen, output = options.spectrum, options.output
+    wanted = Wanted(chosen.top, chosen.bottom, chosen.tolerance, chosen.max_products)
+    others = {name: value for name, value in asdict(chosen).items() if not hasattr(wanted, name)}
     with (
         resuming(target, "products", overwrite=output.overwrite, state=state_path(target)) as listener,
-        terminal_bar(label) as bar,
+        nullcontext() if cluster is not None else terminal_bar(label) as bar,
     ):
-        return hessian_spectrum(
-            subject.model,
-            examples,
-            **subject.arguments,
-            **asdict(chosen),
-            mask_source=subject.mask_source,
-            memory=options.computation.memory_bytes,
-            path=target,
-            overwrite=output.overwrite,
-            keep_vectors=output.keep_vectors,
-            label=label,
-            about=about,
-            progress=both(listener, bar),
+        return (
+            yield from spectrum_steps(
+                subject.model,
+                examples,
+                **subject.arguments,
+                plan=Plan(wanted, **others),
+                mask_source=subject.mask_source,
+                memory=options.computation.memory_bytes,
+                path=target,
+                overwrite=output.overwrite,
+                keep_vectors=output.keep_vectors,
+                label=label,
+                about=about,
+                progress=both(listener, bar),
+                executor=cluster,
+            )
         )
 
 

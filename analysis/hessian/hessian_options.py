@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from landscape.commandline.cluster_options import ClusterOptions
 from landscape.commandline.options import (
     Flag,
     GraphOptions,
@@ -86,11 +87,13 @@ class HessianOptions(SubjectOptions):
 
     spectrum: SpectrumOptions = field(default_factory=SpectrumOptions)
     computation: GraphOptions = field(default_factory=GraphOptions)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
     output: HessianOutput = field(default_factory=HessianOutput)
 
     def check(self, inputs: Sequence[Path] = ()) -> None:
         """As `SubjectOptions.check`."""
         super().check(inputs)
+        self.cluster.check(self.computation.device)
         self._check_spectrum()
         plot, json = self.output.plot, self.output.json
         if plot is not None and plot.suffix.lower() not in PICTURES:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -21,18 +24,23 @@ from analysis.hessian.result import Pairs, Spectrum
 from analysis.hessian.sampled import spread_over_examples
 from analysis.hessian.spectrum_file import save_spectrum
 from analysis.hessian.spectrum_run import Plan, SpectrumRun, State
-from landscape.checks.identity import Functions
+from landscape.checks.identity import Functions, check_same
 from landscape.compute import Data, as_examples, choose_mask
 from landscape.devices import kind_of
 from landscape.engine.modes import own_modes
+from landscape.examples import Examples
 from landscape.keeping.lock import owned
 from landscape.keeping.partial import PartialKeeper
+from landscape.keeping.points import nothing_ahead
 from landscape.keeping.settings import FUNCTIONS
 from landscape.kept_weights import density
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 from landscape.progress import Listener, Progress, Watch, watching
 from landscape.provenance import describe_run, digest
+from landscape.workers.evaluator import workers
+from landscape.workers.side_by_side import Steps, side_by_side
+from landscape.workers.there import this_worker
 
 Json = dict[str, Any]
 _SPREAD_PROBES = 4
@@ -111,6 +119,53 @@ def hessian_spectrum(
         density_steps,
         seed,
     )
+    steps = spectrum_steps(
+        model,
+        data,
+        plan=plan,
+        loss=loss,
+        mask=mask,
+        mask_source=mask_source,
+        params=params,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        memory=memory,
+        path=path,
+        overwrite=overwrite,
+        keep_vectors=keep_vectors,
+        label=label,
+        about=about,
+        progress=progress,
+    )
+    return side_by_side([steps], 1)[0]
+
+
+def spectrum_steps(
+    model: nn.Module,
+    data: Data,
+    *,
+    plan: Plan,
+    loss: Loss,
+    mask: Mapping[str, Tensor] | Literal["auto", "none"] | None,
+    mask_source: str,
+    params: ParamsChoice,
+    device: str,
+    dtype: str,
+    batch_size: int | None,
+    memory: float | None,
+    path: str | os.PathLike[str] | None,
+    overwrite: bool,
+    keep_vectors: bool,
+    label: str,
+    about: Mapping[str, Any] | None,
+    progress: Watch,
+    executor: Executor | None = None,
+) -> Steps[Spectrum]:
+    """As `hessian_spectrum`; in one of an executor's workers where there is one, and yields while it waits.
+
+    What a worker is at isn't kept before it is finished.
+    """
     moving = moving_params(model, params)
     kept, source = choose_mask(mask, mask_source, moving)
     examples, functions = as_examples(data), Functions(model, loss)
@@ -131,10 +186,10 @@ def hessian_spectrum(
         "examples": examples.digest(),
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
         "mask": {"source": source, "digest": digest(kept or {})},
-        "eigenvalues": {"top": top, "bottom": bottom, "tolerance": tolerance, "max_products": max_products},
-        "trace": {"tolerance": trace_tolerance, "max_probes": max_probes},
-        "density": {"probes": density_probes, "steps": density_steps},
-        "seed": seed,
+        "eigenvalues": asdict(plan.wanted),
+        "trace": {"tolerance": plan.trace_tolerance, "max_probes": plan.max_probes},
+        "density": {"probes": plan.density_probes, "steps": plan.density_steps},
+        "seed": plan.seed,
         "operator": {
             "device": kind_of(operator.about["device"]),
             **{name: operator.about[name] for name in ("dtype", "batch_size", "folded")},
@@ -158,11 +213,62 @@ def hessian_spectrum(
         check_centre(keeper, mean_loss, norm, operator.about["dtype"])
         if keeper.finished is not None:
             return keeper.finished
-        run = SpectrumRun(operator, plan)
-        seconds = _work(run, keeper, np.array([mean_loss, norm]), listener)
-        result = _result(operator, run, seconds, settings, facts)
+        if executor is None:
+            run = SpectrumRun(operator, plan)
+            seconds = _work(run, keeper, np.array([mean_loss, norm]), listener)
+            result = _result(operator, run, seconds, settings, facts)
+        else:
+            told: Json = {"mask": kept, "params": params, "batch_size": batch_size, "device": device}
+            told |= {"dtype": dtype, "memory": memory, "derivatives": operator.about["derivatives"]}
+            work = SpectrumWork(told, plan, keeper.state, mean_loss, norm)
+            parts = [(model, loss), examples, work]
+            found = yield from _in_a_worker(executor, parts, None if path is None else Path(path), label)
+            result = replace(found, settings=settings, about=facts)
         keeper.finish(lambda there: save_spectrum(result, there, vectors=keep_vectors))
     return result
+
+
+@dataclass(frozen=True)
+class SpectrumWork:
+    """Makes a worker's operator: its other arguments, the plan, an unfinished state, and what is known."""
+
+    arguments: Mapping[str, Any]
+    plan: Plan
+    state: State | None
+    loss: float
+    norm: float
+
+    def begin(self, network: tuple[nn.Module, Loss], data: Examples) -> Callable[[str], Spectrum]:
+        """See `landscape.workers.there.Work.begin`."""
+        operator = HessianOperator(network[0], data, loss=network[1], **self.arguments)
+        mean_loss, gradient = operator.gradient()
+        now = np.array([mean_loss, float(np.linalg.norm(gradient.astype(np.float64)))])
+        what, known = f"{this_worker()}: loss and gradient at the weights", np.array([self.loss, self.norm])
+        check_same(what, known, now, operator.about["dtype"], advice="other workers")
+
+        @own_modes()
+        def spectrum(_: str) -> Spectrum:
+            run, keeper = SpectrumRun(operator, self.plan), PartialKeeper[Spectrum](None, {}, SpectrumForm())
+            keeper.state = self.state
+            if self.state is not None:
+                run.restore(self.state)
+            return _result(operator, run, _work(run, keeper, known, None), {}, {})
+
+        return spectrum
+
+
+def _in_a_worker(
+    executor: Executor, parts: Sequence[object], path: Path | None, label: str
+) -> Steps[Spectrum]:
+    with (
+        workers(executor, parts, path, lambda _: f"the spectrum of {label or 'the network'}") as evaluator,
+        closing(evaluator.coming(["spectrum"], nothing_ahead, 0.0)) as results,
+    ):
+        for one in results:
+            if one is not None:
+                return cast(Spectrum, one[1])
+            yield
+    raise AssertionError("workers answer or fail")
 
 
 def _work(

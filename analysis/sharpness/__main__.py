@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from analysis.sharpness import MEASURES, sharpness_file
@@ -10,11 +11,13 @@ from analysis.sharpness.measuring import SUFFIX, KeptEntries, measure
 from analysis.sharpness.sharpness_file import Entry
 from analysis.sharpness.sharpness_options import SharpnessOptions
 from analysis.sharpness.sharpness_table import table, to_csv
+from landscape.commandline.cluster_options import working
 from landscape.commandline.command import run_command
 from landscape.commandline.console import terminal
 from landscape.commandline.outputs import say_written, write_texts
 from landscape.commandline.results import distinct_names, result_paths
 from landscape.commandline.subject import computing, subjects
+from landscape.workers.side_by_side import side_by_side
 
 ABOUT = """Sharpness of trained networks, each measure with its paper, its error and whether it is a bound.
 
@@ -69,9 +72,16 @@ def measure_sharpness(
     with computing(options.computation.threads, output):
         networks = subjects(checkpoints, names, options)
         files = {path: KeptEntries(path, output.overwrite) for path in paths}
-        entries: list[Entry] = []
-        for subject, path in zip(networks, paths * len(names) if shared else paths, strict=True):
-            entries += measure(subject, *subject.examples(), options, files[path])
+        places = zip(networks, paths * len(names) if shared else paths, strict=True)
+        with working(options.cluster, options.computation.threads) as cluster, ExitStack() as stack:
+            for file in files.values() if cluster is not None else ():
+                stack.enter_context(file.alone())  # several checkpoints of one file at a time
+            works = (
+                measure(subject, *subject.examples(), options, files[path], cluster)
+                for subject, path in places
+            )
+            found = side_by_side(works, 1 if cluster is None else cluster.width() + 1)
+        entries = [one for several in found for one in several]
         _write(entries, paths, options)
     return entries
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.sharpness import MEASURES, Objective, sharpness_file
+from analysis.sharpness import MEASURES, Objective, Settings, Sharpness, sharpness_file
 from analysis.sharpness.sharpness_file import Entry
 from landscape.checks.identity import Functions, check_same
 from landscape.commandline.console import leave, note
@@ -16,13 +17,20 @@ from landscape.commandline.results import prepare_folder
 from landscape.errors import UserError
 from landscape.keeping.keeper import Keeper
 from landscape.keeping.lock import owned
+from landscape.keeping.points import nothing_ahead
 from landscape.keeping.settings import FUNCTIONS, result_difference
 from landscape.progress import counted, terminal_bar
+from landscape.workers.evaluator import workers
+from landscape.workers.side_by_side import Steps
+from landscape.workers.there import this_worker
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from analysis.sharpness.sharpness_options import SharpnessOptions
     from landscape.commandline.subject import Subject
     from landscape.examples import Examples
+    from landscape.losses import Loss
 
 SUFFIX = ".sharpness.json"
 
@@ -42,6 +50,7 @@ class KeptEntries:
         self.path, self.overwrite = path, overwrite
         self._entries: dict[tuple[str, str], Entry] = {}
         self._keeper = Keeper(path)
+        self._alone = False
         if path is None:
             return
         prepare_folder(path, SUFFIX)
@@ -51,11 +60,18 @@ class KeptEntries:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Inside, no other process writes the file; what it holds is read first."""
+        """Inside, no other process writes the file; what it holds is read first. May be nested."""
+        if self._alone:
+            yield
+            return
         with owned(self.path):
             if self.path is not None and self.path.exists():
                 self._read(self.path)
-            yield
+            self._alone = True
+            try:
+                yield
+            finally:
+                self._alone = False
 
     def _read(self, path: Path) -> None:
         try:
@@ -109,8 +125,12 @@ def measure(
     about: Mapping[str, Any],
     options: SharpnessOptions,
     kept: KeptEntries,
-) -> list[Entry]:
-    """Every chosen measure of one checkpoint, an entry per split; goes on with what `kept` has."""
+    executor: Executor | None = None,
+) -> Steps[list[Entry]]:
+    """Every chosen measure of one checkpoint, an entry per split; goes on with what `kept` has.
+
+    Yields where it waits for workers of an executor.
+    """
     functions = Functions(subject.model, subject.loss)
     facts = {**about, "mask": subject.mask_source, "density": subject.density} | subject.params.about()
     loaded, wanted = subject.loaded, options.chosen.names()
@@ -126,7 +146,8 @@ def measure(
                 _check_centre(entry, objective, kept.path)
             if left:
                 entry.about |= {"kept_weights": objective.size, "loss": objective.center.mean("loss")}
-                _compute(objective, entry, left, options, kept)
+                evaluated = _evaluated(objective, left, subject, examples, options, executor, kept.path)
+                yield from _compute(objective, entry, left, options, kept, executor, evaluated)
             done.append(entry)
     return done
 
@@ -155,16 +176,67 @@ def _settings(
     }
 
 
+@dataclass(frozen=True)
+class MeasuresWork:
+    """Makes a worker's objective: its other arguments, the settings, and the loss at the weights."""
+
+    arguments: Mapping[str, Any]
+    settings: Settings
+    loss: float
+
+    def begin(self, network: tuple[nn.Module, Loss], data: Examples) -> Callable[[str], Sharpness]:
+        """See `landscape.workers.there.Work.begin`."""
+        objective = Objective(network[0], data, loss=network[1], **self.arguments)
+        what, now = f"{this_worker()}: the loss at the weights", objective.center.mean("loss")
+        check_same(what, self.loss, now, objective.dtype, advice="other workers")
+        return lambda name: MEASURES[name].compute(objective, self.settings)
+
+
+def _evaluated(
+    objective: Objective,
+    left: Sequence[str],
+    subject: Subject,
+    examples: Examples,
+    options: SharpnessOptions,
+    executor: Executor | None,
+    path: Path | None,
+) -> Iterator[tuple[str, Sharpness] | None]:
+    """Name and result of each measure; None while waiting for workers."""
+    settings = options.chosen.settings()
+    if executor is None:
+        yield from ((name, MEASURES[name].compute(objective, settings)) for name in left)
+        return
+    arguments = dict(subject.arguments)
+    parts = (subject.model, arguments.pop("loss")), examples
+    work = MeasuresWork(arguments, settings, objective.center.mean("loss"))
+    with (
+        workers(executor, [*parts, work], path, lambda name: f"the measure {name}") as evaluator,
+        closing(evaluator.coming(left, nothing_ahead, 0.0)) as results,
+    ):
+        yield from (None if one is None else (left[one[0]], one[1]) for one in results)
+
+
 def _compute(
-    objective: Objective, entry: Entry, left: Sequence[str], options: SharpnessOptions, kept: KeptEntries
-) -> None:
+    objective: Objective,
+    entry: Entry,
+    left: Sequence[str],
+    options: SharpnessOptions,
+    kept: KeptEntries,
+    executor: Executor | None,
+    evaluated: Iterator[tuple[str, Sharpness] | None],
+) -> Steps[None]:
+    """What came is kept; beside others, in workers, a checkpoint has no bar of its own."""
     settings = options.chosen.settings()
     expected = sum(MEASURES[name].passes(settings) for name in left)
     try:
-        with terminal_bar(entry.name) as bar:
-            objective.listener = counted(bar, expected)
-            for name in left:
-                entry.measures[name] = MEASURES[name].compute(objective, settings)
+        with nullcontext() if executor is not None else terminal_bar(entry.name) as bar:
+            objective.listener = None if bar is None else counted(bar, expected)
+            for one in evaluated:
+                if one is None:
+                    yield
+                    continue
+                found = entry.measures | {one[0]: one[1]}
+                entry.measures = {name: found[name] for name in sorted(found, key=_place)}
                 kept.save()
     except KeyboardInterrupt as error:
         where = "nothing is kept without --output"
@@ -173,3 +245,8 @@ def _compute(
         wanted = options.chosen.names()
         finished = sum(name in entry.measures for name in wanted)
         leave(error, f" after {finished} of {len(wanted)} measures of {entry.name}; {where}")
+
+
+def _place(name: str) -> int:
+    """Measures stand in the order of their table, whichever came first; unknown ones of a file at the end."""
+    return list(MEASURES).index(name) if name in MEASURES else len(MEASURES)

@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from analysis.sharpness import MEASURES, Settings, check_names
+from landscape.commandline.cluster_options import ClusterOptions
 from landscape.commandline.options import (
     SEVERAL,
     Int,
@@ -109,12 +110,14 @@ class SharpnessOptions(SubjectOptions):
 
     chosen: ChosenMeasures = field(default_factory=ChosenMeasures)
     computation: PreciseOptions = field(default_factory=PreciseOptions)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
     output: SharpnessOutput = field(default_factory=SharpnessOutput)
 
     def check(self, inputs: Sequence[Path] = ()) -> None:
         """As `SubjectOptions.check`."""
         super().check(inputs)
         self.chosen.check()
+        self.cluster.check(self.computation.device)
         output = self.output
         one_file = output.output if output.output is not None and output.output.suffix == ".json" else None
         check_text_outputs({"--output": one_file, "--json": output.json, "--csv": output.csv}, inputs)

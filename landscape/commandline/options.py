@@ -20,7 +20,13 @@ COMPUTATION, OUTPUT = Group("Computation", sort_key=8), Group("Output", sort_key
 
 GIB = 1 << 30
 # What a surface file may hold (`landscape.surface.schema`), and what no option is meant to count to.
-_MOST = {"--planes": 10_000, "--threads": 4_096, "--points": 4_000, "--example-seed": 2**63 - 1}
+_MOST = {
+    "--planes": 10_000,
+    "--threads": 4_096,
+    "--workers": 1_024,
+    "--points": 4_000,
+    "--example-seed": 2**63 - 1,
+}
 _MOST_OF_ANYTHING = 10**9
 
 
@@ -211,7 +217,7 @@ class ComputationOptions:
     """Examples per pass."""
 
     threads: Annotated[int | None, shown("all cores", converter=whole)] = None
-    """CPU threads."""
+    """CPU threads; of each process with `--workers` and `--devices`, there one by default."""
 
     def check(self) -> None:
         """Refuse an unknown device, and counts below one; UserError names the option."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from landscape.keeping.keeper import Keeper
 from landscape.keeping.signals import held_back
@@ -18,15 +18,27 @@ Point = Sequence[float]
 Found = TypeVar("Found")
 Given = TypeVar("Given", covariant=True)
 Taken = TypeVar("Taken", contravariant=True)
+Item = TypeVar("Item")
+
+Ahead = Callable[[int], Iterable[Item]]
+"""Up to so many more items that will probably be asked for next."""
+
+
+def nothing_ahead(count: int) -> Iterable[Any]:
+    """Nobody knows."""
+    return ()
 
 
 class Evaluator(Protocol[Given]):
     """What gives something at points: in this process, in others, on a cluster."""
 
-    def evaluate_many(self, points: Sequence[Point]) -> Generator[tuple[int, Given], None, None]:
+    def evaluate_many(
+        self, points: Sequence[Point], ahead: Ahead[Point] = nothing_ahead
+    ) -> Generator[tuple[int, Given], None, None]:
         """Number and result of every point, in any order, as they come.
 
-        What a point gives depends on it alone. Closing the generator gives up what isn't there yet.
+        What a point gives depends on it alone. Closing the generator gives up what isn't there yet. Whoever
+        has idle workers may compute points of `ahead`, and have them when they are asked for.
         """
         ...
 
@@ -37,7 +49,9 @@ class OneByOne(Generic[Found]):
 
     evaluate: Callable[[Point], Found]
 
-    def evaluate_many(self, points: Sequence[Point]) -> Generator[tuple[int, Found], None, None]:
+    def evaluate_many(
+        self, points: Sequence[Point], ahead: Ahead[Point] = nothing_ahead
+    ) -> Generator[tuple[int, Found], None, None]:
         """As `Evaluator.evaluate_many`."""
         for number, point in enumerate(points):
             yield number, self.evaluate(point)
@@ -64,6 +78,10 @@ class Chooser(Protocol):
 
     relative_error: float
     expected: int
+
+    def ahead(self, count: int) -> Sequence[Index]:
+        """Up to so many points that may be in the next batches, the likeliest first."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -139,10 +157,13 @@ class PointRun:
     def _answers(
         self, asked: Asked, evaluator: Evaluator[Found], known: PointRecord[Found]
     ) -> Iterator[tuple[Index, Found]]:
+        def ahead(count: int) -> Iterator[Point]:
+            return (asked.place(index) for index in asked.sampler.ahead(count) if index not in known)
+
         for batch in asked.batches:
             left = [index for index in batch if index not in known]
             began = time.perf_counter()
-            with closing(evaluator.evaluate_many([asked.place(index) for index in left])) as results:
+            with closing(evaluator.evaluate_many([asked.place(index) for index in left], ahead)) as results:
                 for number, found in results:
                     self.seconds += time.perf_counter() - began
                     yield left[number], found

@@ -8,6 +8,7 @@ interrupted run asks for the same points again.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -61,6 +62,13 @@ class Sampler(Protocol):
         """Points to evaluate next; all of a batch are known to `losses` when the next is asked for."""
         ...
 
+    def ahead(self, count: int) -> list[Index]:
+        """While a batch is evaluated: up to `count` points that may be in the next ones, likeliest first.
+
+        Each call gives others.
+        """
+        ...
+
 
 def exact(alpha: FloatArray, beta: FloatArray) -> Sampler:
     """Every grid point, coarse to fine, so that a rough picture is there early."""
@@ -98,8 +106,19 @@ class _Exact:
         self.shape = shape
         self.error = self.relative_error = self.log_error = float("nan")
         self.expected = shape[0] * shape[1]
+        self._after: Iterator[Index] = iter(())
+
+    def ahead(self, count: int) -> list[Index]:
+        return list(islice(self._after, count))
 
     def batches(self, losses: Losses) -> Iterator[list[Index]]:
+        levels = list(self._levels())
+        for level, following in zip(levels, [*levels[1:], []], strict=True):
+            self._after = iter(following)
+            yield level
+        self.error = self.relative_error = self.log_error = 0.0
+
+    def _levels(self) -> Iterator[list[Index]]:
         seen = np.zeros(self.shape, dtype=bool)
         stride = 1 << max(0, (max(self.shape) - 1).bit_length() - 2)
         while stride:
@@ -108,7 +127,6 @@ class _Exact:
             yield _indices(level & ~seen)
             seen |= level
             stride //= 2
-        self.error = self.relative_error = self.log_error = 0.0
 
 
 def _strided(count: int, stride: int) -> IntArray:

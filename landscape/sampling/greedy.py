@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -128,6 +129,7 @@ class Greedy:
         self._known: list[int] = []
         self._finite, self._diverged = Nearest(self.places, BESIDE), Nearest(self.places, 1)
         self._splines: tuple[GrowingSpline, GrowingSpline] | None = None
+        self._after: Iterator[int] = iter(())
         self._missed: list[tuple[float, float]] = []  # by the newest predictions: in loss, in log loss
 
     def batches(self, losses: Losses) -> Iterator[list[Index]]:
@@ -149,6 +151,10 @@ class Greedy:
                 break
         if len(self._known) == len(self.places):
             self.error = self.relative_error = self.log_error = 0.0
+
+    def ahead(self, count: int) -> list[Index]:
+        """Other points each time; see `landscape.sampling.Sampler.ahead`."""
+        return self._grid_indices(list(islice(self._after, count)))
 
     def _start(self) -> list[int]:
         """Chebyshev-like grid lines, denser towards the edges; then rings around the network.
@@ -246,18 +252,25 @@ class Greedy:
         return self._spread(score)
 
     def _spread(self, score: FloatArray) -> list[int]:
-        """The best-scored places, each damping the score of its surroundings."""
-        distance, known = self._distance(), len(self._known)
+        """The best-scored places of a batch; those behind them are what `ahead` gives."""
+        known = len(self._known)
+        count = min(max(BATCH, int(BATCH_SHARE * known)), self.limit - known)
+        best = self._best(score)
+        chosen = list(islice(best, count))
+        self._after = islice(best, self.limit - known - count)
+        return chosen
+
+    def _best(self, score: FloatArray) -> Iterator[int]:
+        """The best-scored unknown places, each damping the score of its surroundings."""
+        distance = self._distance()
         score = np.where(distance > 0, score + TINY, -1.0)
-        chosen: list[int] = []
-        for _ in range(min(max(BATCH, int(BATCH_SHARE * known)), self.limit - known)):
+        for _ in range(int((distance > 0).sum())):
             best = int(np.argmax(score))
-            chosen.append(best)
+            yield best
             reach = REACH * max(float(distance[best]), self._cell)
             away = np.sum((self.places - self.places[best]) ** 2, axis=1)
             score = np.where(score > 0, score * (1 - np.exp(-away / reach**2)), score)
             score[best] = -1.0
-        return chosen
 
     def _distance(self) -> FloatArray:
         """From each place to the nearest known one."""

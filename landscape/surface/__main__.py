@@ -6,9 +6,11 @@ import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from landscape.commandline.cluster_options import working
 from landscape.commandline.command import run_command
 from landscape.commandline.console import note
 from landscape.commandline.results import both, distinct_names, prepare_folder, result_paths, resuming
@@ -19,6 +21,8 @@ from landscape.surface import Surface, load_surface
 from landscape.surface.surface_options import SurfaceOptions, SurfaceOutput
 
 if TYPE_CHECKING:  # torch is imported only when there is something to compute
+    from concurrent.futures import Executor
+
     from landscape.examples import Examples
     from landscape.planes import PlaneSpec
     from landscape.viewer.live import LivePage
@@ -48,6 +52,9 @@ EPILOGUE = """Examples:
   `python -m landscape.surface runs/sgd/final.pt --trajectory runs/sgd runs/s2sam`
 - The page in the browser while it is computed, refining itself:\\
   `python -m landscape.surface net.pt --live --open`
+- On four processes of this machine, and on the workers of a Dask scheduler:\\
+  `python -m landscape.surface net.pt --workers 4`\\
+  `python -m landscape.surface net.pt --scheduler scheduler.json`
 - A quick look, and the same finer:\\
   `python -m landscape.surface net.pt --examples 200 --points 21 -o quick`\\
   `python -m landscape.surface net.pt --examples 0 --points 101 -o fine`
@@ -102,10 +109,11 @@ def compute_surfaces(checkpoints: Sequence[Path], options: SurfaceOptions) -> li
     with computing(options.computation.threads, options.output):
         networks = subjects(checkpoints, names, options)
         with _live_page(targets, options.output) as live:
-            results = [
-                Result(_compute(subject, target, options, live.listener(number) if live else None), target)
-                for number, (subject, target) in enumerate(zip(networks, targets, strict=True))
-            ]
+            with working(options.cluster, options.computation.threads) as cluster:
+                results = [
+                    Result(_compute(subject, target, options, cluster, listener), target)
+                    for subject, target, listener in zip(networks, targets, _listeners(live), strict=False)
+                ]
             _report(results, options.output, live)
     return results
 
@@ -141,7 +149,19 @@ def _live_page(targets: Sequence[Path], output: SurfaceOutput) -> Iterator[LiveP
         yield live
 
 
-def _compute(subject: Subject, target: Path, options: SurfaceOptions, live: Listener | None) -> Surface:
+def _listeners(live: LivePage | None) -> Iterator[Listener | None]:
+    """The page's for each surface."""
+    for number in count():
+        yield live.listener(number) if live is not None else None
+
+
+def _compute(
+    subject: Subject,
+    target: Path,
+    options: SurfaceOptions,
+    cluster: Executor | None,
+    live: Listener | None,
+) -> Surface:
     import torch
 
     from landscape.compute import compute_surface
@@ -171,6 +191,7 @@ def _compute(subject: Subject, target: Path, options: SurfaceOptions, live: List
                 path=target,
                 overwrite=options.output.overwrite,
                 keep_directions=options.output.keep_directions,
+                executor=cluster,
                 label=subject.name,
                 about=about,
                 progress=both(live, listener, bar),

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from landscape.commandline.cluster_options import ClusterOptions
 from landscape.commandline.options import (
     ComputationOptions,
     Flag,
@@ -150,6 +151,7 @@ class SurfaceOptions(SubjectOptions):
     plane: PlaneOptions = field(default_factory=PlaneOptions)
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     computation: SurfaceComputation = field(default_factory=SurfaceComputation)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
     output: SurfaceOutput = field(default_factory=SurfaceOutput)
 
     @property
@@ -161,6 +163,7 @@ class SurfaceOptions(SubjectOptions):
     def check(self, inputs: Sequence[Path] = ()) -> None:
         """As `SubjectOptions.check`."""
         super().check(inputs)
+        self.cluster.check(self.computation.device)
         self._check_numbers()
         self._check_plane()
         if self.sampling.exact and self.sampling.max_points is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from small_network import bits, examples, small_network
+from torch import nn
 
 from landscape.compute import compute_surface
 from landscape.engine import Engine, executors
@@ -20,6 +21,7 @@ from landscape.losses import classification
 from landscape.planes import RandomPlane
 from landscape.progress import Progress
 from landscape.surface import Surface, load_surface
+from landscape.workers import crew, there
 
 TWO = [RandomPlane(0), RandomPlane(1)]
 CASES: dict[str, dict[str, Any]] = {
@@ -52,7 +54,8 @@ class Posted(Executor):
 
 @pytest.fixture(autouse=True)
 def _new_workers() -> None:
-    executors._engine.cache_clear()
+    there._works.clear()
+    there._parts.clear()
 
 
 def compute(path: Path | None = None, **options: Any) -> Surface:
@@ -66,7 +69,7 @@ def test_the_bits_are_those_of_one_process(name: str, tmp_path: Path) -> None:
     found = compute(tmp_path / "x.h5", executor=executor, **CASES[name])
     assert bits(found) == bits(compute(**CASES[name]))
     assert len(executor.sent) == sum(int(plane.computed.sum()) for plane in found.planes)
-    assert max(executor.sent) < 500  # bytes: a name, a digest, two coordinates
+    assert max(executor.sent) < 1000  # bytes: three names, three digests, two coordinates
     assert [one.name for one in tmp_path.iterdir()] == ["x.h5"]
 
 
@@ -130,7 +133,7 @@ def test_what_cannot_travel_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
     def full(*_: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(executors.tempfile, "mkstemp", full)
+    monkeypatch.setattr(crew.tempfile, "mkstemp", full)
     with pytest.raises(UserError, match=r"cannot write what workers are to read into .*: No space"):
         compute(executor=Posted(), points=3)
     with pytest.raises(UserError, match=r"can't be sent to other processes .*top level of a module"):
@@ -141,8 +144,9 @@ class Changed(Posted):
     """Its workers find another file."""
 
     def submit(self, work: Callable[..., Any], /, *arguments: Any, **more: Any) -> Future[Any]:
-        """The first argument is the parcel's name."""
-        return super().submit(work, self.changed(Path(arguments[0])), *arguments[1:], **more)
+        """The second argument has the files' names."""
+        kind, names, *rest = arguments
+        return super().submit(work, kind, tuple(self.changed(Path(name)) for name in names), *rest, **more)
 
     def changed(self, parcel: Path) -> str:
         """A name that isn't there."""
@@ -171,21 +175,22 @@ def test_a_worker_that_has_another_parcel(executor: Posted, text: str) -> None:
 
 
 def test_a_worker_that_computes_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = executors.Parcel.engine
+    original = executors.EngineWork.engine
 
-    def other(self: executors.Parcel) -> Engine:
+    def other(self: executors.EngineWork, *parts: Any) -> Engine:
         self.about["folded"] = not self.about["folded"]  # type: ignore[index]
-        return original(self)
+        return original(self, *parts)
 
-    monkeypatch.setattr(executors.Parcel, "engine", other)
+    monkeypatch.setattr(executors.EngineWork, "engine", other)
     with pytest.raises(UserError, match=r"computes otherwise \(folded: "):
         compute(executor=Posted(), points=3)
 
-    def noisy(self: executors.Parcel) -> Engine:
+    def noisy(self: executors.EngineWork, model: nn.Module, *parts: Any) -> Engine:
         with torch.no_grad():
-            next(self.model.parameters()).mul_(1.5)
-        return original(self)
+            next(model.parameters()).mul_(1.5)
+        return original(self, model, *parts)
 
-    monkeypatch.setattr(executors.Parcel, "engine", noisy)
+    there._parts.clear()
+    monkeypatch.setattr(executors.EngineWork, "engine", noisy)
     with pytest.raises(UserError, match=r"the loss of 'train' was .* and is now"):
         compute(executor=Posted(), points=3)

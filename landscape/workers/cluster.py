@@ -1,0 +1,246 @@
+"""The workers of a Dask scheduler. Whoever names one trusts it: its messages are unpickled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from landscape.errors import UserError
+from landscape.workers.crew import Parcel, digests_of
+from landscape.workers.there import LostPartError, Names, do, keep_parts
+
+if TYPE_CHECKING:
+    import distributed
+
+CONNECT_SECONDS = 30.0
+LOOK_SECONDS = 2.0  # how old the known number of workers may be
+PATIENCE_SECONDS = 600.0  # without any worker: a batch system may take its time, but not for ever
+GONE_SECONDS = 10.0  # a scheduler that doesn't answer for so long is gone
+
+INSTALL = "install the extra: pip install 'sharpscape[cluster]'"
+
+
+@dataclass(eq=False)
+class _Sent:
+    """A parcel under way: what it holds by digest, and for each worker's address whether it has it by now."""
+
+    contents: dict[str, bytes]
+    keeps: dict[str, Future[Any]] = field(default_factory=dict)
+
+    def has(self, address: str) -> bool:
+        """Whether a worker has it."""
+        keep = self.keeps.get(address)
+        return keep is not None and keep.done() and not keep.cancelled() and keep.exception() is None
+
+
+class Cluster(Executor):
+    """A Dask cluster as an executor, to whose workers the parts of a work are sent once.
+
+    `compute_surface(executor=cluster)` and its like take one; so does whatever takes an executor.
+
+    Parameters
+    ----------
+    client
+        Connected; whoever made it closes it.
+    name
+        What messages call the scheduler.
+    """
+
+    def __init__(self, client: distributed.Client, name: str) -> None:
+        self.client, self.name = client, name
+        self._sent: dict[Names, _Sent] = {}
+        self._shared: dict[str, Any] = {}  # data on the cluster, by digest
+        self._threads: dict[str, int] = {}  # of workers, by address
+        self._asked = -LOOK_SECONDS
+        self._seen = time.monotonic()  # when there was a worker
+
+    def submit(self, work: Any, /, *arguments: Any, **more: Any) -> Future[Any]:
+        """As `concurrent.futures.Executor.submit`."""
+        theirs = self.client.submit(work, *arguments, pure=False, **more)
+        ours: Future[Any] = Future()
+        ours.add_done_callback(lambda done: theirs.release())  # what was cancelled isn't begun there
+        self.client.loop.add_callback(self._arrive, theirs, ours)
+        return ours
+
+    async def _arrive(self, theirs: Any, ours: Future[Any]) -> None:
+        """Pass on what comes; the package's own executor waits for ever where a worker dies just then."""
+        with suppress(InvalidStateError):  # cancelled meanwhile
+            try:
+                ours.set_result(await self.client.gather(theirs, asynchronous=True))
+            except InvalidStateError:
+                raise
+            except BaseException as error:
+                ours.set_exception(error)
+
+    def width(self) -> int:
+        """Threads of all workers, at least 1."""
+        self._look()
+        return max(1, sum(self._threads.values()))
+
+    def send(self, contents: Sequence[bytes]) -> Parcel:
+        """To every worker, from one to the next; what was sent last is known already.
+
+        Returns as soon as one has it; workers that come later get it when they are seen.
+        """
+        digests = digests_of(contents)
+        self._shared = {
+            key: one for key, one in self._shared.items() if key in digests or key in self._wanted
+        }
+        sent = self._sent[digests] = _Sent(dict(zip(digests, contents, strict=True)))
+        self._asked = -LOOK_SECONDS
+        while not any(map(sent.has, self._threads)):
+            self.check()
+            time.sleep(0.02)
+        return Parcel("cluster", digests, digests)
+
+    def send_again(self, parcel: Parcel, error: LostPartError) -> None:
+        """To the worker that has it no more."""
+        sent = self._sent[parcel.digests]
+        if sent.has(error.worker):
+            del sent.keeps[error.worker]
+        self._bring(sent)
+
+    def forget(self, parcel: Parcel) -> None:
+        """The data stay on the cluster until the next parcel, which may have the same examples."""
+        self._sent.pop(parcel.digests, None)
+
+    def item(self, parcel: Parcel, item: Any) -> Future[Any]:
+        """See `landscape.workers.crew.Crew.item`."""
+        sent = self._sent[parcel.digests]
+        ready = [address for address in self._threads if sent.has(address)]
+        # Without a worker that has it any will do, and say so.
+        only = {} if len(ready) == len(self._threads) else {"workers": ready, "allow_other_workers": True}
+        return self.submit(do, parcel.kind, parcel.names, parcel.digests, item, **(only if ready else {}))
+
+    def check(self) -> None:
+        """UserError when the scheduler is gone, or has had no worker for long."""
+        until = time.monotonic() + GONE_SECONDS
+        while self.client.status != "running":
+            if self.client.status in ("closed", "closing") or time.monotonic() > until:
+                raise self._gone()
+            time.sleep(0.1)
+        self._look()
+        if time.monotonic() - self._seen > PATIENCE_SECONDS:
+            raise UserError(
+                f"{self.name} has had no worker for {PATIENCE_SECONDS:.0f} s; start some "
+                "(dask worker …), and give the same command"
+            )
+
+    def explained(self, error: BaseException, what: str) -> UserError | None:
+        """See `landscape.workers.crew.Crew.explained`."""
+        from distributed.comm.core import CommClosedError
+        from distributed.scheduler import KilledWorker
+
+        if isinstance(error, KilledWorker):
+            return UserError(
+                f"{error.allowed_failures + 1} workers died while they had {what}, the last of them "
+                f"{error.last_worker.address}: out of memory, or does the network end its process there? "
+                "What was computed is kept; the same command tries again"
+            )
+        if isinstance(error, CancelledError | CommClosedError):
+            return self._gone()
+        return None
+
+    def close(self) -> None:
+        """Forget what was sent, and what is under way."""
+        self._sent.clear()
+        self._shared.clear()
+
+    @property
+    def _wanted(self) -> set[str]:
+        return {digest for digests in self._sent for digest in digests}
+
+    def _look(self) -> None:
+        """See which workers there are, now and then, and bring new ones what they need."""
+        if time.monotonic() - self._asked < LOOK_SECONDS:
+            return
+        with suppress(OSError, CancelledError):
+            self._threads = self.client.nthreads()
+        self._asked = time.monotonic()
+        if self._threads:
+            self._seen = self._asked
+            for sent in self._sent.values():
+                self._bring(sent)
+
+    def _bring(self, sent: _Sent) -> None:
+        """Parts to the workers that lack them."""
+        for address in self._threads:
+            keep = sent.keeps.get(address)
+            if keep is not None and keep.done() and not keep.cancelled():
+                error = keep.exception()
+                if isinstance(error, UserError):
+                    raise error
+            if keep is None or (keep.done() and not sent.has(address)):
+                try:
+                    data = [self._data(digest, content) for digest, content in sent.contents.items()]
+                except (OSError, TimeoutError, CancelledError):  # its only worker has just died
+                    return
+                sent.keeps[address] = self.submit(keep_parts, tuple(sent.contents), *data, workers=[address])
+
+    def _data(self, digest: str, content: bytes) -> Any:
+        """On one of the workers, from which the others fetch it."""
+        found = self._shared.get(digest)
+        if found is None or found.status != "finished":
+            name = f"sharpscape-{uuid4().hex}"
+            found = self._shared[digest] = self.client.scatter({name: content}, timeout=5)[name]
+        return found
+
+    def _gone(self) -> UserError:
+        return UserError(
+            f"the scheduler {self.name} is gone, or was started anew; what was computed is kept: give the "
+            "same command again when there is one"
+        )
+
+
+@contextmanager
+def connected(scheduler: str) -> Iterator[Cluster]:
+    """The cluster of a scheduler: an address such as ``tcp://host:8786``, or a file that it has written.
+
+    Raises
+    ------
+    UserError
+        When `distributed` isn't installed, the file is none, or nobody answers.
+    """
+    distributed = needed()
+    told: dict[str, Any] = {"address": scheduler}
+    if "://" not in scheduler:
+        if not Path(scheduler).is_file():
+            raise UserError(
+                f"--scheduler {scheduler}: no such file; expected tcp://HOST:PORT, or the file that "
+                "`dask scheduler --scheduler-file` writes"
+            )
+        told = {"scheduler_file": scheduler}
+    try:
+        client = distributed.Client(**told, timeout=CONNECT_SECONDS, set_as_default=False, name="sharpscape")
+    except (OSError, TimeoutError, ValueError, KeyError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise UserError(f"--scheduler {scheduler}: no Dask scheduler answers there ({reason})") from error
+    with closed(client, scheduler) as cluster:
+        yield cluster
+
+
+@contextmanager
+def closed(client: distributed.Client, name: str) -> Iterator[Cluster]:
+    """Around the use of a client, which is closed in the end, whatever the scheduler does."""
+    cluster = Cluster(client, name)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+        with suppress(Exception):  # the scheduler may be gone
+            client.close(timeout=5)
+
+
+def needed() -> Any:
+    """The package distributed; UserError where it isn't installed."""
+    try:
+        import distributed
+    except ImportError as error:
+        raise UserError(f"a cluster needs the package distributed; {INSTALL}") from error
+    return distributed

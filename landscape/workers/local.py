@@ -1,0 +1,132 @@
+"""Workers on this machine, for one command: processes of one thread, or one for each GPU, and a scheduler.
+
+All of it listens on 127.0.0.1 only, and talks TLS with keys made for the occasion: other users of a machine
+reach that address, too. No dashboard, no pages, no files left.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import sharpscape
+from landscape.errors import UserError
+from landscape.workers.cluster import INSTALL, Cluster, closed, needed
+
+DEATHS = 3  # of workers on one item: then it is the item
+START_SECONDS = 120.0  # until the first worker is there; others may come later
+HERE = "127.0.0.1"
+
+QUIET: dict[str, Any] = {
+    "logging": {"distributed": "critical"},  # failures are told in one line, by who waits for results
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    # Tensors are no data of Dask's: a worker that pauses or spills would wait for memory that nobody frees.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+    # After 15 s Dask gives up a worker that is being started anew, which takes longer on a busy machine.
+    "distributed.deploy.lost-worker-timeout": "1h",
+    "distributed.comm.timeouts.connect": "120s",
+}
+
+
+@contextmanager
+def local_cluster(
+    workers: int, *, threads: int = 1, devices: Sequence[int] = (), memory: int | None = None
+) -> Iterator[Cluster]:
+    """So many worker processes on this machine, gone at the end of the block.
+
+    Parameters
+    ----------
+    workers, threads
+        Processes, and CPU threads of each.
+    devices
+        The GPU that each of the workers sees, by number; all of them see what this process sees for none.
+    memory
+        Bytes that a worker may take; one that takes more is ended. Its share of the machine by default.
+
+    Raises
+    ------
+    UserError
+        When `distributed` isn't installed, or no process can be started.
+    """
+    distributed = needed()
+    import dask
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with (
+        tempfile.TemporaryDirectory(prefix="sharpscape-", ignore_cleanup_errors=True) as folder,
+        dask.config.set(QUIET | {"temporary-directory": folder}),
+        _own_packages(),
+    ):
+        try:
+            security = distributed.Security.temporary()
+            shared = {"host": HERE, "protocol": "tls://", "security": security, "dashboard": False}
+            cluster = distributed.SpecCluster(
+                workers=_workers(workers, threads, devices, shared | _limits(memory, workers, folder)),
+                scheduler=_scheduler(shared),
+                security=security,
+                silence_logs=logging.CRITICAL,
+            )
+        except ImportError as error:
+            raise UserError(f"workers on this machine need the package cryptography; {INSTALL}") from error
+        except (OSError, RuntimeError, TimeoutError) as error:
+            raise UserError(f"can't start workers on this machine ({error})") from error
+        try:
+            client = distributed.Client(cluster, timeout=START_SECONDS, set_as_default=False)
+            with closed(client, "on this machine") as found:
+                yield found
+        finally:
+            with suppress(Exception):
+                cluster.close(timeout=10)
+
+
+def _scheduler(shared: dict[str, Any]) -> dict[str, Any]:
+    from distributed import Scheduler
+
+    own = {"dashboard_address": f"{HERE}:0", "allowed_failures": DEATHS - 1}
+    return {"cls": Scheduler, "options": shared | own}
+
+
+def _workers(
+    count: int, threads: int, devices: Sequence[int], shared: dict[str, Any]
+) -> dict[int, dict[str, Any]]:
+    from distributed import Nanny
+
+    # OpenMP's number of threads; and glibc's own rule for freed memory, which Dask's default would disable.
+    every = {f"{name}_NUM_THREADS": threads for name in ("OMP", "MKL", "OPENBLAS")}
+    found = {}
+    for number in range(count):
+        seen = {"CUDA_VISIBLE_DEVICES": devices[number]} if devices else {}
+        own = {"nthreads": 1, "env": every | seen, "silence_logs": logging.CRITICAL}  # an item at a time
+        found[number] = {"cls": Nanny, "options": shared | own}
+    return found
+
+
+def _limits(memory: int | None, workers: int, folder: str) -> dict[str, Any]:
+    from distributed.system import MEMORY_LIMIT
+
+    return {"memory_limit": memory or MEMORY_LIMIT // workers, "local_directory": folder}
+
+
+@contextmanager
+def _own_packages() -> Iterator[None]:
+    """A command's workers find our packages as it does, whatever the current folder holds.
+
+    They start with this process's path.
+    """
+    if sharpscape.running() is None:
+        yield
+        return
+    root = str(sharpscape.ROOT)
+    sys.path.insert(0, root)
+    try:
+        yield
+    finally:
+        sys.path.remove(root)

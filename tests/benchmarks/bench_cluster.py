@@ -1,0 +1,124 @@
+"""Claim: two workers of one thread are 0.9 of twice as fast as one at least, eight on two cores not slower.
+
+    python tests/benchmarks/bench_cluster.py                   # rounds of 225 points of the shipped ResNet-20
+    python tests/benchmarks/bench_cluster.py --points 9 --rounds 3 --workers 1 2 --adaptive
+
+For each number of workers there is a local cluster that stays up; its first surface (imports, the parcel's
+way) isn't counted. Then surfaces are computed in turn on all of them and in this process with one thread, and
+medians printed with the least and the largest. Beside it: what an item costs that does nothing, one after the
+other and as many as workers take, and the bytes that travel for a point.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from torch import nn
+
+from landscape.commandline.options import DataOptions, NetworkOptions
+from landscape.commandline.subject import load_examples, load_network
+from landscape.compute import compute_surface
+from landscape.engine import Engine
+from landscape.engine.executors import point_name
+from landscape.examples import Examples
+from landscape.losses import classification
+from landscape.surface import Surface
+from landscape.threads import threads
+from landscape.workers.evaluator import workers
+from landscape.workers.local import local_cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+CHECKPOINT = ROOT / "examples/checkpoints/resnet20-cifar10-erk90.pt"
+ITEMS = 300
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """A work that is none."""
+
+    def begin(self) -> Callable[[Sequence[float]], float]:
+        """See `landscape.workers.there.Work.begin`."""
+        return sum
+
+
+def overhead(cluster: Executor) -> tuple[float, float]:
+    """Milliseconds of an item, alone and among many."""
+    with workers(cluster, [Nothing()], None, point_name) as evaluator:
+        list(evaluator.evaluate_many([(float(number), 0.0) for number in range(20)]))
+        began = time.perf_counter()
+        for number in range(ITEMS):
+            list(evaluator.evaluate_many([(float(number), 1.0)]))
+        alone = time.perf_counter() - began
+        began = time.perf_counter()
+        list(evaluator.evaluate_many([(float(number), 2.0) for number in range(ITEMS)]))
+        return 1000 * alone / ITEMS, 1000 * (time.perf_counter() - began) / ITEMS
+
+
+def answer_bytes(model: nn.Module, data: dict[str, Examples]) -> int:
+    """What a worker sends back for a point."""
+    return len(pickle.dumps(Engine(model, data, classification, [{}]).evaluate([0.0])))
+
+
+def examples(count: int) -> dict[str, Examples]:
+    """Of the sample that ships, as the command takes them."""
+    network = load_network(CHECKPOINT, NetworkOptions(), quiet=True)
+    return load_examples(network, DataOptions(data="sample", examples=count), device="cpu")[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--points", type=int, default=15, help="grid points per axis")
+    parser.add_argument("--examples", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 8])
+    parser.add_argument("--adaptive", action="store_true", help="the sampler's points, not all")
+    options = parser.parse_args()
+    model, data = load_network(CHECKPOINT, NetworkOptions(), quiet=True).model, examples(options.examples)
+
+    def surface(executor: Executor | None) -> Surface:
+        told: dict[str, Any] = {"points": options.points, "exact_grid": not options.adaptive}
+        with threads(1):
+            return compute_surface(model, data, device="cpu", progress=None, executor=executor, **told)
+
+    def rate(executor: Executor | None) -> float:
+        began = time.perf_counter()
+        found = surface(executor)
+        return float(found.planes[0].computed.sum()) / (time.perf_counter() - began)
+
+    with ExitStack() as stack:
+        clusters = {count: stack.enter_context(local_cluster(count)) for count in options.workers}
+        here = surface(None)
+        for cluster in clusters.values():
+            assert (surface(cluster).loss == here.loss).all(), "other bits"
+        print(f"a point's answer: {answer_bytes(model, data)} bytes", flush=True)
+        for count, cluster in clusters.items():
+            alone, many = overhead(cluster)
+            print(
+                f"{count} workers: nothing takes {alone:.2f} ms alone, {many:.2f} ms among many", flush=True
+            )
+        rates: dict[int, list[float]] = {0: [], **{count: [] for count in clusters}}
+        for _ in range(options.rounds):
+            for count, found in rates.items():
+                found.append(rate(clusters.get(count)))
+    for count, found in rates.items():
+        name = f"{count} workers" if count else "in this process"
+        print(
+            f"{name}: {median(found):.2f} points/s ({min(found):.2f} to {max(found):.2f}), "
+            f"{1000 / median(found):.1f} ms a point"
+        )
+    for count in [one for one in rates if one > 1 and 1 in rates]:
+        pairs = sorted(many / one for many, one in zip(rates[count], rates[1], strict=True))
+        print(f"{count} workers against one: {median(pairs):.2f} ({pairs[0]:.2f} to {pairs[-1]:.2f})")
+
+
+if __name__ == "__main__":
+    main()

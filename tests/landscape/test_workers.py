@@ -1,0 +1,275 @@
+"""Workers of a Dask cluster: equal bits, what travels, what is computed ahead, and what gets lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_works import Deadly, Refusing, Squares
+from small_network import bits, examples, small_network
+
+from landscape.commandline import cluster_options
+from landscape.commandline.cluster_options import ClusterOptions
+from landscape.compute import compute_surface
+from landscape.engine.executors import point_name
+from landscape.errors import UserError
+from landscape.planes import RandomPlane
+from landscape.surface import Surface
+from landscape.workers import cluster as clusters
+from landscape.workers import evaluator, local, there
+from landscape.workers.cluster import Cluster, connected
+from landscape.workers.crew import Parcel
+from landscape.workers.evaluator import Workers, workers
+from landscape.workers.local import local_cluster
+from landscape.workers.side_by_side import Steps, side_by_side
+
+distributed = pytest.importorskip("distributed")
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+
+POINTS = [(float(i), float(j)) for i in range(5) for j in range(4)]
+
+
+@pytest.fixture
+def here() -> Iterator[Cluster]:
+    """Two workers that are threads of this process: the cluster's ways without its seconds."""
+    there._works.clear()
+    there._parts.clear()
+    with (
+        distributed.LocalCluster(
+            2, threads_per_worker=1, processes=False, dashboard_address=None, silence_logs=50
+        ) as inside,
+        distributed.Client(inside, set_as_default=False) as client,
+        clusters.closed(client, "here") as found,
+    ):
+        yield found
+
+
+def compute(**options: Any) -> Surface:
+    data = {"train": examples(0), "test": examples(1, 9)}
+    return compute_surface(small_network(), data, device="cpu", progress=None, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"points": (5, 3), "exact_grid": True, "plane": [RandomPlane(0), RandomPlane(1)]},
+        {"points": 9, "tolerance": 0.2, "max_points": 60},
+    ],
+)
+def test_the_bits_are_those_of_this_process(here: Cluster, options: dict[str, Any], tmp_path: Path) -> None:
+    sent = list[int]()
+    scatter = here.client.scatter
+
+    def counted(data: dict[str, bytes], **more: Any) -> Any:
+        sent.extend(len(one) for one in data.values())
+        return scatter(data, **more)
+
+    here.client.scatter = counted
+    found = compute(path=tmp_path / "x.h5", executor=here, **options)
+    assert bits(found) == bits(compute(**options))
+    assert len(sent) == 2 + len(found.planes)  # network and examples once, directions for each plane
+    assert [one.name for one in tmp_path.iterdir()] == ["x.h5"]
+
+
+def evaluated(crew: Executor, work: Squares, points: Sequence[Any] = POINTS) -> dict[int, float]:
+    with workers(crew, [2.0, work], None, point_name) as found:
+        return dict(found.evaluate_many(points))
+
+
+def right(points: Sequence[Sequence[float]] = POINTS) -> dict[int, float]:
+    return {number: 2.0 * sum(one**2 for one in point) for number, point in enumerate(points)}
+
+
+def test_a_refusal_is_told(here: Cluster) -> None:
+    with pytest.raises(UserError, match="the worker 7 on that host computes otherwise"):
+        evaluated(here, Refusing("."))
+
+
+def test_a_part_that_got_lost_is_sent_again(here: Cluster, tmp_path: Path) -> None:
+    with workers(here, [2.0, Squares(str(tmp_path))], None, point_name) as found:
+        assert dict(found.evaluate_many(POINTS[:3])) == right(POINTS[:3])
+        there._works.clear()
+        there._parts.clear()
+        assert dict(found.evaluate_many(POINTS[3:6])) == dict(enumerate(list(right().values())[3:6]))
+
+
+@pytest.mark.slow
+def test_processes_killed_and_deadly_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "DEATHS", 2)  # each costs the start of a process
+    work = Squares(str(tmp_path), 0.05)
+    with local_cluster(2) as cluster:
+        pids = set(cluster.client.run(os.getpid).values())
+        assert len(pids) == 2
+        assert os.getpid() not in pids
+        timer = threading.Timer(0.3, os.kill, [min(pids), signal.SIGKILL])
+        timer.start()
+        assert evaluated(cluster, work) == right()
+        timer.join()
+        assert set(work.calls().values()) <= {1, 2}
+        with pytest.raises(UserError, match=r"2 workers died while they had the point \(3, 2\)"):
+            evaluated(cluster, Deadly(str(tmp_path), at=(3.0, 2.0)), [(3.0, 2.0)])
+        assert evaluated(cluster, Squares(str(tmp_path)), POINTS[:2]) == right(POINTS[:2])
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_scheduler_that_goes_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "GONE_SECONDS", 0.5)
+    with (
+        distributed.LocalCluster(
+            1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None, silence_logs=50
+        ) as inside,
+        connected(inside.scheduler_address) as cluster,
+    ):
+        timer = threading.Timer(0.3, inside.close)
+        timer.start()
+        with pytest.raises(UserError, match=r"the scheduler tcp://.* is gone, or was started anew; what"):
+            evaluated(cluster, Squares(str(tmp_path), 0.1), POINTS)
+        timer.join()
+
+
+class Counting(Executor):
+    """A crew of threads, which can hold an item back, as a worker that was cut off does."""
+
+    def __init__(self, width: int) -> None:
+        self.begun, self.held, self._width = list[Any](), dict[Any, Future[Any]](), width
+
+    def width(self) -> int:
+        """As it was told."""
+        return self._width
+
+    def item(self, parcel: Parcel, item: Any) -> Future[Any]:
+        """Done at once, the first time not for an item that is to be held."""
+        self.begun.append(item)
+        future: Future[Any] = Future()
+        if item in self.held and self.begun.count(item) == 1:
+            self.held[item] = future
+        else:
+            future.set_result(sum(item))
+        return future
+
+    def check(self) -> None:
+        """Nothing is wrong."""
+
+    def explained(self, error: BaseException, what: str) -> None:
+        """Nothing is known."""
+
+
+def of(crew: Any) -> Workers[Any, Any]:
+    return Workers(crew, Parcel("file", (), ()), point_name)
+
+
+def test_idle_workers_compute_ahead_and_it_is_used() -> None:
+    crew, coming = Counting(4), iter([(9.0, 9.0), (8.0, 8.0), (7.0, 7.0)])
+    crew.held = {point: Future() for point in POINTS[:2]}  # two of four are busy until …
+    many = of(crew)
+    asked: list[int] = []
+
+    def ahead(count: int) -> Iterator[tuple[float, float]]:
+        asked.append(count)
+        return islice(coming, 1)
+
+    results = many.evaluate_many(POINTS[:3], ahead)
+    assert next(results) == (2, sum(POINTS[2]))
+    for number, point in enumerate(POINTS[:2]):
+        crew.held[point].set_result(sum(point))
+        assert next(results) == (number, sum(point))
+    assert asked[0] >= 1
+    assert (9.0, 9.0) in crew.begun
+    assert next(results, None) is None
+    assert dict(many.evaluate_many([(9.0, 9.0)])) == {0: 18.0}
+    assert crew.begun.count((9.0, 9.0)) == 1
+
+
+def test_a_straggler_is_begun_again_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluator, "STRAGGLER_SECONDS", 0.05)
+    monkeypatch.setattr(evaluator, "LOOK_SECONDS", 0.02)
+    crew = Counting(2)
+    crew.held = {POINTS[1]: Future()}
+    assert dict(of(crew).evaluate_many(POINTS[:3])) == {n: sum(one) for n, one in enumerate(POINTS[:3])}
+    assert crew.begun.count(POINTS[1]) == 2
+    assert crew.held[POINTS[1]].cancelled()
+
+
+def test_what_ends_one_ends_all_and_each_hears_of_it() -> None:
+    heard = []
+
+    def work(name: str, last: int) -> Steps[str]:
+        try:
+            for number in range(5):
+                if number == last:
+                    raise UserError(f"{name} fails")
+                yield
+        except UserError as error:
+            heard.append((name, str(error)))
+            raise
+        return name
+
+    assert side_by_side([work("a", 9), work("b", 9), work("c", 9)], 2) == ["a", "b", "c"]
+    with pytest.raises(UserError, match="b fails"):
+        side_by_side([work("a", 9), work("b", 2), work("c", 9)], 3)
+    assert heard == [("b", "b fails"), ("a", "b fails"), ("c", "b fails")]
+
+
+@contextlib.contextmanager
+def checked(options: ClusterOptions) -> Iterator[None]:
+    options.check()
+    with cluster_options.working(options):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (ClusterOptions("tcp://a:1", 2), "--scheduler and --workers exclude each other"),
+        (ClusterOptions(workers=0), "--workers 0: expected at least 1"),
+        (ClusterOptions(devices="0,x"), "--devices 0,x: expected all, or numbers such as 0,2"),
+        (ClusterOptions(devices="1,1"), "--devices 1,1: expected each number once"),
+        (ClusterOptions("nothing.json"), r"--scheduler nothing.json: no such file; expected tcp://HOST:PORT"),
+        (ClusterOptions("tcp://127.0.0.1:9"), r"--scheduler tcp://127.0.0.1:9: no Dask scheduler answers"),
+    ],
+)
+def test_options_that_cannot_be(options: ClusterOptions, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "CONNECT_SECONDS", 0.5)
+    with pytest.raises(UserError, match=text), checked(options):
+        pass
+
+
+def test_devices_need_gpus_and_no_other_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"--devices gives each worker its GPU; leave out --device cpu"):
+        ClusterOptions(devices="all").check("cpu")
+    for count, text in ((0, "no GPU is found on this machine"), (2, "only GPUs 0 to 1 are here")):
+        monkeypatch.setattr("torch.cuda.is_available", lambda count=count: bool(count))
+        monkeypatch.setattr("torch.cuda.device_count", lambda count=count: count)
+        with (
+            pytest.raises(UserError, match=f"--devices 0,2: {text}"),
+            cluster_options.working(ClusterOptions(devices="0,2")),
+        ):
+            pass
+
+
+def test_a_worker_for_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    told = list[Any]()
+
+    @contextlib.contextmanager
+    def started(count: int, *, threads: int, devices: list[int]) -> Iterator[None]:
+        told.append((count, threads, devices))
+        yield
+
+    monkeypatch.setattr("landscape.workers.local.local_cluster", started)
+    for options in (ClusterOptions(devices="all"), ClusterOptions(devices="2"), ClusterOptions(workers=4)):
+        with cluster_options.working(options, 2):
+            pass
+    assert told == [(3, 2, [0, 1, 2]), (1, 2, [2]), (4, 2, ())]
