@@ -24,6 +24,8 @@ MAY_IMPORT = {
 TRAINING_MAY_USE = {
     "landscape.channels.groups",
     "landscape.channels.shrink",
+    "landscape.commandline.claims",
+    "landscape.commandline.cluster_options",
     "landscape.commandline.command",
     "landscape.commandline.console",
     "landscape.commandline.gpus",
@@ -43,6 +45,7 @@ TRAINING_MAY_USE = {
     "landscape.sparse.machine",
     "landscape.sparse.trace",
     "landscape.threads",
+    "landscape.workers.cluster",
     "landscape.images",
     "landscape.images.folder",
     "landscape.images.prepare",

@@ -17,7 +17,13 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
     if path.stem not in ("benchmarks", "sparse", "sampling", "truth")  # commands of scripts that measure
 )
-OTHERS = {"--nproc-per-node"}  # torchrun's
+OTHERS = {
+    *("--nproc-per-node",),  # torchrun's
+    *("--scheduler-file", "--host", "--interface", "--port", "--no-dashboard"),  # dask scheduler's
+    *("--nworkers", "--nthreads", "--death-timeout", "--local-directory", "--memory-limit"),  # dask worker's
+    *("--job-name", "--ntasks", "--cpus-per-task", "--gpus-per-task", "--time", "--signal"),  # Slurm's
+    *("--overlap", "--dependency"),
+}
 MAP = {"--help", "--version"}
 
 

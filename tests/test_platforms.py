@@ -82,10 +82,10 @@ fake.locking = locking
 if sys.argv[2] == "msvcrt":
     sys.modules["msvcrt"] = fake
 from pathlib import Path
-from landscape.commandline import jobs
-from landscape.commandline.jobs import claim, start
+from landscape.commandline.claims import INHERITED, claim
+from landscape.commandline.jobs import start
 root = Path(sys.argv[1])
-assert not jobs.INHERITED
+assert not INHERITED
 first, second = claim(root / "run.log"), claim(root / "run.log")
 if sys.argv[2] == "msvcrt":
     assert second is None and calls == [(2, 1, 1 << 30)] * 2, calls

@@ -6,7 +6,7 @@ import math
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ from figures.product_command import main as draw
 from figures.reproduce.plan import Options, jobs, sweep_commands
 from figures.reproduce.runner import Outcome, run_jobs
 from figures.reproduce.scale import Scale, load_scale
+from landscape.commandline.cluster_options import ClusterOptions, working
 from landscape.commandline.command import run_command
 from landscape.commandline.console import note
 from landscape.commandline.duration import parse_duration
@@ -68,6 +69,9 @@ class ReproduceOptions:
     jobs: Int = 1
     """Commands at a time; each gets its share of cores."""
 
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
+    """Who runs them."""
+
     time_budget: Annotated[str | None, shown("none")] = None
     """As `45m`, `2h`, `1h30m`. Two thirds of what is left are for training, the rest for what is computed of
     it, by turns: every method of a seed and a sparsity comes before the next."""
@@ -95,7 +99,8 @@ def reproduce(options: ReproduceOptions) -> int:
         raise UserError(f"--jobs {options.jobs}: expected 1 or more")
     root = options.output or Path("results") / scale.name
     check_device(options.device)
-    told = Options(options.data, options.data_root, options.device, options.jobs)
+    options.cluster.check_jobs(options.jobs, options.device)
+    told = Options(options.data, options.data_root, options.device, options.jobs, options.cluster)
     with atomic_path(root / "scale.toml") as temporary:  # figures of these files are drawn by it
         temporary.write_text(read_text(scale.path), encoding="utf-8")
     code = 0
@@ -129,7 +134,8 @@ def _by_turns(scale: Scale, root: Path, told: Options, deadline: float, trained:
             if code == 2:
                 return code, Outcome()
         todo = [job for job in jobs(scale, root, told) if job.title not in failed]
-        outcome = run_jobs(todo, root / "logs", deadline, told.jobs, devices)
+        with working(told.cluster if todo else ClusterOptions()) as cluster:
+            outcome = run_jobs(todo, root / "logs", deadline, told.jobs, devices, cluster)
         failed |= outcome.failed
         outcome = replace(outcome, failed=failed)
         finished = _finished(root)

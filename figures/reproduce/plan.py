@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from figures import figure1, figure3
 from figures.reproduce.scale import Scale
 from figures.results import SUFFIX
+from landscape.commandline.cluster_options import ClusterOptions
 from landscape.errors import UserError
 from landscape.surface import load_surface
 
@@ -24,6 +25,7 @@ class Options:
     data_root: Path | None
     device: str
     jobs: int
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
     @property
     def arguments(self) -> list[str]:
@@ -78,7 +80,8 @@ class Job:
 
 def sweep_commands(scale: Scale, root: Path, options: Options) -> list[list[str]]:
     """Training: one command a spec; each knows what is finished."""
-    shared = [f"--output={root / 'runs'}", f"--device={options.device}", f"--jobs={options.jobs}"]
+    shared = [f"--output={root / 'runs'}", f"--device={options.device}"]
+    shared += options.cluster.words or [f"--jobs={options.jobs}"]
     return [_python("training.sweep", spec, *options.arguments, *shared) for spec in scale.sweeps]
 
 

@@ -10,11 +10,16 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from figures.reproduce.plan import Job
+from landscape.commandline.claims import claim
 from landscape.commandline.console import note
-from landscape.commandline.jobs import Process, Schedule, claim, cores, start
+from landscape.commandline.jobs import Process, Schedule, cores, start
 from landscape.keeping.signals import Interrupted
+
+if TYPE_CHECKING:
+    from landscape.workers.cluster import Cluster
 
 FIRST_GUESS = 60.0  # seconds a job is expected to take before one of its kind has ended
 
@@ -47,7 +52,7 @@ class Reproduction(Schedule[Job]):
         In this order.
     logs
         Folder for a file per job.
-    deadline, at_a_time, clock, devices
+    deadline, at_a_time, clock, devices, cluster
         See `Schedule`; inf for no deadline.
     """
 
@@ -59,8 +64,9 @@ class Reproduction(Schedule[Job]):
         at_a_time: int = 1,
         clock: Callable[[], float] = time.monotonic,
         devices: Sequence[str] = ("auto",),
+        cluster: Cluster | None = None,
     ) -> None:
-        super().__init__(at_a_time, deadline, clock, devices)
+        super().__init__(at_a_time, deadline, clock, devices, cluster)
         self.waiting = [job for job in jobs if not job.done]
         self.logs = logs
         self.failed: dict[str, str] = {}
@@ -104,6 +110,7 @@ class Reproduction(Schedule[Job]):
             command,
             self.clock(),
             device=device,
+            cluster=self.cluster,
             stdout=descriptor,
             environment=self._environment,
         )
@@ -146,9 +153,10 @@ def run_jobs(
     deadline: float = inf,
     at_a_time: int = 1,
     devices: Sequence[str] = ("auto",),
+    cluster: Cluster | None = None,
 ) -> Outcome:
     """Run what isn't done; see `Reproduction`."""
-    schedule = Reproduction(jobs, logs, deadline, at_a_time, devices=devices)
+    schedule = Reproduction(jobs, logs, deadline, at_a_time, devices=devices, cluster=cluster)
     schedule.run()
     return schedule.outcome
 

@@ -6,7 +6,6 @@ started it still does or was killed: two processes never do the same job.
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 import signal
@@ -18,31 +17,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+from landscape.commandline.claims import INHERITED
+from landscape.commandline.elsewhere import Elsewhere
 from landscape.commandline.gpus import least_used
 from landscape.errors import UserError
 from landscape.keeping.signals import listened_to
 
+if TYPE_CHECKING:
+    from landscape.workers.cluster import Cluster
+
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 60.0  # for a process that was asked to stop; writing a state takes seconds at most
-_PLACE = 1 << 30  # bytes from the beginning: Windows keeps others from what is locked, and logs are read
 
 Job = TypeVar("Job")
-
-
-def _module(name: str) -> Any:
-    """A module that not every system has; None where it is missing."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
-_fcntl, _msvcrt = _module("fcntl"), _module("msvcrt")
-
-INHERITED = _fcntl is not None
-"""Whether a lock lasts as long as a child has the descriptor, however early the process that took it ends."""
 
 
 @dataclass
@@ -54,7 +43,7 @@ class Process(Generic[Job]):
     """
 
     job: Job
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Elsewhere
     log: Path
     started: float
     device: str = ""
@@ -87,7 +76,9 @@ class Process(Generic[Job]):
     def failure(self) -> str:
         """Why it ended without a result, in one line."""
         code = self.process.returncode
-        if code < 0:
+        if isinstance(self.process, Elsewhere) and self.process.told:
+            return self.process.told
+        if code is not None and code < 0:
             name = signal.Signals(-code).name
             return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
         return _last_line(self.log, self.begins) or f"ended with code {code} and without a word"
@@ -106,6 +97,8 @@ class Schedule(ABC, Generic[Job]):
         Seconds that rise.
     devices
         Where jobs may compute: each on the one on which the fewest run.
+    cluster
+        Whose workers run them, as many as it has threads; None for this machine.
 
     Attributes
     ----------
@@ -121,8 +114,10 @@ class Schedule(ABC, Generic[Job]):
         deadline: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
         devices: Sequence[str] = ("auto",),
+        cluster: Cluster | None = None,
     ) -> None:
         self.at_a_time, self.deadline, self.clock, self.devices = at_a_time, deadline, clock, devices
+        self.cluster = cluster
         self.waiting: list[Job] = []
         self.running: list[Process[Job]] = []
         self.signals: list[int] = []
@@ -164,6 +159,9 @@ class Schedule(ABC, Generic[Job]):
     def _start(self) -> bool:
         """Start what there is room and time for; whether any job can still be waited for."""
         hope = False
+        if self.cluster is not None:
+            self.cluster.check()
+            self.at_a_time = self.cluster.width()
         for job in list(self.waiting):
             if len(self.running) >= self.at_a_time:
                 return True
@@ -213,20 +211,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def claim(log: Path) -> int | None:
-    """Take a job: the descriptor of its locked, empty log; None while another process is at it."""
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    except OSError as error:
-        raise UserError(f"cannot write {log}: {error.strerror}; choose another --output") from error
-    if _lock(descriptor):
-        os.ftruncate(descriptor, 0)
-        return descriptor
-    os.close(descriptor)
-    return None
-
-
 def start(
     job: Job,
     log: Path,
@@ -235,16 +219,21 @@ def start(
     started: float,
     *,
     device: str = "",
+    cluster: Cluster | None = None,
     stdout: int = subprocess.DEVNULL,
     environment: Mapping[str, str] | None = None,
 ) -> Process[Job]:
-    """Start a claimed job; its process holds the claim from now on.
+    """Start a claimed job, here or in a worker of a cluster; its process holds the claim from now on.
 
     The terminal's Ctrl-C reaches whoever started it alone, who passes it on once.
     """
     group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows' way; the session is the others'
     try:
         begins = os.fstat(descriptor).st_size
+        if cluster is not None:
+            os.close(descriptor)  # and is taken there
+            there = Elsewhere(cluster, command, log, stdout != subprocess.DEVNULL)
+            return Process(job, there, log, started, device, begins)
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -260,19 +249,6 @@ def start(
     if INHERITED:
         os.close(descriptor)
     return Process(job, process, log, started, device, begins, held=None if INHERITED else descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Lock an open file; False while another process has it. True too where the system has no such locks."""
-    try:
-        if _fcntl is not None:
-            _fcntl.flock(descriptor, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
-        elif _msvcrt is not None:
-            os.lseek(descriptor, _PLACE, os.SEEK_SET)
-            _msvcrt.locking(descriptor, _msvcrt.LK_NBLCK, 1)
-    except OSError:
-        return False
-    return True
 
 
 def _last_line(path: Path, begins: int) -> str:

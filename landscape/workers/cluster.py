@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 30.0
 LOOK_SECONDS = 2.0  # how old the known number of workers may be
+WAIT_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0  # without any worker: a batch system may take its time, but not for ever
 GONE_SECONDS = 10.0  # a scheduler that doesn't answer for so long is gone
 
@@ -86,7 +88,8 @@ class Cluster(Executor):
     def send(self, contents: Sequence[bytes]) -> Parcel:
         """To every worker, from one to the next; what was sent last is known already.
 
-        Returns as soon as one has it; workers that come later get it when they are seen.
+        Waits for one that has it, and some seconds for the others; those that come later get it when they are
+        seen, and an item that reaches one before is done again.
         """
         digests = digests_of(contents)
         self._shared = {
@@ -94,8 +97,13 @@ class Cluster(Executor):
         }
         sent = self._sent[digests] = _Sent(dict(zip(digests, contents, strict=True)))
         self._asked = -LOOK_SECONDS
-        while not any(map(sent.has, self._threads)):
+        until = math.inf
+        while not all(map(sent.has, self._threads)) or not self._threads:
             self.check()
+            if any(map(sent.has, self._threads)):
+                until = min(until, time.monotonic() + WAIT_SECONDS)
+                if time.monotonic() > until:
+                    break
             time.sleep(0.02)
         return Parcel("cluster", digests, digests)
 
@@ -112,11 +120,7 @@ class Cluster(Executor):
 
     def item(self, parcel: Parcel, item: Any) -> Future[Any]:
         """See `landscape.workers.crew.Crew.item`."""
-        sent = self._sent[parcel.digests]
-        ready = [address for address in self._threads if sent.has(address)]
-        # Without a worker that has it any will do, and say so.
-        only = {} if len(ready) == len(self._threads) else {"workers": ready, "allow_other_workers": True}
-        return self.submit(do, parcel.kind, parcel.names, parcel.digests, item, **(only if ready else {}))
+        return self.submit(do, parcel.kind, parcel.names, parcel.digests, item)
 
     def check(self) -> None:
         """UserError when the scheduler is gone, or has had no worker for long."""

@@ -105,6 +105,8 @@ class Workers(Generic[Item, Found]):
 
     def _fill(self, waiting: deque[Item], left: set[Hashable], ahead: Ahead[Item]) -> None:
         """Give workers something to do: what is asked for, stragglers again, what may be asked for next."""
+        for begun in [one for one in self._begun.values() if not one.futures]:
+            self._submit(begun)
         width, running = self._crew.width(), self._running()
         while waiting and (width is None or running < EACH * width):
             self._begin(waiting.popleft())
@@ -153,7 +155,7 @@ class Workers(Generic[Item, Found]):
             found: Found = future.result()
         except LostPartError as error:
             self._crew.send_again(self._parcel, error)
-            self._begin_again(begun)
+            begun.futures.clear()  # until it may be there; see `_fill`
             return None
         except (Exception, CancelledError) as error:
             if isinstance(error, CancelledError) and begun.again < AGAIN:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,13 +29,15 @@ from landscape.commandline.options import DataOptions, NetworkOptions
 from landscape.commandline.subject import load_examples, load_network
 from landscape.compute import compute_surface
 from landscape.engine import Engine
-from landscape.engine.executors import point_name
+from landscape.engine.executors import EngineWork, point_name
 from landscape.examples import Examples
 from landscape.losses import classification
 from landscape.surface import Surface
 from landscape.threads import threads
+from landscape.workers.cluster import Cluster
 from landscape.workers.evaluator import workers
 from landscape.workers.local import local_cluster
+from landscape.workers.there import do, packed
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT / "examples/checkpoints/resnet20-cifar10-erk90.pt"
@@ -50,22 +53,40 @@ class Nothing:
         return sum
 
 
-def overhead(cluster: Executor) -> tuple[float, float]:
-    """Milliseconds of an item, alone and among many."""
+def overhead(cluster: Cluster) -> str:
+    """Milliseconds of an item that does nothing: on the clock, and of processors, whoever else is busy."""
+
+    def spent() -> tuple[float, float, float]:
+        there = sum(cluster.client.run(time.process_time).values())
+        return time.perf_counter(), time.process_time(), there
+
     with workers(cluster, [Nothing()], None, point_name) as evaluator:
         list(evaluator.evaluate_many([(float(number), 0.0) for number in range(20)]))
-        began = time.perf_counter()
+        marks = [spent()]
         for number in range(ITEMS):
             list(evaluator.evaluate_many([(float(number), 1.0)]))
-        alone = time.perf_counter() - began
-        began = time.perf_counter()
+        marks.append(spent())
         list(evaluator.evaluate_many([(float(number), 2.0) for number in range(ITEMS)]))
-        return 1000 * alone / ITEMS, 1000 * (time.perf_counter() - began) / ITEMS
+        marks.append(spent())
+    found = [[1000 * (b - a) / ITEMS for a, b in zip(*two, strict=True)] for two in pairwise(marks)]
+    return "; ".join(
+        f"{name} {clock:.2f} ms on the clock, {here:.2f} of command and scheduler, {there:.2f} of workers"
+        for name, (clock, here, there) in zip(("one by one", "among many"), found, strict=True)
+    )
 
 
-def answer_bytes(model: nn.Module, data: dict[str, Examples]) -> int:
-    """What a worker sends back for a point."""
-    return len(pickle.dumps(Engine(model, data, classification, [{}]).evaluate([0.0])))
+def travels(model: nn.Module, data: dict[str, Examples]) -> str:
+    """Bytes of a plane's parcel and of a point."""
+    directions = [dict(model.named_parameters())] * 2
+    engine = Engine(model, data, classification, directions)
+    answer = engine.evaluate([0.0, 0.0])
+    parts = (model, classification), data, EngineWork(directions, engine.about, answer)
+    sizes = [f"{len(one):,}" for one in packed(parts)]
+    asked = pickle.dumps((do, "cluster", ("0" * 64,) * 3, ("0" * 64,) * 3, (0.1, 0.2)))
+    return (
+        f"bytes: network {sizes[0]}, examples {sizes[1]}, a plane's directions {sizes[2]}; "
+        f"a point {len(asked):,} there, {len(pickle.dumps(answer)):,} back"
+    )
 
 
 def examples(count: int) -> dict[str, Examples]:
@@ -99,12 +120,9 @@ def main() -> None:
         here = surface(None)
         for cluster in clusters.values():
             assert (surface(cluster).loss == here.loss).all(), "other bits"
-        print(f"a point's answer: {answer_bytes(model, data)} bytes", flush=True)
+        print(travels(model, data), flush=True)
         for count, cluster in clusters.items():
-            alone, many = overhead(cluster)
-            print(
-                f"{count} workers: nothing takes {alone:.2f} ms alone, {many:.2f} ms among many", flush=True
-            )
+            print(f"{count} workers, an item of nothing: {overhead(cluster)}", flush=True)
         rates: dict[int, list[float]] = {0: [], **{count: [] for count in clusters}}
         for _ in range(options.rounds):
             for count, found in rates.items():

@@ -20,7 +20,7 @@ import figures.reproduce.__main__ as command
 from figures.reproduce.plan import Job, Options, cells_shown, jobs, sweep_commands
 from figures.reproduce.runner import Outcome, Reproduction, log_of, run_jobs
 from figures.reproduce.scale import FOLDER, load_scale
-from landscape.commandline.jobs import claim
+from landscape.commandline.claims import claim
 from landscape.errors import UserError
 
 TOLD = Options("npz:x.npz", None, "cpu", 2)

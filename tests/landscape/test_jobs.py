@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from landscape.commandline.jobs import claim, start
+from landscape.commandline.claims import claim
+from landscape.commandline.jobs import start
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from cluster_works import Deadly, Refusing, Squares
+from inside_cluster import inside_cluster, served
 from small_network import bits, examples, small_network
 
 from landscape.commandline import cluster_options
@@ -31,7 +32,7 @@ from landscape.workers.evaluator import Workers, workers
 from landscape.workers.local import local_cluster
 from landscape.workers.side_by_side import Steps, side_by_side
 
-distributed = pytest.importorskip("distributed")
+pytest.importorskip("distributed")
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 
@@ -40,16 +41,7 @@ POINTS = [(float(i), float(j)) for i in range(5) for j in range(4)]
 
 @pytest.fixture
 def here() -> Iterator[Cluster]:
-    """Two workers that are threads of this process: the cluster's ways without its seconds."""
-    there._works.clear()
-    there._parts.clear()
-    with (
-        distributed.LocalCluster(
-            2, threads_per_worker=1, processes=False, dashboard_address=None, silence_logs=50
-        ) as inside,
-        distributed.Client(inside, set_as_default=False) as client,
-        clusters.closed(client, "here") as found,
-    ):
+    with inside_cluster() as found:
         yield found
 
 
@@ -126,9 +118,7 @@ def test_processes_killed_and_deadly_points(tmp_path: Path, monkeypatch: pytest.
 def test_a_scheduler_that_goes_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "GONE_SECONDS", 0.5)
     with (
-        distributed.LocalCluster(
-            1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None, silence_logs=50
-        ) as inside,
+        served("tcp", 1) as inside,
         connected(inside.scheduler_address) as cluster,
     ):
         timer = threading.Timer(0.3, inside.close)

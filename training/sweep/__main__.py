@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from landscape.commandline.cluster_options import ClusterOptions, working
 from landscape.commandline.command import run_command
 from landscape.commandline.console import note, out, terminal
 from landscape.commandline.duration import parse_duration
@@ -76,6 +77,8 @@ class Options:
         auto, cpu, cuda or cuda:N; auto and cuda spread jobs over all GPUs here.
     jobs
         Runs at a time; each gets its share of the CPU cores.
+    cluster
+        Who runs them.
     time_budget
         As 45m, 2h or 1h30m: no run starts that can't be expected to end in time, running ones are stopped
         at the end, and keep their last epoch.
@@ -97,6 +100,7 @@ class Options:
     download: Flag = False
     device: str = "auto"
     jobs: Int = 1
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
     time_budget: str | None = None
     record_every: Int = 0
     keep_state: Flag = False
@@ -145,6 +149,7 @@ def run(spec: str, options: Options, training: Sequence[str]) -> int:
     if options.jobs < 1:
         raise UserError(f"jobs {options.jobs}: expected 1 or more")
     check_device(options.device)
+    options.cluster.check_jobs(options.jobs, options.device)
     if options.record_every < 0:
         raise UserError(f"record-every {options.record_every}: expected a number of steps, or 0 for none")
     budget = math.inf if options.time_budget is None else parse_duration(options.time_budget)
@@ -153,8 +158,8 @@ def run(spec: str, options: Options, training: Sequence[str]) -> int:
         _show(runs, plan, chosen, {})
         return 0
     devices = devices_for(options.device, options.jobs)
-    limits = Limits(options.jobs, time.monotonic() + budget, options.keep_state, devices)
-    with Display(len(chosen)) as display:
+    with working(options.cluster) as cluster, Display(len(chosen)) as display:
+        limits = Limits(options.jobs, time.monotonic() + budget, options.keep_state, devices, cluster)
         sweep = Sweep(runs, plan.runs, chosen, partial(_command, plan, options, training), limits, display)
         sweep.run()
     _show(runs, plan, chosen, sweep.errors)
@@ -166,9 +171,9 @@ def _command(
     plan: Plan, options: Options, training: Sequence[str], run: PlannedRun, device: str
 ) -> list[str]:
     """The command line of one run on a device."""
-    threads = max(1, cores() // options.jobs)
-    line = [*training, *run.arguments, f"--output={plan.output / run.name}"]
-    line += [f"--device={device}", f"--threads={threads}"]
+    line = [*training, *run.arguments, f"--output={plan.output / run.name}", f"--device={device}"]
+    if not options.cluster.used:  # whose workers know how many threads they have
+        line.append(f"--threads={max(1, cores() // options.jobs)}")
     if options.data_root is not None:
         line.append(f"--data-root={options.data_root}")
     if options.record_every:

@@ -9,25 +9,31 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from landscape.commandline.jobs import Process, Schedule, claim, start
+from landscape.commandline.claims import claim
+from landscape.commandline.jobs import Process, Schedule, start
 from training.sweep.display import Display, Running
 from training.sweep.estimate import Estimator, duration
 from training.sweep.planned import PlannedRun
 from training.sweep.status import Runs, Status, saved_epochs
 from training.sweep.table import write_table
 
+if TYPE_CHECKING:
+    from landscape.workers.cluster import Cluster
+
 Command = Callable[[PlannedRun, str], Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How many runs at a time, until when (monotonic seconds), whether ``last.pt`` stays, and on what."""
+    """How many runs at a time, until when (monotonic seconds), if ``last.pt`` stays, on what, by whom."""
 
     jobs: int = 1
     deadline: float = math.inf
     keep_state: bool = False
     devices: Sequence[str] = ("auto",)
+    cluster: Cluster | None = None
 
 
 class Sweep(Schedule[PlannedRun]):
@@ -57,7 +63,7 @@ class Sweep(Schedule[PlannedRun]):
         limits: Limits,
         display: Display,
     ) -> None:
-        super().__init__(limits.jobs, limits.deadline, devices=limits.devices)
+        super().__init__(limits.jobs, limits.deadline, devices=limits.devices, cluster=limits.cluster)
         self.runs, self.planned, self.chosen = runs, planned, chosen
         self.command, self.keep_state, self.display = command, limits.keep_state, display
         self.errors: dict[str, str] = {}
@@ -113,7 +119,8 @@ class Sweep(Schedule[PlannedRun]):
             return None
         self._first[job.name] = status.epochs
         device = self.next_device
-        return start(job, log, descriptor, self.command(job, device), self.clock(), device=device)
+        command = self.command(job, device)
+        return start(job, log, descriptor, command, self.clock(), device=device, cluster=self.cluster)
 
     def ended(self, process: Process[PlannedRun]) -> None:
         """See `Schedule.ended`."""

@@ -1,0 +1,99 @@
+"""Jobs as commands in a cluster's workers: exit codes, what they print, their locks, and being stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from inside_cluster import inside_cluster
+
+from landscape.commandline.claims import claim
+from landscape.commandline.jobs import Process, Schedule, start
+from landscape.workers.cluster import Cluster
+
+pytest.importorskip("distributed")
+
+
+@pytest.fixture
+def here() -> Iterator[Cluster]:
+    with inside_cluster() as found:
+        yield found
+
+
+class Commands(Schedule[str]):
+    """Each job is a program; what became of it is noted."""
+
+    def __init__(self, programs: list[str], folder: Path, cluster: Cluster) -> None:
+        super().__init__(cluster=cluster)
+        self.waiting, self.folder = list(programs), folder
+        self.codes: dict[str, int | None] = {}
+        self.failures: dict[str, str] = {}
+
+    def expected(self, job: str) -> float | None:
+        """Unknown."""
+        return None
+
+    def start(self, job: str) -> Process[str] | None:
+        """In the folder, with a log."""
+        log = self.folder / f"{abs(hash(job))}.log"
+        descriptor = claim(log)
+        if descriptor is None:
+            return None
+        return start(job, log, descriptor, [sys.executable, "-c", job], 0.0, cluster=self.cluster)
+
+    def ended(self, process: Process[str]) -> None:
+        """Note it."""
+        self.codes[process.job] = process.process.returncode
+        if process.process.returncode:
+            self.failures[process.job] = process.failure()
+        if process.job.startswith("import time"):
+            assert claim(process.log) is not None, "the lock is free again"
+
+    def show(self) -> None:
+        """Nothing."""
+
+
+def test_commands_run_in_workers(here: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    right = ["open('a', 'w').write('1')", "open('b', 'w').write('2')"]
+    wrong = ["import sys; sys.exit('error: no such data')", "import os; os.kill(os.getpid(), 9)"]
+    schedule = Commands([*right, *wrong], tmp_path, here)
+    schedule.run()
+    assert schedule.codes == {right[0]: 0, right[1]: 0, wrong[0]: 1, wrong[1]: -9}
+    assert schedule.failures == {wrong[0]: "no such data", wrong[1]: "killed by SIGKILL (out of memory?)"}
+    assert (Path("a").read_text(), Path("b").read_text()) == ("1", "2")
+    assert schedule.at_a_time == 2
+    assert not list(tmp_path.glob(".*stop"))
+
+
+def test_a_signal_reaches_them(here: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    begun = tmp_path / "begun"
+    program = (
+        f"import time, pathlib; pathlib.Path({str(begun)!r}).touch()\n"
+        "try: time.sleep(300)\nexcept KeyboardInterrupt: raise SystemExit(130)"
+    )
+    schedule = Commands([program], tmp_path, here)
+
+    def when_begun() -> None:
+        while not begun.exists():
+            threading.Event().wait(0.05)
+        threading.Event().wait(0.3)  # the interpreter is in its sleep by then, or stops before it
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread = threading.Thread(target=when_begun)
+        thread.start()
+        schedule.run()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert schedule.signals == [signal.SIGINT]
+    assert schedule.codes == {program: 130}
+    assert not list(tmp_path.glob(".*stop"))
