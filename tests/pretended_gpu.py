@@ -3,7 +3,7 @@
 It answers for `device` and moves tensors, refuses operations that mix devices, notes what makes the host wait
 for the device and which products run outside of the precision context, and records a CUDA graph as a list of
 operations that replay repeats on the same memory without running Python again. It says nothing of speed, of
-streams that overlap, or of the kernels' numbers, which are the CPU's.
+streams that overlap, or of the kernels' numbers, which are the CPU's; autocast leaves them in float32.
 """
 
 from __future__ import annotations
@@ -236,6 +236,8 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
         "set_rng_state": lambda state, device=None: drawn.set_state(state),
         "manual_seed_all": drawn.manual_seed,
         "set_device": set_device,
+        "current_device": lambda: 0,
+        "is_bf16_supported": lambda including_emulation=True: True,
         "empty_cache": lambda: None,
         "mem_get_info": lambda device=None: (8 << 30, 16 << 30),
         "memory_reserved": lambda device=None: 3 << 30,

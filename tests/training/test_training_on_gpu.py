@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from landscape.checkpoint.format import Checkpoint
 from training import loop, models, step
+from training.__main__ import main
 from training.checkpoint import RunFolder
 from training.data import Images, load_splits
 from training.optimizers import OPTIMIZERS
@@ -91,6 +92,15 @@ def test_no_step_waits_for_the_device(optimizer: str, tiny_npz: Path, tmp_path: 
         return Counter({name: count for name, count in gpu.waits.items() if name not in staged})
 
     assert waits(36) == waits(12)  # two steps, and six
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_the_command_on_a_gpu_that_is_named(precision: str, tiny_npz: Path, tmp_path: Path) -> None:
+    words = ["--model", "small", "--data", f"npz:{tiny_npz}", "--epochs", "1", "--device", "cuda:0"]
+    with pretended_gpu() as gpu:
+        main([*words, "--precision", precision, "--output", str(tmp_path)])
+    assert not gpu.unguarded
+    assert RunFolder(tmp_path, {}).final.exists()
 
 
 def test_planted_labels_left_with_the_host(
