@@ -2,12 +2,13 @@
 #   make demo   the main job on the example that ships
 #   make test   everything that must pass
 #   make gpu-check   on a machine with a GPU: is what runs there right, and how fast is it? Four minutes at most
+#   make reliability   what can go wrong, for half an hour and more
 #   make docs   the documentation site, into site/
 PYTHON ?= python3
 VENV   ?= .venv
 RUN    := $(VENV)/bin/python
 
-.PHONY: demo test check gpu-check docs format browser install clean
+.PHONY: demo test check reliability gpu-check docs format browser install clean
 
 install: $(VENV)/.installed
 
@@ -34,6 +35,10 @@ check: install
 # Where nothing may be installed: python tests/benchmarks/gpu_check.py
 gpu-check: install
 	$(RUN) tests/benchmarks/gpu_check.py
+
+# Wrong files and command lines, faults at file operations, kills, memory, all of them mixed; see docs/reliability.md.
+reliability: install
+	$(RUN) tests/reliability
 
 # In an environment of its own: the tools of a web site are nobody else's business.
 docs: install

@@ -85,7 +85,7 @@ def connect_checkpoints(first: Path, second: Path, options: ConnectivityOptions)
     with computing(options.computation.threads, options.output):
         ends = subjects((first, second), names, options.subject)
         for target in (base, *_json_path(options)):
-            prepare_folder(target, "")
+            prepare_folder(target)
         _compare_data(ends)
         found = _connect(ends, names, base, options)
         _report(found, names, base, options)

@@ -88,7 +88,7 @@ def map_curvature(path: Path, checkpoint: Path, options: CurvatureOptions) -> Su
         split = options.data.split or surface.splits[0]
         if split not in surface.splits:
             raise UserError(f"--split {split}: {path} has {', '.join(surface.splits)}")
-        prepare_folder(path, SUFFIX)
+        prepare_folder(path)
         loaded = load_network(checkpoint, options.network)
         _check_checkpoint(surface, loaded, path)
         subject = subject_of(checkpoint, surface.label, loaded, _as_the_surface(surface, split, options))

@@ -112,7 +112,7 @@ def _compute(
     from analysis.hessian.spectrum_run import Plan
     from landscape.keeping.partial import state_path
 
-    prepare_folder(target, SUFFIX)
+    prepare_folder(target)
     chosen, output = options.spectrum, options.output
     wanted = Wanted(chosen.top, chosen.bottom, chosen.tolerance, chosen.max_products)
     others = {name: value for name, value in asdict(chosen).items() if not hasattr(wanted, name)}

@@ -107,7 +107,7 @@ def _measure(subject: Subject, shown: ChosenImages, path: Path, options: Robustn
     from landscape.checks.identity import Functions
     from landscape.keeping.settings import FUNCTIONS
 
-    prepare_folder(path, SUFFIX)
+    prepare_folder(path)
     machine, output = subject.machine, options.output
     functions = Functions(subject.model, subject.loss)
     with (

@@ -53,7 +53,7 @@ class KeptEntries:
         self._alone = False
         if path is None:
             return
-        prepare_folder(path, SUFFIX)
+        prepare_folder(path)
         with self.alone():
             if not path.exists():
                 self.save()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from landscape.commandline.console import leave, note
@@ -14,8 +12,6 @@ from landscape.errors import UserError
 from landscape.files import atomic_path, check_target
 from landscape.keeping.partial import SUFFIX as PARTIAL
 from landscape.progress import Listener, Progress
-
-LEFTOVER_SECONDS = 600  # no write takes as long; an older temporary file belongs to a killed run
 
 
 def distinct_names(checkpoints: Sequence[Path]) -> list[str]:
@@ -55,18 +51,13 @@ def result_paths(names: Sequence[str], output: Path | None, folder: str, suffix:
     return [(output or Path(folder)) / f"{name}{suffix}" for name in names]
 
 
-def prepare_folder(target: Path, suffix: str) -> None:
-    """Fail before computing, not after; sweep up what killed runs left."""
+def prepare_folder(target: Path) -> None:
+    """Fail before computing, not after."""
     check_target(target, PARTIAL)
     probe = target.with_name(f".{target.name[:15]}.probe")
     with atomic_path(probe) as temporary:
         temporary.write_bytes(b"")
     probe.unlink(missing_ok=True)
-    stem = glob.escape(f".{target.name[:60].removesuffix(suffix)}")
-    for leftover in target.parent.glob(f"{stem}*.tmp"):
-        with suppress(OSError):  # another run may sweep at the same time
-            if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
-                leftover.unlink()
 
 
 @contextmanager

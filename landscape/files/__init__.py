@@ -7,14 +7,17 @@ import hashlib
 import os
 import secrets
 import stat
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
 
+LEFTOVER_SECONDS = 600.0  # no write takes as long; an older temporary file belongs to a killed process
 LARGEST_TEXT = 64 << 20  # bytes of a file of settings
 LARGEST_TOML = 256 << 10  # dozens of times the longest spec that ships
 MOST_DOTS = 200  # in a line of TOML: the parser keeps every beginning of a dotted key
@@ -71,7 +74,8 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path beside `target`; when the block ends well, it replaces `target` in one step.
 
     On any exception, an interrupt included, the temporary file is removed and `target` stays as it was.
-    After a kill the target is still whole; at most a ``.NAME.….tmp`` file is left beside it.
+    After a kill the target is still whole; at most a ``.NAME.….tmp`` file is left beside it, until the same
+    file is written again ten minutes later or more.
 
     Raises
     ------
@@ -85,6 +89,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         _check_name(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
@@ -97,6 +102,25 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left half-written, of this name and of those with the same beginning."""
+    stem = path.name.partition(".")[0] or path.name  # net.png and net.html beside net.surface.h5
+    for leftover in _leftovers(path.parent.resolve()):
+        if leftover.startswith(f".{_short(stem)}."):
+            with suppress(OSError):  # another process may sweep at the same time
+                path.with_name(leftover).unlink()
+
+
+@cache
+def _leftovers(folder: Path) -> list[str]:
+    """Old temporary files of a folder; looked for once, since a folder of ten thousand files is no rarity."""
+    oldest = time.time() - LEFTOVER_SECONDS
+    with suppress(OSError), os.scandir(folder) as entries:
+        named = [entry for entry in entries if entry.name.startswith(".") and entry.name.endswith(".tmp")]
+        return [entry.name for entry in named if entry.stat(follow_symlinks=False).st_mtime < oldest]
+    return []
 
 
 def _short(name: str) -> str:

@@ -243,7 +243,7 @@ def _exists(pid: int) -> bool:
 def _silent(path: Path) -> float:
     """Seconds since the owner last touched its lock, by the clock of the file system that it lies on."""
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".clock.", suffix=".tmp") as now:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.clock.", suffix=".tmp") as now:
             return os.stat(now.name).st_mtime - path.stat().st_mtime
     except OSError:
         return 0.0

@@ -167,7 +167,7 @@ def _compute(
     from landscape.compute import compute_surface
 
     data, about = subject.examples()
-    prepare_folder(target, SUFFIX)
+    prepare_folder(target)
     with (
         resuming(target, "points", overwrite=options.output.overwrite, found=_found(target)) as listener,
         torch.no_grad(),

@@ -45,7 +45,7 @@ class SurfaceRun:
         earlier: Surface | None,
         blocks: Sequence[str] = ("loss",),
     ) -> None:
-        self.frame, self.path, self.earlier, self.blocks = frame, path, earlier, blocks
+        self.frame, self.path, self.earlier, self.blocks = _as_begun(frame, earlier), path, earlier, blocks
         self._timing: Mapping[str, Any] = earlier.about.get("timing", {}) if earlier is not None else {}
         self._finished: list[Plane] = []
         self._present: Callable[[], Plane] | None = None
@@ -105,3 +105,11 @@ class SurfaceRun:
         }
         about = self.frame.about | {"timing": timing}
         return replace(self.frame, planes=(*self._finished, *present), about=about, complete=False)
+
+
+def _as_begun(frame: Surface, earlier: Surface | None) -> Surface:
+    """A file that was begun without sparse kernels goes on so for the same reason, which it states."""
+    mine, before = (None if one is None else one.about.get("engine") for one in (frame, earlier))
+    if not (isinstance(mine, dict) and isinstance(before, dict) and "dense_because" in before):
+        return frame
+    return replace(frame, about=frame.about | {"engine": mine | {"dense_because": before["dense_because"]}})

@@ -18,14 +18,17 @@ CHANGING = ("open", "write", "replace", "unlink", "mkdir", "fsync", "utime")
 class Operations:
     """Counts file operations; at number `at` (from 1) it calls `act`, of a write when half of it is done.
 
-    With `onwards` at all that follow as well.
+    With `onwards` at all that follow as well. Processes that are forked inside have none of this.
     """
 
     def __init__(self, at: int, act: Callable[[], object], onwards: bool = False) -> None:
         self.at, self.act, self.onwards, self.count = at, act, onwards, 0
+        self._process = os.getpid()
 
     def step(self) -> bool:
         """Whether this is the one."""
+        if os.getpid() != self._process:
+            return False
         self.count += 1
         return self.count == self.at or (self.onwards and self.count > self.at)
 
