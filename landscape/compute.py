@@ -32,7 +32,7 @@ from landscape.planes import PlaneSpec, RandomPlane
 from landscape.planes.directions import Params, checked
 from landscape.progress import Watch, watching
 from landscape.provenance import describe_run, digest
-from landscape.sampling import LOG_TOLERANCE, adaptive, exact
+from landscape.sampling import BATCH, LOG_TOLERANCE, adaptive, exact
 from landscape.sparse.choice import Sparse, check_choice
 from landscape.surface import FloatArray, Json, Path2D, Surface, load_surface
 from landscape.surface.spans import SPANS
@@ -55,6 +55,7 @@ def compute_surface(
     exact_grid: bool = False,
     tolerance: float = 0.005,
     max_points: int | None = None,
+    at_a_time: int = BATCH,
     batch_norm: Literal["fixed", "recalibrate"] = "fixed",
     device: str = "auto",
     dtype: str = "float32",
@@ -104,6 +105,8 @@ def compute_surface(
         Adaptive sampling stops when the stated error is below `tolerance` times the loss range on the
         plane and, where losses are positive, that of log loss below 0.05, or at `max_points` per plane;
         log loss alone asks for 290 points at most where `max_points` doesn't allow more.
+    at_a_time
+        Points that adaptive sampling asks for at a time, at least; more keep more workers busy.
     batch_norm
         "fixed" running statistics (Li et al. 2018), or "recalibrate" them at each point on the first split.
     device, dtype, batch_size
@@ -142,6 +145,9 @@ def compute_surface(
         raise UserError(f"path {path!r}: expected a file's name")
     shape = _shape(points, dim)
     _check(span, tolerance, max_points)
+    sampling: Json = {"tolerance": tolerance, "max_points": max_points}
+    if whole("at_a_time", at_a_time) != BATCH:  # other points, and files from before say nothing of it
+        sampling["at_a_time"] = at_a_time
     axes = 1 if shape[1] == 1 else dim  # one point across is a line
     moving = moving_params(model, params)
     functions = Functions(model, loss)
@@ -175,7 +181,7 @@ def compute_surface(
         "mask": {"source": source, "digest": digest(kept or {})},
         "alpha": [float(alpha[0]), float(alpha[-1]), len(alpha)],
         "beta": [float(beta[0]), float(beta[-1]), len(beta)],
-        "sampling": "exact" if exact_grid else {"tolerance": tolerance, "max_points": max_points},
+        "sampling": "exact" if exact_grid else sampling,
         **({} if exact_grid else LOG_SAMPLING),
         "keep_directions": keep_directions,
         FUNCTIONS: functions.about(),
@@ -212,7 +218,11 @@ def compute_surface(
                     del engine  # two of them may not fit the device
                     engine = network.engine(directions)
                 centre = evaluate_centre(engine, splits)
-            sampler = exact(alpha, beta) if exact_grid else adaptive(alpha, beta, tolerance, max_points)
+            sampler = (
+                exact(alpha, beta)
+                if exact_grid
+                else adaptive(alpha, beta, tolerance, max_points, at_a_time=at_a_time)
+            )
             described = {"mask": source, "density": None if kept is None else density(kept), **spec.about()}
             kept_directions = directions if keep_directions else []
             made_of = model, splits, loss, directions

@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,14 +90,15 @@ def run_there(words: Sequence[str], log: str, folder: str, prints: bool) -> int:
         if stop.exists():
             return 128 + signal.SIGINT
         time.sleep(POLL_SECONDS)
-    process = subprocess.Popen(
-        [word or sys.executable for word in words],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=descriptor if prints else subprocess.DEVNULL,
-        stderr=descriptor,
-        start_new_session=True,
-    )
+    with _hearing():
+        process = subprocess.Popen(
+            [word or sys.executable for word in words],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor if prints else subprocess.DEVNULL,
+            stderr=descriptor,
+            start_new_session=True,
+        )
     if INHERITED:
         os.close(descriptor)
     asked = False
@@ -109,3 +110,16 @@ def run_there(words: Sequence[str], log: str, folder: str, prints: bool) -> int:
     if not INHERITED:
         os.close(descriptor)
     return code
+
+
+@contextmanager
+def _hearing() -> Iterator[None]:
+    """What is started inside hears Ctrl-C's signal, which a worker itself may not."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

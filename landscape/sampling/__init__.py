@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from landscape.sampling.greedy import (
+    BATCH,
     LEFT_OUT_QUANTILE,
     LOG_POINTS,
     LOG_TOLERANCE,
@@ -27,6 +28,7 @@ from landscape.sampling.greedy import (
 from landscape.surface import BoolArray, FloatArray
 
 __all__ = [
+    "BATCH",
     "LEFT_OUT_QUANTILE",
     "LOG_TOLERANCE",
     "SMALL_GRID",
@@ -82,6 +84,7 @@ def adaptive(
     max_points: int | None = None,
     *,
     log_tolerance: float | None = LOG_TOLERANCE,
+    at_a_time: int = BATCH,
 ) -> Sampler:
     """As few points as the tolerances allow; every point on lines and small grids.
 
@@ -94,11 +97,14 @@ def adaptive(
     log_tolerance
         What the stated error of log loss must fall to, where losses are positive. It asks for `LOG_POINTS`
         points at most where `max_points` doesn't allow more. None for values that aren't losses.
+    at_a_time
+        Points to ask for at a time, at least.
     """
     total = len(alpha) * len(beta)
     if min(len(alpha), len(beta)) < START_PER_AXIS or total <= SMALL_GRID:
         return exact(alpha, beta)
-    return Greedy(alpha, beta, Goal(tolerance, log_tolerance, max_points or total, max_points or LOG_POINTS))
+    limits = max_points or total, max_points or LOG_POINTS
+    return Greedy(alpha, beta, Goal(tolerance, log_tolerance, *limits, at_a_time))
 
 
 class _Exact:

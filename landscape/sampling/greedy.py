@@ -73,12 +73,15 @@ class Goal:
         Stop there even when the tolerances aren't met.
     log_limit
         From so many points on only the share of the range is asked for.
+    at_a_time
+        Points of a batch at least.
     """
 
     tolerance: float
     log_tolerance: float | None
     limit: int
     log_limit: int
+    at_a_time: int = BATCH
 
 
 @dataclass(frozen=True)
@@ -254,7 +257,7 @@ class Greedy:
     def _spread(self, score: FloatArray) -> list[int]:
         """The best-scored places of a batch; those behind them are what `ahead` gives."""
         known = len(self._known)
-        count = min(max(BATCH, int(BATCH_SHARE * known)), self.limit - known)
+        count = min(max(self.goal.at_a_time, int(BATCH_SHARE * known)), self.limit - known)
         best = self._best(score)
         chosen = list(islice(best, count))
         self._after = islice(best, self.limit - known - count)

@@ -186,6 +186,7 @@ def _compute(
                 exact_grid=options.sampling.exact,
                 tolerance=options.sampling.tolerance,
                 max_points=options.sampling.max_points,
+                at_a_time=options.sampling.at_a_time,
                 batch_norm=options.batch_norm,
                 sparse=options.computation.sparse,
                 path=target,

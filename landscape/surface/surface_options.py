@@ -105,6 +105,10 @@ class SamplingOptions:
     max_points: Annotated[int | None, shown("no limit", converter=whole)] = None
     """Stop after so many evaluated points per plane (50 or more), whatever the error."""
 
+    at_a_time: Int = 5
+    """Points to choose at a time, at least. With more of them more workers are busy: their number, say. They
+    are other points, so the file's settings have it."""
+
 
 @dataclass(frozen=True)
 class SurfaceComputation(ComputationOptions):
@@ -176,6 +180,7 @@ class SurfaceOptions(SubjectOptions):
         at_least("--points", self.plane.points, 2)
         at_least("--planes", self.plane.planes, 1)
         at_least("--max-points", self.sampling.max_points, LEAST_POINTS)
+        at_least("--at-a-time", self.sampling.at_a_time, 1)
         if not SPANS[0] <= self.plane.span <= SPANS[1]:
             raise UserError(
                 f"--span {self.plane.span}: expected a positive, finite number such as 1.0, "

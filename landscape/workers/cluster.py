@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ WAIT_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0  # without any worker: a batch system may take its time, but not for ever
 GONE_SECONDS = 10.0  # a scheduler that doesn't answer for so long is gone
 
+LOGGERS = ("distributed", "distributed.client", "tornado.application", "asyncio")
 INSTALL = "install the extra: pip install 'sharpscape[cluster]'"
 
 
@@ -220,13 +222,16 @@ def connected(scheduler: str) -> Iterator[Cluster]:
                 "`dask scheduler --scheduler-file` writes"
             )
         told = {"scheduler_file": scheduler}
-    try:
-        client = distributed.Client(**told, timeout=CONNECT_SECONDS, set_as_default=False, name="sharpscape")
-    except (OSError, TimeoutError, ValueError, KeyError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise UserError(f"--scheduler {scheduler}: no Dask scheduler answers there ({reason})") from error
-    with closed(client, scheduler) as cluster:
-        yield cluster
+    with unlogged():
+        try:
+            client = distributed.Client(
+                **told, timeout=CONNECT_SECONDS, set_as_default=False, name="sharpscape"
+            )
+        except (OSError, TimeoutError, ValueError, KeyError) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            raise UserError(f"--scheduler {scheduler}: no Dask scheduler answers there ({reason})") from error
+        with closed(client, scheduler) as cluster:
+            yield cluster
 
 
 @contextmanager
@@ -239,6 +244,20 @@ def closed(client: distributed.Client, name: str) -> Iterator[Cluster]:
         cluster.close()
         with suppress(Exception):  # the scheduler may be gone
             client.close(timeout=5)
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """Inside, Dask logs nothing: what fails is told in one line by who waits for it."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, before, strict=True):
+            one.setLevel(level)
 
 
 def needed() -> Any:

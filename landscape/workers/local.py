@@ -7,15 +7,17 @@ reach that address, too. No dashboard, no pages, no files left.
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from typing import Any
 
 import sharpscape
 from landscape.errors import UserError
-from landscape.workers.cluster import INSTALL, Cluster, closed, needed
+from landscape.workers.cluster import INSTALL, Cluster, closed, needed, unlogged
 
 DEATHS = 3  # of workers on one item: then it is the item
 START_SECONDS = 120.0  # until the first worker is there; others may come later
@@ -59,8 +61,8 @@ def local_cluster(
     distributed = needed()
     import dask
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with (
+        unlogged(),
         tempfile.TemporaryDirectory(prefix="sharpscape-", ignore_cleanup_errors=True) as folder,
         dask.config.set(QUIET | {"temporary-directory": folder}),
         _own_packages(),
@@ -68,12 +70,13 @@ def local_cluster(
         try:
             security = distributed.Security.temporary()
             shared = {"host": HERE, "protocol": "tls://", "security": security, "dashboard": False}
-            cluster = distributed.SpecCluster(
-                workers=_workers(workers, threads, devices, shared | _limits(memory, workers, folder)),
-                scheduler=_scheduler(shared),
-                security=security,
-                silence_logs=logging.CRITICAL,
-            )
+            with _deaf():
+                cluster = distributed.SpecCluster(
+                    workers=_workers(workers, threads, devices, shared | _limits(memory, workers, folder)),
+                    scheduler=_scheduler(shared),
+                    security=security,
+                    silence_logs=logging.CRITICAL,
+                )
         except ImportError as error:
             raise UserError(f"workers on this machine need the package cryptography; {INSTALL}") from error
         except (OSError, RuntimeError, TimeoutError) as error:
@@ -113,6 +116,23 @@ def _limits(memory: int | None, workers: int, folder: str) -> dict[str, Any]:
     from distributed.system import MEMORY_LIMIT
 
     return {"memory_limit": memory or MEMORY_LIMIT // workers, "local_directory": folder}
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """What is started inside, threads and the processes that these start, doesn't hear the terminal.
+
+    Ctrl-C reaches all processes of a terminal; the command alone answers it, and ends the others.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # which would unblock them when the first process starts it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

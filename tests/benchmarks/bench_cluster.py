@@ -35,6 +35,7 @@ from landscape.losses import classification
 from landscape.surface import Surface
 from landscape.threads import threads
 from landscape.workers.cluster import Cluster
+from landscape.workers.crew import digests_of
 from landscape.workers.evaluator import workers
 from landscape.workers.local import local_cluster
 from landscape.workers.there import do, packed
@@ -82,7 +83,8 @@ def travels(model: nn.Module, data: dict[str, Examples]) -> str:
     answer = engine.evaluate([0.0, 0.0])
     parts = (model, classification), data, EngineWork(directions, engine.about, answer)
     sizes = [f"{len(one):,}" for one in packed(parts)]
-    asked = pickle.dumps((do, "cluster", ("0" * 64,) * 3, ("0" * 64,) * 3, (0.1, 0.2)))
+    digests = digests_of([b"1", b"2", b"3"])
+    asked = pickle.dumps((do, "cluster", digests, digests, (0.1, 0.2)))
     return (
         f"bytes: network {sizes[0]}, examples {sizes[1]}, a plane's directions {sizes[2]}; "
         f"a point {len(asked):,} there, {len(pickle.dumps(answer)):,} back"

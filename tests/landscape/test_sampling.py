@@ -267,3 +267,21 @@ def test_batches_grow_with_what_is_known() -> None:
     sizes = [len(batch) for batch in converse(adaptive(*axes(17, 17), 1e-9, 280), losses)]
     assert sizes[1] == 5
     assert max(sizes[1:]) == 6
+
+
+def test_as_many_points_at_a_time_as_are_asked_for_and_others_behind_them() -> None:
+    axis = np.linspace(-1, 1, 21)
+    sampler = adaptive(axis, axis, 0.001, 120, at_a_time=9)
+    known, sizes, behind = set[Index](), list[int](), list[Index]()
+
+    def losses(indices: Sequence[Index]) -> FloatArray:
+        return np.array([np.exp(axis[i] - 2 * axis[j] ** 2) for i, j in indices])
+
+    for batch in sampler.batches(losses):
+        known |= set(batch)
+        sizes.append(len(batch))
+        behind = [*sampler.ahead(4), *sampler.ahead(3)]
+        assert len(set(behind)) == len(behind)
+        assert not known & set(behind)
+    assert set(sizes[1:-1]) == {9}
+    assert sum(sizes) < 120 or behind == [], "nothing comes after the last"

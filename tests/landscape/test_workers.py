@@ -102,11 +102,13 @@ def test_processes_killed_and_deadly_points(tmp_path: Path, monkeypatch: pytest.
         pids = set(cluster.client.run(os.getpid).values())
         assert len(pids) == 2
         assert os.getpid() not in pids
+        os.kill(max(pids), signal.SIGINT)  # as Ctrl-C in a terminal reaches it
         timer = threading.Timer(0.3, os.kill, [min(pids), signal.SIGKILL])
         timer.start()
         assert evaluated(cluster, work) == right()
         timer.join()
         assert set(work.calls().values()) <= {1, 2}
+        assert max(pids) in cluster.client.run(os.getpid).values()
         with pytest.raises(UserError, match=r"2 workers died while they had the point \(3, 2\)"):
             evaluated(cluster, Deadly(str(tmp_path), at=(3.0, 2.0)), [(3.0, 2.0)])
         assert evaluated(cluster, Squares(str(tmp_path)), POINTS[:2]) == right(POINTS[:2])

@@ -11,7 +11,7 @@ computed again, and points that were computed more than twice.
 worker      SIGKILL to one of two worker processes
 memory      a worker takes more than its limit at one point, the first time
 cut         SIGSTOP to a worker, SIGCONT after ten seconds
-scheduler   SIGKILL to the scheduler; another one is started on its port, with workers; the same run goes on
+scheduler   SIGKILL to the scheduler; the run ends in a line, and goes on with another scheduler
 client      SIGKILL to the client; the same run is started again
 """
 
