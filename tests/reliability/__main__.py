@@ -136,6 +136,7 @@ def memory(options: argparse.Namespace, inputs: Path, folder: Path) -> Found:
         end = Running("nothing", [], folder / name, measured).ended()
         found[name] = json.loads(place.read_text()) if end.code == 0 else end.err[-500:]
         found["wrong"] += [] if end.code == 0 else [f"{name}: {end.err[-500:]}"]
+        print(name, found[name], flush=True)
     return found
 
 

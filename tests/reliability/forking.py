@@ -36,9 +36,11 @@ def warm() -> None:
     """Load what commands load."""
     for name in MODULES:
         importlib.import_module(name)
+    import sharpscape
     from landscape.viewer import _plotly
 
     _plotly()  # packs Plotly's four megabytes
+    sharpscape.version()  # which results carry; a commit meanwhile would change it
 
 
 @dataclass(frozen=True)

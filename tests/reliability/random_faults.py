@@ -140,7 +140,10 @@ def _send(pid: int, number: int) -> None:
 
 
 def kept(folder: Path) -> int:
-    """Points, epochs and entries that the files below a folder hold; what a fault may never lower."""
+    """Points, products, answers and epochs that the files below a folder hold; no fault may lower it."""
+    from analysis.hessian.keeper import SpectrumForm
+    from analysis.hessian.spectrum_file import load_spectrum
+    from analysis.robustness.robustness_file import read
     from landscape.surface import load_surface
 
     count = 0
@@ -149,11 +152,16 @@ def kept(folder: Path) -> int:
             continue
         if path.name.endswith(".surface.h5"):
             found = load_surface(path)
-            count += sum(int(plane.computed.sum()) for plane in found.planes)
-            count += _mapped(found.about)
+            count += sum(int(plane.computed.sum()) for plane in found.planes) + _mapped(found.about)
+        elif path.name.endswith(".hessian.h5"):
+            count += load_spectrum(path).products
+        elif path.name.endswith(".hessian.h5.partial") and not path.with_suffix("").exists():
+            count += int(SpectrumForm().read_state(path)[1]["products"][0])
+        elif path.name.endswith(".robustness.h5"):
+            count += int(read(path).done.sum())
         elif path.name == "metrics.jsonl":
             count += len(path.read_text().splitlines())
-        elif path.name.endswith((".json", ".robustness.h5", "final.pt")):
+        elif path.name.endswith((".json", "final.pt")):
             count += 1
     return count
 
