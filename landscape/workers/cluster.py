@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from landscape.errors import UserError
 from landscape.workers.crew import Parcel, digests_of
-from landscape.workers.there import LostPartError, Names, do, keep_parts
+from landscape.workers.there import LostPartError, Names, do_several, keep_parts
 
 if TYPE_CHECKING:
     import distributed
@@ -120,9 +120,9 @@ class Cluster(Executor):
         """The data stay on the cluster until the next parcel, which may have the same examples."""
         self._sent.pop(parcel.digests, None)
 
-    def item(self, parcel: Parcel, item: Any) -> Future[Any]:
-        """See `landscape.workers.crew.Crew.item`."""
-        return self.submit(do, parcel.kind, parcel.names, parcel.digests, item)
+    def several(self, parcel: Parcel, items: Sequence[Any]) -> Future[list[Any]]:
+        """See `landscape.workers.crew.Crew.several`."""
+        return self.submit(do_several, parcel.kind, parcel.names, parcel.digests, items)
 
     def check(self) -> None:
         """UserError when the scheduler is gone, or has had no worker for long."""

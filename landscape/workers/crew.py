@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from landscape.errors import UserError
-from landscape.workers.there import Kind, LostPartError, Names, do, packed
+from landscape.workers.there import Kind, LostPartError, Names, do_several, packed
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Crew(Protocol):
         """It is needed no more."""
         ...
 
-    def item(self, parcel: Parcel, item: Any) -> Future[Any]:
-        """Have one done."""
+    def several(self, parcel: Parcel, items: Sequence[Any]) -> Future[list[Any]]:
+        """Have some done, by one worker."""
         ...
 
     def check(self) -> None:
@@ -98,9 +98,9 @@ class OfExecutor:
         """Remove the files."""
         _remove(parcel.names)
 
-    def item(self, parcel: Parcel, item: Any) -> Future[Any]:
-        """See `Crew.item`."""
-        return self.executor.submit(do, parcel.kind, parcel.names, parcel.digests, item)
+    def several(self, parcel: Parcel, items: Sequence[Any]) -> Future[list[Any]]:
+        """See `Crew.several`."""
+        return self.executor.submit(do_several, parcel.kind, parcel.names, parcel.digests, items)
 
     def check(self) -> None:
         """A broken executor fails its futures."""

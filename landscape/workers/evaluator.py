@@ -6,13 +6,15 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, Future
-from contextlib import closing, contextmanager
+from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Generic, TypeVar
 
+from landscape.errors import UserError
 from landscape.keeping.points import Ahead, nothing_ahead
 from landscape.workers.cluster import Cluster
 from landscape.workers.crew import Crew, OfExecutor, Parcel, sent
@@ -20,6 +22,7 @@ from landscape.workers.there import LostPartError
 
 EACH = 2  # items that a worker has at a time: one, and the next
 LOOK_SECONDS = 1.0
+TASK_SECONDS = 0.2  # that a task takes at least, where there are many items: Dask's own work is some ms
 STRAGGLER_SECONDS = 30.0  # at least, and …
 STRAGGLER_TIMES = 10.0  # … so many times as long as items take: then an idle worker gets it as well
 AGAIN = 5  # that an item may get lost on its way, as where a scheduler was started anew
@@ -35,6 +38,7 @@ class _Begun:
     item: Any
     ahead: bool
     since: float
+    share: int = EACH
     futures: list[Future[Any]] = field(default_factory=list)
     again: int = 0
 
@@ -64,6 +68,7 @@ class Workers(Generic[Item, Found]):
         self._begun: dict[Hashable, _Begun] = {}
         self._came: queue.SimpleQueue[tuple[Hashable, Future[Any]]] = queue.SimpleQueue()
         self._seconds: deque[float] = deque(maxlen=50)
+        self._each: deque[float] = deque(maxlen=50)
 
     def evaluate_many(
         self, items: Sequence[Item], ahead: Ahead[Item] = nothing_ahead
@@ -108,9 +113,11 @@ class Workers(Generic[Item, Found]):
         for begun in [one for one in self._begun.values() if not one.futures]:
             self._submit(begun)
         width, running = self._crew.width(), self._running()
-        while waiting and (width is None or running < EACH * width):
-            self._begin(waiting.popleft())
-            running += 1
+        size = self._size(len(waiting), width)
+        while waiting and (width is None or running < EACH * width * size):
+            chunk = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+            self._begin(chunk)
+            running += len(chunk)
         if width is None or waiting:
             return
         for late in [self._begun[key] for key in left if self._is_late(self._begun[key])][: width - running]:
@@ -118,21 +125,47 @@ class Workers(Generic[Item, Found]):
             running += 1
         for item in ahead(width - running) if running < width else ():
             if _key(item) not in self._begun:
-                self._begin(item, ahead=True)
+                self._begin([item], ahead=True)
 
-    def _begin(self, item: Item, *, ahead: bool = False) -> None:
-        begun = self._begun[_key(item)] = _Begun(item, ahead, time.monotonic())
-        self._submit(begun)
+    def _size(self, waiting: int, width: int | None) -> int:
+        """How many items a task has, so that it takes long enough; few enough that all workers get some."""
+        if width is None or not self._each:
+            return 1
+        return max(1, min(int(TASK_SECONDS / max(median(self._each), 1e-6)), waiting // (2 * EACH * width)))
+
+    def _begin(self, items: Sequence[Item], *, ahead: bool = False) -> None:
+        now = time.monotonic()
+        for item in items:
+            self._begun[_key(item)] = _Begun(item, ahead, now, EACH * len(items))
+        self._submit(*(self._begun[_key(item)] for item in items))
 
     def _begin_again(self, begun: _Begun) -> None:
         begun.cancel()
         begun.futures.clear()
         self._submit(begun)
 
-    def _submit(self, begun: _Begun) -> None:
-        future, key = self._crew.item(self._parcel, begun.item), _key(begun.item)
-        begun.futures.append(future)
-        future.add_done_callback(lambda done: self._came.put((key, done)))
+    def _submit(self, *chunk: _Begun) -> None:
+        """Have some items done in one task, each with a future of its own."""
+        task = self._crew.several(self._parcel, [begun.item for begun in chunk])
+        own = [Future[Any]() for _ in chunk]
+
+        def arrived(done: Future[list[Any]]) -> None:
+            for number, future in enumerate(own):
+                with suppress(InvalidStateError):  # cancelled meanwhile
+                    _pass_on(done, number, len(own), future)
+
+        def given_up(_: Future[Any]) -> None:
+            if all(future.cancelled() for future in own):
+                task.cancel()
+
+        for begun, future in zip(chunk, own, strict=True):
+            begun.futures.append(future)
+            future.add_done_callback(partial(self._put, _key(begun.item)))
+            future.add_done_callback(given_up)
+        task.add_done_callback(arrived)
+
+    def _put(self, key: Hashable, future: Future[Any]) -> None:
+        self._came.put((key, future))
 
     def _running(self) -> int:
         return sum(not future.done() for begun in self._begun.values() for future in begun.futures)
@@ -166,6 +199,7 @@ class Workers(Generic[Item, Found]):
             raise self._crew.explained(error, self._name(begun.item)) or error from error
         if not begun.ahead:
             self._seconds.append(time.monotonic() - begun.since)
+            self._each.append(self._seconds[-1] / begun.share)
         begun.cancel()
         del self._begun[key]
         return key, found
@@ -193,3 +227,17 @@ def workers(
 
 def _key(item: Any) -> Hashable:
     return item if isinstance(item, str) else tuple(item)
+
+
+def _pass_on(task: Future[list[Any]], number: int, of: int, future: Future[Any]) -> None:
+    """What came of a task, to one of its items; where one of several ended workers, each is done alone."""
+    if task.cancelled():
+        future.set_exception(CancelledError())
+        return
+    error = task.exception()
+    if error is None:
+        future.set_result(task.result()[number])
+    elif of == 1 or isinstance(error, UserError | LostPartError):
+        future.set_exception(error)
+    else:
+        future.set_exception(CancelledError())

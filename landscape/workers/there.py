@@ -62,6 +62,11 @@ def do(kind: Kind, names: Names, digests: Names, item: Any) -> Any:
         return _work(kind, names, digests)(item)
 
 
+def do_several(kind: Kind, names: Names, digests: Names, items: Sequence[Any]) -> list[Any]:
+    """What `do` gives for each of some items."""
+    return [do(kind, names, digests, item) for item in items]
+
+
 def _work(kind: Kind, names: Names, digests: Names) -> Callable[[Any], Any]:
     if digests not in _works:
         _make_room(digests)

@@ -61,13 +61,13 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     @contextlib.contextmanager
     def local(count: int, **_: Any) -> Iterator[Any]:
         with inside_cluster(count) as cluster:
-            usual = cluster.item
+            usual = cluster.several
 
-            def item(parcel: Any, item: Any) -> Any:
-                items.append(item)
-                return usual(parcel, item)
+            def several(parcel: Any, some: Any) -> Any:
+                items.extend(some)
+                return usual(parcel, some)
 
-            cluster.item = item  # type: ignore[method-assign]
+            cluster.several = several  # type: ignore[method-assign]
             yield cluster
 
     monkeypatch.setattr("landscape.workers.local.local_cluster", local)

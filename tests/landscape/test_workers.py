@@ -135,19 +135,21 @@ class Counting(Executor):
 
     def __init__(self, width: int) -> None:
         self.begun, self.held, self._width = list[Any](), dict[Any, Future[Any]](), width
+        self.tasks = list[int]()
 
     def width(self) -> int:
         """As it was told."""
         return self._width
 
-    def item(self, parcel: Parcel, item: Any) -> Future[Any]:
+    def several(self, parcel: Parcel, items: Sequence[Any]) -> Future[list[Any]]:
         """Done at once, the first time not for an item that is to be held."""
-        self.begun.append(item)
-        future: Future[Any] = Future()
-        if item in self.held and self.begun.count(item) == 1:
-            self.held[item] = future
+        self.begun += items
+        future: Future[list[Any]] = Future()
+        if items[0] in self.held and self.begun.count(items[0]) == 1:
+            self.held[items[0]] = future
         else:
-            future.set_result(sum(item))
+            self.tasks.append(len(items))
+            future.set_result([sum(item) for item in items])
         return future
 
     def check(self) -> None:
@@ -174,13 +176,22 @@ def test_idle_workers_compute_ahead_and_it_is_used() -> None:
     results = many.evaluate_many(POINTS[:3], ahead)
     assert next(results) == (2, sum(POINTS[2]))
     for number, point in enumerate(POINTS[:2]):
-        crew.held[point].set_result(sum(point))
+        crew.held[point].set_result([sum(point)])
         assert next(results) == (number, sum(point))
     assert asked[0] >= 1
     assert (9.0, 9.0) in crew.begun
     assert next(results, None) is None
     assert dict(many.evaluate_many([(9.0, 9.0)])) == {0: 18.0}
     assert crew.begun.count((9.0, 9.0)) == 1
+
+
+def test_short_items_go_several_to_a_task_and_all_workers_get_some() -> None:
+    crew, many = Counting(2), [(float(number), 1.0) for number in range(200)]
+    assert dict(of(crew).evaluate_many(many)) == {number: sum(one) for number, one in enumerate(many)}
+    assert crew.begun == many
+    assert crew.tasks[0] == 1, "nothing is known at first"
+    assert 10 <= max(crew.tasks) <= 25
+    assert crew.tasks[-1] == 1, "the last ones are shared out"
 
 
 def test_a_straggler_is_begun_again_once(monkeypatch: pytest.MonkeyPatch) -> None:
