@@ -23,6 +23,7 @@ from figures.tables import TABLES
 from landscape.errors import UserError
 from landscape.files import atomic_path
 from landscape.files.json_files import read_json
+from landscape.intervals import listed
 
 TITLE = "Ra, sparsity and S2-SAM: report"
 RECIPE = ("model", "data", "examples", "epochs", "batch_size", "precision", "validation", "augment")
@@ -83,8 +84,8 @@ def _registered(results: Results) -> list[str]:
     found = registered.registered(results)
     plan = (
         "Networks, measures and tests were laid down before the first run (docs/preregistration.md, with "
-        "what departed from it). The unit is the training seed: "
-        f"{', '.join(map(str, results.seeds))} are there, in part or whole."
+        "what departed from it). The unit is the training seed; with networks so far, in part or whole: "
+        f"{listed(results.seeds)}."
     )
     beside = (
         "The same numbers for other measures and spans, exploratory: factors over training seeds with 95 % "
