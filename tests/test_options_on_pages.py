@@ -15,7 +15,8 @@ PAGES = sorted(
     path
     for pattern in ("README.md", "docs/*.md", "docs/howto/*.md", "docs/reference/*.md", "examples/*.md")
     for path in ROOT.glob(pattern)
-    if path.stem not in ("benchmarks", "sparse", "sampling", "truth")  # commands of scripts that measure
+    if path.stem
+    not in ("benchmarks", "reliability", "sparse", "sampling", "truth")  # commands of scripts that measure
 )
 OTHERS = {
     *("--nproc-per-node",),  # torchrun's

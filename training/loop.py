@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -112,7 +112,7 @@ def train(
     world.check_same("their images (SHA-256)", data.sha256, "give all of them the same --data")
     finished = world.by_first(lambda: _finished(folder, data))
     if finished is not None:
-        world.by_first(lambda: folder.sweep(time.time() - LEFTOVER_SECONDS))
+        world.by_first(lambda: _tidy(folder))
         return finished
     with numerics(config.precision), ExitStack() as held:
         run = start_run(
@@ -131,6 +131,12 @@ def train(
         result = _finish(run)
         world.by_first(lambda: folder.sweep(started))  # younger files would be another process's
         return result
+
+
+def _tidy(folder: RunFolder) -> None:
+    """Remove what a process left that was killed after its last write: half-written files, its lock."""
+    with suppress(UserError), owned(folder.file):  # unless another one is at it
+        folder.sweep(time.time() - LEFTOVER_SECONDS)
 
 
 def _finished(folder: RunFolder, data: TrainingData) -> Checkpoint | None:

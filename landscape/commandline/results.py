@@ -9,7 +9,7 @@ from pathlib import Path
 
 from landscape.commandline.console import leave, note
 from landscape.errors import UserError
-from landscape.files import atomic_path, check_target
+from landscape.files import atomic_path, check_target, sweep
 from landscape.keeping.partial import SUFFIX as PARTIAL
 from landscape.progress import Listener, Progress
 
@@ -58,6 +58,7 @@ def prepare_folder(target: Path) -> None:
     with atomic_path(probe) as temporary:
         temporary.write_bytes(b"")
     probe.unlink(missing_ok=True)
+    sweep(target)  # a finished one isn't written again
 
 
 @contextmanager

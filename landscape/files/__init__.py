@@ -89,7 +89,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         _check_name(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        sweep(path)
         yield temporary
         _sync(temporary)
         os.replace(temporary, path)
@@ -104,7 +104,7 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _sweep(path: Path) -> None:
+def sweep(path: Path) -> None:
     """Remove what killed processes left half-written, of this name and of those with the same beginning."""
     stem = path.name.partition(".")[0] or path.name  # net.png and net.html beside net.surface.h5
     for leftover in _leftovers(path.parent.resolve()):

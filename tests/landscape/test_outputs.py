@@ -16,6 +16,7 @@ from analysis.hessian.hessian_options import HessianOptions, HessianOutput
 from analysis.roughness.__main__ import main as roughness
 from analysis.sharpness.sharpness_options import SharpnessOptions, SharpnessOutput
 from landscape.commandline.outputs import check_text_outputs
+from landscape.commandline.results import prepare_folder
 from landscape.errors import UserError
 from landscape.files import atomic_path, check_target
 from landscape.plot import plot_surfaces
@@ -130,3 +131,11 @@ def test_a_picture_that_cannot_be_is_refused() -> None:
         plot_surfaces([surface], column_width=1e9)
     with pytest.raises(UserError, match="choose more columns"):
         plot_surfaces([surface] * 30, columns=1, column_width=20, kind="contour")
+
+
+def test_what_a_killed_run_left_of_a_finished_result_goes(tmp_path: Path) -> None:
+    (old := tmp_path / ".x.surface.h5.0a1b2c3d.tmp").write_text("half")
+    os.utime(old, (0, 0))
+    (young := tmp_path / ".x.png.0a1b2c3d.tmp").write_text("half")
+    prepare_folder(tmp_path / "x.surface.h5")
+    assert list(tmp_path.iterdir()) == [young]

@@ -181,7 +181,7 @@ def words_of(work: Work, inputs: Path) -> list[str]:
 def prepare(work: Work, inputs: Path, folder: Path) -> Path:
     """The folder in which it is to run, with what it begins with."""
     (folder / "out").mkdir(parents=True, exist_ok=True)
-    if work.begins_with:
+    if work.begins_with and not (folder / "out" / work.begins_with).exists():
         shutil.copy(inputs / work.begins_with, folder / "out")
     return folder
 

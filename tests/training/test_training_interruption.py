@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from loop_helpers import CPU, SMALL, Silent, fit
 
 import training.checkpoint
 from landscape.errors import UserError
+from landscape.keeping.lock import _this_process, lock_path
 from landscape.keeping.signals import ENDING, Interrupted, exit_code, name_of, raised_signals
 from training import loop
 from training.__main__ import main
@@ -265,6 +267,15 @@ with owned(sys.argv[1]):
             fit(config, data, tmp_path)
         first.communicate("\n")
     assert [path.name for path in tmp_path.iterdir()] == [".run.json.lock"]
+    fit(config, data, tmp_path)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_killed_after_its_last_write_its_lock_goes(data: TrainingData, tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, epochs=1)
+    fit(config, data, tmp_path)
+    dead = {**_this_process(), "born": "0", "token": "another"}
+    lock_path(tmp_path / "run.json").write_text(json.dumps(dead))
     fit(config, data, tmp_path)
     assert not list(tmp_path.glob(".*"))
 
