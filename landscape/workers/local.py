@@ -7,6 +7,7 @@ reach that address, too. No dashboard, no pages, no files left.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from landscape.workers.cluster import INSTALL, Cluster, closed, needed, unlogged
 DEATHS = 3  # of workers on one item: then it is the item
 START_SECONDS = 120.0  # until the first worker is there; others may come later
 HERE = "127.0.0.1"
+_BEFORE = "distributed.nanny.pre-spawn-environ"  # what a worker's process starts with
 
 QUIET: dict[str, Any] = {
     "logging": {"distributed": "critical"},  # failures are told in one line, by who waits for results
@@ -64,15 +66,16 @@ def local_cluster(
     with (
         unlogged(),
         tempfile.TemporaryDirectory(prefix="sharpscape-", ignore_cleanup_errors=True) as folder,
-        dask.config.set(QUIET | {"temporary-directory": folder}),
+        dask.config.set(QUIET | {"temporary-directory": folder, _BEFORE: _threads(threads)}),
         _own_packages(),
+        _own_environment(),
     ):
         try:
             security = distributed.Security.temporary()
             shared = {"host": HERE, "protocol": "tls://", "security": security, "dashboard": False}
             with _deaf():
                 cluster = distributed.SpecCluster(
-                    workers=_workers(workers, threads, devices, shared | _limits(memory, workers, folder)),
+                    workers=_workers(workers, devices, shared | _limits(memory, workers, folder)),
                     scheduler=_scheduler(shared),
                     security=security,
                     silence_logs=logging.CRITICAL,
@@ -97,17 +100,18 @@ def _scheduler(shared: dict[str, Any]) -> dict[str, Any]:
     return {"cls": Scheduler, "options": shared | own}
 
 
-def _workers(
-    count: int, threads: int, devices: Sequence[int], shared: dict[str, Any]
-) -> dict[int, dict[str, Any]]:
+def _threads(count: int) -> dict[str, str]:
+    """For a worker's environment. Alone: Dask's default disables glibc's own rule for freed memory."""
+    return {f"{name}_NUM_THREADS": str(count) for name in ("OMP", "MKL", "OPENBLAS")}
+
+
+def _workers(count: int, devices: Sequence[int], shared: dict[str, Any]) -> dict[int, dict[str, Any]]:
     from distributed import Nanny
 
-    # OpenMP's number of threads; and glibc's own rule for freed memory, which Dask's default would disable.
-    every = {f"{name}_NUM_THREADS": threads for name in ("OMP", "MKL", "OPENBLAS")}
     found = {}
     for number in range(count):
         seen = {"CUDA_VISIBLE_DEVICES": devices[number]} if devices else {}
-        own = {"nthreads": 1, "env": every | seen, "silence_logs": logging.CRITICAL}  # an item at a time
+        own = {"nthreads": 1, "env": seen, "silence_logs": logging.CRITICAL}  # an item at a time
         found[number] = {"cls": Nanny, "options": shared | own}
     return found
 
@@ -133,6 +137,19 @@ def _deaf() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """What Dask's keepers of workers write into this process's environment is gone at the end."""
+    names = (*_threads(1), "PYTHONHASHSEED", "__DASK_PARENT_PID")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class Backwards(Bowl):
     """Gives the results of a batch in the opposite order."""
 
     def evaluate_many(
-        self, points: Sequence[Point]
+        self, points: Sequence[Point], ahead: object = None
     ) -> Generator[tuple[int, Mapping[str, Totals]], None, None]:
         """As of an `Evaluator`."""
         for number in reversed(range(len(points))):

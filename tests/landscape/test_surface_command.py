@@ -331,7 +331,7 @@ def help_text(columns: int) -> str:
 
 
 def option_names() -> list[str]:
-    order = ("network", "data", "plane", "sampling", "computation", "output")
+    order = ("network", "data", "plane", "sampling", "computation", "cluster", "output")
     assert set(order) == {group.name for group in dataclasses.fields(SurfaceOptions)}
     groups = [getattr(SurfaceOptions(), name) for name in order]
     fields = [field.name for group in groups for field in dataclasses.fields(group)]
@@ -343,13 +343,14 @@ def test_help_lists_every_option_with_its_default(columns: int) -> None:
     text = help_text(columns)
     assert max(map(len, text.splitlines())) <= columns
     panels, _, examples = text.partition("Examples:")
-    plain = re.sub(r"[\s│╭╮╰╯─]+", " ", panels)
+    begun = re.sub(r"(?m)^│ +(?:\* +)?(?=--)", "§", panels)  # an option, not one that a text names
+    plain = re.sub(r"[\s│╭╮╰╯─]+", " ", begun)
     names = option_names()
-    places = [plain.index(f" {name} ") for name in names]
+    places = [plain.index(f"§{name} ") for name in names]
     assert places == sorted(places)
     for name, start, stop in zip(names, places, [*places[1:], len(plain)], strict=True):
         assert "[default: " in plain[start:stop], name
-    groups = ["Network", "Data", "Plane", "Sampling", "Computation", "Output"]
+    groups = ["Network", "Data", "Plane", "Sampling", "Computation", "Workers", "Output"]
     assert [name for name in re.findall(r"╭─ (\w+) ", panels) if name in groups] == groups
     assert not re.search("None|True|False|empty-", plain)
     assert "python -m landscape.surface a.pt --between b.pt --dim 1 --exact" in examples

@@ -97,8 +97,10 @@ def test_a_part_that_got_lost_is_sent_again(here: Cluster, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_processes_killed_and_deadly_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "DEATHS", 2)  # each costs the start of a process
-    work = Squares(str(tmp_path), 0.05)
+    work, environment = Squares(str(tmp_path), 0.05), dict(os.environ)
     with local_cluster(2) as cluster:
+        for name, value in (("MALLOC_TRIM_THRESHOLD_", None), ("OMP_NUM_THREADS", "1")):
+            assert set(cluster.client.run(os.environ.get, name).values()) == {value}
         pids = set(cluster.client.run(os.getpid).values())
         assert len(pids) == 2
         assert os.getpid() not in pids
@@ -112,6 +114,7 @@ def test_processes_killed_and_deadly_points(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(UserError, match=r"2 workers died while they had the point \(3, 2\)"):
             evaluated(cluster, Deadly(str(tmp_path), at=(3.0, 2.0)), [(3.0, 2.0)])
         assert evaluated(cluster, Squares(str(tmp_path)), POINTS[:2]) == right(POINTS[:2])
+    assert dict(os.environ) == environment
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

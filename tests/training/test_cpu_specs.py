@@ -103,7 +103,7 @@ def test_warm_up_and_cosine() -> None:
 def test_weights_can_be_recorded_along_the_way() -> None:
     plan = load_plan("figure3-cpu")
     for steps, expected in ((352, ["--record-every=352"]), (0, [])):
-        line = _command(plan.runs[0], plan, Options(record_every=steps), ["train"])
+        line = _command(plan, Options(record_every=steps), ["train"], plan.runs[0], "cpu")
         assert [word for word in line if "record" in word] == expected
     with pytest.raises(UserError, match="record-every -1: expected a number of steps"):
         sweep("figure3-cpu", Options(record_every=-1), ["train"])
