@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from landscape.commandline.claims import INHERITED, locked
+from landscape.keeping.signals import stopping
 
 if TYPE_CHECKING:
     from landscape.workers.cluster import Cluster
@@ -61,7 +62,7 @@ class Elsewhere:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Ask it to stop, with Ctrl-C's signal: the worker looks for a file beside the log."""
+        """Ask it to stop: the worker looks for a file beside the log, and asks with its own signal."""
         with suppress(OSError):
             self._stop.touch()
 
@@ -104,7 +105,7 @@ def run_there(words: Sequence[str], log: str, folder: str, prints: bool) -> int:
     asked = False
     while (code := process.poll()) is None:
         if stop.exists() and not asked:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(stopping())
             asked = True
         time.sleep(POLL_SECONDS)
     if not INHERITED:

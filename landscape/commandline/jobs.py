@@ -23,7 +23,7 @@ from landscape.commandline.claims import INHERITED
 from landscape.commandline.elsewhere import Elsewhere
 from landscape.commandline.gpus import least_used
 from landscape.errors import UserError
-from landscape.keeping.signals import listened_to
+from landscape.keeping.signals import listened_to, stopping
 
 if TYPE_CHECKING:
     from landscape.workers.cluster import Cluster
@@ -63,10 +63,7 @@ class Process(Generic[Job]):
     def interrupt(self) -> None:
         """Ask it to stop, as Ctrl-C does; it keeps what it has saved."""
         self.interrupted = True
-        # What a shell starts in the background ignores Ctrl-C, and so does all that it starts.
-        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        usual = signal.SIGTERM if ignored else signal.SIGINT
-        self.process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", usual))
+        self.process.send_signal(stopping())
 
     def kill(self) -> None:
         """End it at once; the files that it keeps are whole all the same."""

@@ -74,6 +74,15 @@ def listened_to() -> list[int]:
     return [number for number in ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
 
 
+def stopping() -> int:
+    """The signal by which this process asks one that it started to stop: Ctrl-C's, where that is heard.
+
+    What a shell starts in the background (``&``, nohup) ignores Ctrl-C, and so does all that it starts.
+    """
+    usual = signal.SIGTERM if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else signal.SIGINT
+    return int(getattr(signal, "CTRL_BREAK_EVENT", usual))
+
+
 @contextmanager
 def held_back() -> Iterator[None]:
     """A signal that comes inside is raised at the end of the block: what is half done would be no state.

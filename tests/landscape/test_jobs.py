@@ -1,4 +1,4 @@
-"""Commands that run others, asked to stop."""
+"""Commands that run others, here and in a worker, asked to stop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from landscape.commandline.claims import claim
+from landscape.commandline.elsewhere import run_there
 from landscape.commandline.jobs import start
 
 
@@ -24,5 +25,18 @@ def test_a_job_of_the_background_is_asked_too(tmp_path: Path, here: object, ende
         process = start(None, log, descriptor, ["sleep", "60"], 0.0)
         process.interrupt()
         assert process.process.wait() == -ended_by
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("here", "ended_by"), [(signal.default_int_handler, signal.SIGINT), (signal.SIG_IGN, signal.SIGTERM)]
+)
+def test_a_worker_of_the_background_asks_too(tmp_path: Path, here: object, ended_by: signal.Signals) -> None:
+    before = signal.signal(signal.SIGINT, here)  # type: ignore[arg-type]
+    try:
+        (tmp_path / ".job.log.stop").touch()
+        found = run_there(["sleep", "60"], str(tmp_path / "job.log"), str(tmp_path), prints=False)
+        assert found == -ended_by
     finally:
         signal.signal(signal.SIGINT, before)
