@@ -45,31 +45,55 @@ class EngineWork:
         self, network: tuple[nn.Module, Loss], data: Mapping[str, Examples]
     ) -> Callable[[Point], Found]:
         """See `landscape.workers.there.Work.begin`."""
-        engine = self.engine(*network, data)
-
-        def evaluate(point: Point) -> Found:
-            with own_modes(), torch.no_grad():
-                return engine.evaluate(point)
-
-        return evaluate
+        return _There(self, *network, data)
 
     @own_modes()
+    @torch.no_grad()
     def engine(self, model: nn.Module, loss: Loss, data: Mapping[str, Examples]) -> Engine:
         """Built here, and seen to be the same; UserError where it is another."""
         told = {name: self.about[name] for name in TOLD}
         sparse = "on" if self.about["sparse"] else "off"
-        with torch.no_grad():
-            engine = Engine(model, data, loss, self.directions, **told, sparse=sparse)  # type: ignore[arg-type]
-            for name in SAME:
-                if engine.about[name] != self.about[name]:
-                    raise UserError(
-                        f"{this_worker()} computes otherwise ({name}: {engine.about[name]}, expected "
-                        f"{self.about[name]}); give workers the same kind of machine and versions"
-                    )
-            for name, totals in engine.evaluate([0.0] * engine.axes).items():
-                what, expected = f"{this_worker()}: the loss of {name!r}", self.centre[name].mean("loss")
-                check_same(what, expected, totals.mean("loss"), self.about["dtype"], advice="other workers")
+        engine = Engine(model, data, loss, self.directions, **told, sparse=sparse)  # type: ignore[arg-type]
+        for name in SAME:
+            if engine.about[name] != self.about[name]:
+                raise UserError(
+                    f"{this_worker()} computes otherwise ({name}: {engine.about[name]}, expected "
+                    f"{self.about[name]}); give workers the same kind of machine and versions"
+                )
+        self.check(engine)
         return engine
+
+    @own_modes()
+    @torch.no_grad()
+    def turn(self, engine: Engine) -> bool:
+        """Give an engine of another plane of the network these directions; False where it isn't as told."""
+        if any(engine.about[name] != self.about[name] for name in SAME):
+            return False
+        if not engine.set_directions(self.directions):
+            return False
+        self.check(engine)
+        return True
+
+    def check(self, engine: Engine) -> None:
+        """UserError where the loss of the network itself is another here."""
+        for name, totals in engine.evaluate([0.0] * engine.axes).items():
+            what, expected = f"{this_worker()}: the loss of {name!r}", self.centre[name].mean("loss")
+            check_same(what, expected, totals.mean("loss"), self.about["dtype"], advice="other workers")
+
+
+class _There:
+    """A worker's engine, for plane after plane of a network."""
+
+    def __init__(self, work: EngineWork, model: nn.Module, loss: Loss, data: Mapping[str, Examples]) -> None:
+        self._engine = work.engine(model, loss, data)
+
+    def turned(self, work: EngineWork) -> bool:
+        """See `landscape.workers.there.Work.begin`."""
+        return isinstance(work, EngineWork) and work.turn(self._engine)
+
+    def __call__(self, point: Point) -> Found:
+        with own_modes(), torch.no_grad():
+            return self._engine.evaluate(point)
 
 
 @contextmanager

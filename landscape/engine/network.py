@@ -32,6 +32,7 @@ TOLERANCE: Mapping[torch.dtype, float] = {
 _CUDA_SLACK = 10.0  # cuDNN may take another algorithm for the folded convolution
 _TF32_TOLERANCE = 1e-2
 _FURTHER = 3.0  # times as far from float64 as the plain float32 network is still rounding …
+_SPARSE_DIFFERS = "the sparse network differs"
 _ROUNDING = 1e-2  # … where the two don't differ by more than this
 
 
@@ -53,6 +54,9 @@ class Network:
         Of sparse kernels: what determines their last bits, and the kept share of the multiplications.
     dense_because
         Why there are no sparse kernels, or None.
+    support
+        Where weights weren't zero everywhere on the plane for which it was chosen; None where that is nothing
+        to it.
     """
 
     call: Callable[..., Any]
@@ -62,6 +66,7 @@ class Network:
     reason: str | None = None
     sparse: Mapping[str, Any] | None = None
     dense_because: str | None = None
+    support: Mapping[str, Tensor] | None = None
 
     @property
     def traced(self) -> bool:
@@ -115,11 +120,11 @@ def choose_network(case: Case) -> Network:
     """The fastest way to run the network that agrees with the plain one at the centre and beside it."""
     plain = _plain(case)
     found = _sparse(case, plain) if case.probe.obstacle is None else case.probe.obstacle
-    if isinstance(found, Network):
-        return found
-    if case.sparse == "on":
-        raise UserError(f"sparse on: {found}; choose auto or off")
-    return replace(_dense(case, plain), dense_because=found)
+    if not isinstance(found, Network):
+        if case.sparse == "on":
+            raise UserError(f"sparse on: {found}; choose auto or off")
+        found = replace(_dense(case, plain), dense_because=found)
+    return replace(found, support=case.weights.support() if _may_be_sparse(case) else None)
 
 
 def chosen_again(case: Case, network: Network) -> bool:
@@ -127,8 +132,14 @@ def chosen_again(case: Case, network: Network) -> bool:
 
     It may say no where it would; a network that differed elsewhere, or wasn't tried, is not looked at again.
     """
-    if case.sparse != "off" and case.weights.start.device.type == "cpu":
-        return False  # its kernels hang on which weights move
+    if _may_be_sparse(case):
+        now = case.weights.support()
+        if network.support is None or any(not now[name].equal(one) for name, one in network.support.items()):
+            return False  # whether there are kernels, and which, hangs on which weights move
+        if network.sparse is not None:
+            return _compared(case, _plain(case), network)[1]
+        if str(network.dense_because).startswith(_SPARSE_DIFFERS):
+            return False
     refused = str(network.reason).startswith("the folded network")
     plain = _plain(case)
     if case.probe.obstacle is not None or not (refused or network.channels_last):
@@ -137,6 +148,10 @@ def chosen_again(case: Case, network: Network) -> bool:
     if refused or (could_fuse and not network.fused):
         return False
     return _compared(case, plain, network)[1]
+
+
+def _may_be_sparse(case: Case) -> bool:
+    return case.sparse != "off" and case.weights.start.device.type == "cpu"
 
 
 def _plain(case: Case) -> Network:
@@ -154,7 +169,7 @@ def _sparse(case: Case, plain: Network) -> Network | str:
         net, net.refresh, net.norms, net.convolutions, None, {**described(net), "density": net.density}
     )
     difference, accepted = _compared(case, plain, candidate)
-    return candidate if accepted else f"the sparse network differs by {difference:.1e}"
+    return candidate if accepted else f"{_SPARSE_DIFFERS} by {difference:.1e}"
 
 
 def _dense(case: Case, plain: Network) -> Network:

@@ -22,7 +22,7 @@ from landscape.workers.there import LostPartError
 
 EACH = 2  # items that a worker has at a time: one, and the next
 LOOK_SECONDS = 1.0
-TASK_SECONDS = 0.2  # that a task takes at least, where there are many items: Dask's own work is some ms
+TASK_SECONDS = 0.5  # that a task takes at least, where there are many items: Dask's own work is some ms
 STRAGGLER_SECONDS = 30.0  # at least, and …
 STRAGGLER_TIMES = 10.0  # … so many times as long as items take: then an idle worker gets it as well
 AGAIN = 5  # that an item may get lost on its way, as where a scheduler was started anew

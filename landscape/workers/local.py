@@ -37,6 +37,9 @@ QUIET: dict[str, Any] = {
     # After 15 s Dask gives up a worker that is being started anew, which takes longer on a busy machine.
     "distributed.deploy.lost-worker-timeout": "1h",
     "distributed.comm.timeouts.connect": "120s",
+    # Nobody reads them, and a hundred looks a second at each worker take a part of a small machine.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
 }
 
 

@@ -37,7 +37,11 @@ class Work(Protocol):
     """The last part of a parcel: makes of the others what does one item after the other."""
 
     def begin(self, *parts: Any) -> Callable[[Any], Any]:
-        """Called once in a worker; UserError where this worker wouldn't give what the others give."""
+        """Called once in a worker; UserError where this worker wouldn't give what the others give.
+
+        What is returned may have a method ``turned(work)``: to do another work on the same parts from then
+        on, which is quicker than to begin that one. False where it can't, and is not used again then.
+        """
         ...
 
 
@@ -69,20 +73,30 @@ def do_several(kind: Kind, names: Names, digests: Names, items: Sequence[Any]) -
 
 def _work(kind: Kind, names: Names, digests: Names) -> Callable[[Any], Any]:
     if digests not in _works:
-        _make_room(digests)
+        before = _make_room(digests)
         parts = [_part(kind, *one) for one in zip(names, digests, strict=True)]
-        _works[digests] = parts[-1].begin(*parts[:-1])
+        if before is not None and not before.turned(parts[-1]):
+            before = None  # before another one is made
+        _works[digests] = before or parts[-1].begin(*parts[:-1])
     return _works[digests]
 
 
-def _make_room(digests: Names) -> None:
-    """Another work on the same network goes first (both may not fit a device), else the oldest of many."""
+def _make_room(digests: Names) -> Any:
+    """Another work on the same network goes first (both may not fit a device), else the oldest of many.
+
+    Returned is the one that may be turned to the new work.
+    """
+    before = None
     for known in list(_works):
-        if known[:-1] == digests[:-1] or len(_works) >= WORKS:
-            del _works[known]
+        same = known[:-1] == digests[:-1]
+        if same or len(_works) >= WORKS:
+            gone = _works.pop(known)
+            before = gone if same and hasattr(gone, "turned") else before
+            del gone
     needed = {*digests}.union(*_works)
     for digest in [one for one in _parts if one not in needed]:
         del _parts[digest]
+    return before
 
 
 def _part(kind: Kind, name: str, digest: str) -> Any:

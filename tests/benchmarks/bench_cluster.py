@@ -1,11 +1,11 @@
 """Claim: two workers of one thread are 0.9 of twice as fast as one at least, eight on two cores not slower.
 
-    python tests/benchmarks/bench_cluster.py                   # rounds of 225 points of the shipped ResNet-20
+    python tests/benchmarks/bench_cluster.py                   # rounds of 441 points of the shipped ResNet-20
     python tests/benchmarks/bench_cluster.py --points 9 --rounds 3 --workers 1 2 --adaptive
 
-For each number of workers there is a local cluster that stays up; its first surface (imports, the parcel's
-way) isn't counted. Then surfaces are computed in turn on all of them and in this process with one thread, and
-medians printed with the least and the largest. Beside it: what an item costs that does nothing, one after the
+In each round there is a local cluster for each number of workers in turn, alone; its first surface (imports,
+the parcel's way) isn't counted, the second is. Beside them one in this process, with one thread. Medians are
+printed with the least and the largest. Beside it: what an item costs that does nothing, one after the
 other and as many as workers take, and the bytes that travel for a point.
 """
 
@@ -16,7 +16,6 @@ import pickle
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -99,7 +98,7 @@ def examples(count: int) -> dict[str, Examples]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--points", type=int, default=15, help="grid points per axis")
+    parser.add_argument("--points", type=int, default=21, help="grid points per axis")
     parser.add_argument("--examples", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 8])
@@ -117,18 +116,17 @@ def main() -> None:
         found = surface(executor)
         return float(found.planes[0].computed.sum()) / (time.perf_counter() - began)
 
-    with ExitStack() as stack:
-        clusters = {count: stack.enter_context(local_cluster(count)) for count in options.workers}
-        here = surface(None)
-        for cluster in clusters.values():
-            assert (surface(cluster).loss == here.loss).all(), "other bits"
-        print(travels(model, data), flush=True)
-        for count, cluster in clusters.items():
-            print(f"{count} workers, an item of nothing: {overhead(cluster)}", flush=True)
-        rates: dict[int, list[float]] = {0: [], **{count: [] for count in clusters}}
-        for _ in range(options.rounds):
-            for count, found in rates.items():
-                found.append(rate(clusters.get(count)))
+    here, rates = surface(None), {0: list[float](), **{count: list[float]() for count in options.workers}}
+    print(travels(model, data), flush=True)
+    for number in range(options.rounds):
+        rates[0].append(rate(None))
+        for count in options.workers:
+            with local_cluster(count) as cluster:
+                assert (surface(cluster).loss == here.loss).all(), "other bits"
+                rates[count].append(rate(cluster))
+                if not number:
+                    print(f"{count} workers, an item of nothing: {overhead(cluster)}", flush=True)
+        print(", ".join(f"{count}: {found[-1]:.2f}" for count, found in rates.items()), flush=True)
     for count, found in rates.items():
         name = f"{count} workers" if count else "in this process"
         print(

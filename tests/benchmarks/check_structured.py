@@ -23,11 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from analysis.statistics.median import median_interval
 from landscape.checkpoint import load_checkpoint
 from landscape.files import atomic_path
 from landscape.files.runs_table import Row, read_runs
@@ -57,19 +57,12 @@ def in_turn(models: Sequence[nn.Module], images: Tensor, turns: int) -> list[np.
     return [np.array(found[1:]) for found in times]
 
 
-def median(values: np.ndarray) -> tuple[float, float, float]:
-    """With its 95 % interval between two order statistics."""
-    ranked = np.sort(values)
-    low = int(stats.binom.ppf(0.025, len(ranked), 0.5))
-    return float(np.median(ranked)), float(ranked[low]), float(ranked[len(ranked) - 1 - low])
-
-
 def speed(dense: nn.Module, small: nn.Module, batch: int, turns: int) -> list[str]:
     """Milliseconds of both, and how many times as fast the smaller one is."""
     images = torch.randn(batch, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         slow, fast = in_turn((dense, small), images, turns)
-    ratio, low, high = median(slow / fast)
+    ratio, low, high = median_interval(list(slow / fast))
     return [*(f"{1e3 * np.median(one):.3g}" for one in (slow, fast)), f"{ratio:.2f} [{low:.2f}, {high:.2f}]"]
 
 

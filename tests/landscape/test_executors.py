@@ -73,7 +73,7 @@ def test_the_bits_are_those_of_one_process(name: str, tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["x.h5"]
 
 
-def test_each_worker_builds_an_engine_once_a_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_builds_one_engine_for_all_planes(monkeypatch: pytest.MonkeyPatch) -> None:
     built, original = list[int](), Engine.__init__
 
     def counted(self: Engine, *arguments: Any, **options: Any) -> None:
@@ -82,7 +82,9 @@ def test_each_worker_builds_an_engine_once_a_plane(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Engine, "__init__", counted)
     compute(executor=Posted(), **CASES["exact"])
-    assert len(built) == 2 * 2  # here and there
+    assert len(built) == 2  # here and there
+    compute(executor=Posted(), **CASES["recalibrated"])
+    assert len(built) == 4  # what it computes with is another one
 
 
 def test_processes(tmp_path: Path) -> None:

@@ -65,6 +65,23 @@ def test_the_values_of_the_plain_loop(name: str, dtype: torch.dtype) -> None:
         assert totals.mean("accuracy") == pytest.approx(float(right.mean()), abs=0.021)
 
 
+@pytest.mark.parametrize("kept", [0.3, 0.999])  # with the kernels, and too dense for them
+def test_other_directions_with_the_bits_of_an_engine_made_for_them(kept: float) -> None:
+    model, mask = pruned("vgg", kept)
+    first = inside(mask, model)
+    others = [{name: -0.5 * one for name, one in way.items()} for way in reversed(first)]
+    engine, fresh = (Engine(model, examples(), classification, one) for one in (first, others))
+    assert (engine.about["sparse"] is not None) == (kept < 0.5)
+    for coordinates in COORDINATES:
+        engine.evaluate(coordinates)
+    assert engine.set_directions(others)
+    for coordinates in COORDINATES:
+        totals = [one.evaluate(coordinates)["test"].sums["loss"] for one in (engine, fresh)]
+        assert np.array_equal(*totals)
+    opened = [{name: one + 1 for name, one in way.items()} for way in others]  # what was pruned, too
+    assert not engine.set_directions(opened)
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
