@@ -31,6 +31,7 @@ TRAINING_MAY_USE = {
     "landscape.commandline.gpus",
     "landscape.commandline.jobs",
     "landscape.commandline.options",
+    "landscape.cores",
     "landscape.devices",
     "landscape.escaping",
     "landscape.files.runs_table",

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from landscape.cores import cores
 from landscape.errors import UserError
 from landscape.images import IMAGENET_STATISTICS, Split
 from landscape.images.folder import Listing, list_folder, said_of_skipped
@@ -267,8 +268,7 @@ class Reading:
         """Processes beside this one."""
         if self.workers is not None:
             return self.workers
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(_MOST_WORKERS, max(1, cores // self.processes))
+        return min(_MOST_WORKERS, max(1, cores() // self.processes))
 
 
 def photographs(spec: str, image_size: int | None) -> bool:

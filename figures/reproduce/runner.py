@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from figures.reproduce.plan import Job
 from landscape.commandline.claims import claim
 from landscape.commandline.console import note
-from landscape.commandline.jobs import Process, Schedule, cores, start
+from landscape.commandline.jobs import Process, Schedule, start
+from landscape.cores import cores
 from landscape.keeping.signals import Interrupted
 
 if TYPE_CHECKING:

@@ -203,11 +203,6 @@ class Schedule(ABC, Generic[Job]):
                 signal.signal(number, handler)
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def start(
     job: Job,
     log: Path,

@@ -54,10 +54,12 @@ class Cluster(Executor):
         Connected; whoever made it closes it.
     name
         What messages call the scheduler.
+    at_once
+        So many workers have items at a time; others stand by, in case one of them dies. None for all.
     """
 
-    def __init__(self, client: distributed.Client, name: str) -> None:
-        self.client, self.name = client, name
+    def __init__(self, client: distributed.Client, name: str, at_once: int | None = None) -> None:
+        self.client, self.name, self._at_once = client, name, at_once
         self._sent: dict[Names, _Sent] = {}
         self._shared: dict[str, Any] = {}  # data on the cluster, by digest
         self._threads: dict[str, int] = {}  # of workers, by address
@@ -83,9 +85,9 @@ class Cluster(Executor):
                 ours.set_exception(error)
 
     def width(self) -> int:
-        """Threads of all workers, at least 1."""
+        """Threads of all workers that have items at a time, at least 1."""
         self._look()
-        return max(1, sum(self._threads.values()))
+        return max(1, sum(self._threads[one] for one in self._working))
 
     def send(self, contents: Sequence[bytes]) -> Parcel:
         """To every worker, from one to the next; what was sent last is known already.
@@ -122,7 +124,10 @@ class Cluster(Executor):
 
     def several(self, parcel: Parcel, items: Sequence[Any]) -> Future[list[Any]]:
         """See `landscape.workers.crew.Crew.several`."""
-        return self.submit(do_several, parcel.kind, parcel.names, parcel.digests, items)
+        where: dict[str, Any] = {}
+        if len(self._working) < len(self._threads):
+            where = {"workers": self._working, "allow_other_workers": True}
+        return self.submit(do_several, parcel.kind, parcel.names, parcel.digests, items, **where)
 
     def check(self) -> None:
         """UserError when the scheduler is gone, or has had no worker for long."""
@@ -157,6 +162,11 @@ class Cluster(Executor):
         """Forget what was sent, and what is under way."""
         self._sent.clear()
         self._shared.clear()
+
+    @property
+    def _working(self) -> list[str]:
+        """Addresses of those that have items."""
+        return sorted(self._threads)[: self._at_once]
 
     @property
     def _wanted(self) -> set[str]:
@@ -235,9 +245,9 @@ def connected(scheduler: str) -> Iterator[Cluster]:
 
 
 @contextmanager
-def closed(client: distributed.Client, name: str) -> Iterator[Cluster]:
-    """Around the use of a client, which is closed in the end, whatever the scheduler does."""
-    cluster = Cluster(client, name)
+def closed(client: distributed.Client, name: str, at_once: int | None = None) -> Iterator[Cluster]:
+    """Around the use of a client, which is closed in the end, whatever the scheduler does; see `Cluster`."""
+    cluster = Cluster(client, name, at_once)
     try:
         yield cluster
     finally:

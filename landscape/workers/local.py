@@ -17,6 +17,7 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 import sharpscape
+from landscape.cores import cores
 from landscape.errors import UserError
 from landscape.workers.cluster import INSTALL, Cluster, closed, needed, unlogged
 
@@ -52,7 +53,7 @@ def local_cluster(
     Parameters
     ----------
     workers, threads
-        Processes, and CPU threads of each.
+        Processes, and CPU threads of each. No more work at a time than the cores allow: the others stand by.
     devices
         The GPU that each of the workers sees, by number; all of them see what this process sees for none.
     memory
@@ -89,7 +90,8 @@ def local_cluster(
             raise UserError(f"can't start workers on this machine ({error})") from error
         try:
             client = distributed.Client(cluster, timeout=START_SECONDS, set_as_default=False)
-            with closed(client, "on this machine") as found:
+            at_once = None if devices else max(1, cores() // threads)
+            with closed(client, "on this machine", at_once) as found:
                 yield found
         finally:
             with suppress(Exception):

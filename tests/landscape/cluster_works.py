@@ -53,6 +53,20 @@ class Deadly(Squares):
         return work
 
 
+class Whose:
+    """The address of the worker, after a hundredth of a second."""
+
+    def begin(self) -> Callable[[Sequence[float]], str]:
+        """See `landscape.workers.there.Work.begin`."""
+        from distributed import get_worker
+
+        def work(_: Sequence[float]) -> str:
+            time.sleep(0.01)
+            return str(get_worker().address)
+
+        return work
+
+
 @dataclass(frozen=True)
 class HungryOnce(Squares):
     """Takes more memory than there is at one point, the first time; a file beside the folder says so."""

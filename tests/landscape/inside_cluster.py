@@ -38,13 +38,13 @@ def served(protocol: str, workers: int = 2) -> Iterator[Any]:
 
 
 @contextmanager
-def inside_cluster(workers: int = 2) -> Iterator[Cluster]:
+def inside_cluster(workers: int = 2, at_once: int | None = None) -> Iterator[Cluster]:
     """The same as commands get one."""
     import distributed
 
     with (
         served("inproc", workers) as inside,
         distributed.Client(inside, set_as_default=False) as client,
-        closed(client, "here") as found,
+        closed(client, "here", at_once) as found,
     ):
         yield found

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from itertools import islice
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_works import Deadly, Refusing, Squares
+from cluster_works import Deadly, Refusing, Squares, Whose
 from inside_cluster import inside_cluster, served
 from small_network import bits, examples, small_network
 
@@ -92,6 +93,24 @@ def test_a_part_that_got_lost_is_sent_again(here: Cluster, tmp_path: Path) -> No
         there._works.clear()
         there._parts.clear()
         assert dict(found.evaluate_many(POINTS[3:6])) == dict(enumerate(list(right().values())[3:6]))
+
+
+def test_workers_beyond_the_cores_stand_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "LOOK_SECONDS", 0.1)
+    with inside_cluster(3, at_once=1) as found, workers(found, [Whose()], None, point_name) as evaluator:
+
+        def answering() -> set[Any]:
+            return set(dict(evaluator.evaluate_many(POINTS)).values())
+
+        (first,) = answering()
+        assert found.width() == 1
+        found.client.retire_workers([first], close_workers=True)
+        assert first not in answering()  # any, until it is seen who is there
+        time.sleep(0.1)
+        (second,) = answering()
+        assert second != first
+    with inside_cluster(3) as found, workers(found, [Whose()], None, point_name) as evaluator:
+        assert len(answering()) == found.width() == 3
 
 
 @pytest.mark.slow

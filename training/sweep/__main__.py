@@ -19,8 +19,8 @@ from landscape.commandline.command import run_command
 from landscape.commandline.console import note, out, terminal
 from landscape.commandline.duration import parse_duration
 from landscape.commandline.gpus import check_device, devices_for
-from landscape.commandline.jobs import cores
 from landscape.commandline.options import SEVERAL, Flag, Int, shown
+from landscape.cores import cores
 from landscape.errors import UserError
 from landscape.keeping.signals import Interrupted, exit_code, name_of
 from training.sweep.display import Display
