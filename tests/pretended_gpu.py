@@ -46,6 +46,7 @@ class PretendedGpu:
         self.unguarded: list[str] = []
         self.captures = self.replays = 0
         self.recording: list[tuple[Any, Any, Any, Any]] | None = None
+        self.made: list[Tensor] = []  # while recording
         self.sync_debug: int | str = 0
         self.replaying = False
         self._labelled: dict[int, Any] = {}  # storages, kept so that no other gets their address
@@ -110,7 +111,12 @@ class _Functions(TorchFunctionMode):
         if kwargs.get("device") is not None:
             wanted = torch.device(kwargs["device"])
             if wanted.type in ("cpu", "cuda"):
-                return gpu.label(func(*args, **{**kwargs, "device": "cpu"}), wanted)
+                kwargs["device"] = "cpu"
+                result = gpu.label(func(*args, **kwargs), wanted)
+                if gpu.recording is not None and wanted.type == "cuda":  # zeros are written each time
+                    gpu.recording.append((func, args, kwargs, result))
+                    gpu.made += _tensors(result)
+                return result
         return func(*args, **kwargs)
 
     def _moved(self, func: Any, value: Tensor, args: Any, kwargs: dict[str, Any]) -> Tensor:
@@ -163,8 +169,10 @@ class _Operations(TorchDispatchMode):
             gpu.unguarded.append(name)
         result = func(*args, **kwargs)
         own = {one.untyped_storage()._cdata for one in given}
-        gpu.label([one for one in _tensors(result) if one.untyped_storage()._cdata not in own], CUDA)
+        made = [one for one in _tensors(result) if one.untyped_storage()._cdata not in own]
+        gpu.label(made, CUDA)
         if gpu.recording is not None:
+            gpu.made += made
             gpu.recording.append((func, *pytree.tree_map(self._as_now, (args, kwargs, result))))
         return result
 
@@ -200,6 +208,10 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
             yield
         finally:
             gpu.recording = None
+            with torch.inference_mode():
+                for one in gpu.made:  # nothing was computed yet
+                    one.detach().fill_(torch.nan if one.is_floating_point() else 1)
+            gpu.made = []
 
     def set_sync_debug(mode: int | str) -> None:
         if mode:

@@ -33,6 +33,7 @@ TRAINING_MAY_USE = {
     "landscape.commandline.options",
     "landscape.cores",
     "landscape.devices",
+    "landscape.engine.cuda_graph",
     "landscape.escaping",
     "landscape.files.runs_table",
     "landscape.commandline.duration",

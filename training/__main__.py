@@ -84,6 +84,9 @@ class Machine:
         bits; a run that goes on keeps to what it began with.
     save_every
         Seconds after which the state is saved within an epoch, too; 0 saves after whole epochs only.
+    cuda_graph
+        On a GPU, replay forward and backward pass of a step as one CUDA graph where that gives the same bits
+        (auto), or never (off).
     workers
         Processes that decode photographs, 0 for none; one a core by default, at most 16.
     skip_broken
@@ -100,6 +103,7 @@ class Machine:
     record_every: int = 0
     sparse: Literal["auto", "on", "off"] = "auto"
     save_every: float = 600.0
+    cuda_graph: Literal["auto", "off"] = "auto"
     workers: int | None = None
     skip_broken: bool = False
 
@@ -238,7 +242,14 @@ def run(config: RunConfig, machine: Machine) -> None:
         )
         settings = config.to_dict(data.name)
         folder = RunFolder(machine.output or Path("runs") / run_name(settings), settings)
-        extras = Extras(world, machine.compile, machine.record_every, machine.sparse, machine.save_every)
+        extras = Extras(
+            world,
+            machine.compile,
+            machine.record_every,
+            machine.sparse,
+            machine.save_every,
+            machine.cuda_graph,
+        )
         images, batch = len(data.train), config.batch_size
         with TrainingProgress(silent=not world.first, images=images, batch=batch) as progress:
             try:

@@ -22,6 +22,7 @@ from landscape.errors import UserError
 from landscape.keeping.lock import owned
 from landscape.sparse.choice import Sparse
 from training import masks
+from training.captured import Graphs
 from training.checkpoint import LEFTOVER_SECONDS, RunFolder
 from training.config import RunConfig
 from training.data import Images, TrainingData, generator_for
@@ -78,6 +79,8 @@ class Extras:
         Compute with kept weights only: "auto" where that is faster, "on", or "off".
     save_every
         Seconds after which the state is saved within an epoch; 0 saves after whole epochs only.
+    graphs
+        Replay forward and backward pass as one CUDA graph where that gives the same bits ("auto"), or "off".
     """
 
     world: World = field(default_factory=World)
@@ -85,6 +88,7 @@ class Extras:
     record_every: int = 0
     sparse: Sparse = "auto"
     save_every: float = SAVE_EVERY
+    graphs: Graphs = "auto"
 
 
 def train(
@@ -116,7 +120,7 @@ def train(
         return finished
     with numerics(config.precision), ExitStack() as held:
         run = start_run(
-            config, data, folder, device, world, extras.compiled, extras.sparse
+            config, data, folder, device, world, extras.compiled, extras.sparse, extras.graphs
         )  # bad settings claim no folder
         world.by_first(lambda: held.enter_context(owned(folder.file)))
         world.by_first(folder.claim)

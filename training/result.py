@@ -32,12 +32,17 @@ def checkpoint_of(run: Run, metrics: dict[str, Any]) -> Checkpoint:
         },
         config=run.config.to_dict(data.name),
         metrics=metrics,
-        environment=environment(run.device) | {"kernels": _kernels(run)},
+        environment=environment(run.device) | _computed(run),
     )
 
 
-def _kernels(run: Run) -> str:
+def _computed(run: Run) -> dict[str, Any]:
     """With what the steps were computed."""
+    graph = {"cuda_graph": run.passes.about} if run.device.type == "cuda" else {}
+    return {"kernels": _kernels(run), **graph}
+
+
+def _kernels(run: Run) -> str:
     path = run.path
     if path is None:
         return f"dense: {run.dense_because}"

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from landscape.errors import UserError
 from landscape.sparse.choice import Sparse
 from training import masks
+from training.captured import Graphs, Passes
+from training.captured import obstacle as against_graphs
 from training.checkpoint import RunFolder
 from training.config import RunConfig
 from training.data import TrainingData
@@ -75,6 +77,8 @@ class Run:
     sparse, kept, dense_because
         Whether to compute with kept weights only; the forward pass that does, in place of `forward`, or None
         and why not.
+    graphs
+        Whether passes may be CUDA graphs.
     """
 
     config: RunConfig
@@ -98,6 +102,7 @@ class Run:
     sparse: Sparse = "auto"
     kept: KeptForward | None = None
     dense_because: str = ""
+    graphs: Graphs = "auto"
     _priced: tuple[AppliedMask, tuple[int, int]] | None = None  # since the mask last changed
 
     @property
@@ -158,8 +163,7 @@ class Run:
             text = f"no weight is kept in {', '.join(empty)}"
             if self.config.method.empty_layers == "fail":
                 raise UserError(f"{text}; choose a lower --sparsity, another method, or --empty-layers warn")
-            if text not in self.notes:
-                self.notes.append(text)
+            self.remark(text)
         self.changed += sum(
             int((part & ~self.mask[name]).sum()) for name, part in mask.items() if name in self.mask
         )
@@ -172,6 +176,11 @@ class Run:
         masks.apply_to_state(self.optimizer, self.model, self.applied.whole)
         if self.kept is not None:
             self.kept.use(mask)
+
+    def remark(self, text: str) -> None:
+        """Let whoever watches know, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def _bound(self, mask: Mask) -> AppliedMask:
         """A mask bound to the model, with what the method silences beside it."""
@@ -215,6 +224,20 @@ class Run:
         """What the kernels are, for the state; None for the dense forward pass."""
         return None if self.kept is None else self.kept.described()
 
+    @property
+    def compiled(self) -> bool:
+        """Whether the only process has its passes from torch.compile."""
+        return self.world.size == 1 and self.forward is not self.model
+
+    @cached_property
+    def passes(self) -> Passes:
+        """What computes the gradients of batches."""
+        train, size = self.data.train, self.world.size
+        against = against_graphs(
+            self.config, self.device.type, size, self.compiled, train.streamed, self.graphs
+        )
+        return Passes(self.model, min(self.config.batch_size, len(train)), against, self.remark)
+
     def choose_path(self) -> None:
         """Decide whether steps compute with kept weights only.
 
@@ -223,8 +246,7 @@ class Run:
         UserError
             Where that is asked for and impossible.
         """
-        compiled = self.world.size == 1 and self.forward is not self.model
-        against = obstacle(self.config, self.device.type, self.world.size, compiled)
+        against = obstacle(self.config, self.device.type, self.world.size, self.compiled)
         found = choose(self.model, self.mask, self.image, self.sparse, against)
         self.kept, self.dense_because = (None, found) if isinstance(found, str) else (found, "")
 
@@ -271,6 +293,7 @@ def start_run(
     world: World,
     compiled: bool,
     sparse: Sparse = "auto",
+    graphs: Graphs = "auto",
 ) -> Run:
     """Fresh weights and the method's first mask.
 
@@ -295,6 +318,7 @@ def start_run(
         AppliedMask(model, {}),
         ever_active={},
         sparse=sparse,
+        graphs=graphs,
     )
     run.memory = config.method.first_memory(model, mask)
     run.use(mask)

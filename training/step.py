@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -82,10 +83,9 @@ class Closure:
     """
 
     def __init__(self, run: Run, batch: Part, loss_out: Tensor) -> None:
-        self.run, self.loss_out = run, loss_out
+        self.run, self.batch, self.loss_out = run, batch, loss_out
         self.whole = batch.total < run.world.size  # too few to share: every process computes all
         self.count = batch.total
-        self.pieces = batch.pieces(run.config.accumulate)
         self.fresh = True
         self.then: Callable[[], None] | None = None
 
@@ -103,23 +103,38 @@ class Closure:
         run = self.run
         forward = run.forward if dense or run.kept is None else run.kept
         run.optimizer.zero_grad()
-        total = torch.zeros((), device=run.device)  # of the losses of this process's images
         # Averaging over processes divides by their number, where it is the sum of the parts that is wanted.
         share = 1 if self.whole or not sync else run.world.size
-        count = self.count if sync or self.whole else sum(len(piece.labels) for piece in self.pieces)
-        for number, piece in enumerate(self.pieces):
-            last = number == len(self.pieces) - 1
-            with nullcontext() if sync and last else run.world.without_sync(run.forward):
-                with forward_in(run.config.precision, run.device):
-                    logits = forward(piece.images)
-                loss = piece.loss(logits, run.config.label_smoothing)
-                (loss * (share / count)).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+        count = self.count if sync or self.whole else len(self.batch.labels)
+        compute = partial(self._passes, forward, sync, share / count)
+        total = run.passes(compute, self.batch.images, self.batch.labels)
         run.count(self.count, dense_gradient=dense)
         if self.fresh:
             self.loss_out.copy_(total / (self.count * (run.world.size if self.whole else 1)))
             self.fresh = False
         return total / count
+
+    def _passes(
+        self,
+        forward: Callable[[Tensor], Tensor],
+        sync: bool,
+        scale: float,
+        images: Tensor,
+        labels: Tensor,
+    ) -> Tensor:
+        """Add gradients of `scale` times the losses of this process's images; returns the losses' sum."""
+        run = self.run
+        total = torch.zeros((), device=run.device)
+        pieces = self.batch._replace(images=images, labels=labels).pieces(run.config.accumulate)
+        for number, piece in enumerate(pieces):
+            last = number == len(pieces) - 1
+            with nullcontext() if sync and last else run.world.without_sync(run.forward):
+                with forward_in(run.config.precision, run.device):
+                    logits = forward(piece.images)
+                loss = piece.loss(logits, run.config.label_smoothing)
+                (loss * scale).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
 
 
 def train_step(

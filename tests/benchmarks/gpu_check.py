@@ -213,11 +213,11 @@ def trainings(its: Setting) -> Iterator[Line]:
     )
     with tempfile.TemporaryDirectory() as folder:
 
-        def run(name: str, what: RunConfig, device: torch.device, epochs: int = 99) -> tuple[Any, Watch]:
+        def run(name: str, what: RunConfig, device: Any, epochs: int = 99, **more: Any) -> tuple[Any, Watch]:
             data = load_splits("sample", what.validation, what.seed, device, examples=what.examples)
             data = replace(data, test=data.test.first(its.size.examples))
             place, watch = RunFolder(Path(folder) / name, what.to_dict(data.name)), Watch(epochs)
-            return train(what, data, place, device, watch, Extras(sparse="off")), watch
+            return train(what, data, place, device, watch, Extras(sparse="off", **more)), watch
 
         one = replace(config, examples=config.batch_size, epochs=1)
         mine, cpus = (
@@ -229,10 +229,16 @@ def trainings(its: Setting) -> Iterator[Line]:
         with suppress(KeyboardInterrupt):
             run("stopped", config, its.device, epochs=1)
         again, _ = run("stopped", config, its.device)
-        same = all(torch.equal(value, again.state_dict[name]) for name, value in whole.state_dict.items())
-        yield equal("a training that was stopped after one of two epochs and went on", same)
-        per_step = watch.records[-1]["seconds"] / (its.size.images / config.batch_size)
-        yield Line("a step of it (RigL, S2-SAM, 32 images, with all around it)", f"{1e3 * per_step:.3g} ms")
+        plain, slower = run("plain", config, its.device, graphs="off")
+        for what, other in {"that was stopped and went on": again, "without CUDA graphs": plain}.items():
+            same = all(torch.equal(value, other.state_dict[name]) for name, value in whole.state_dict.items())
+            yield equal(f"a training {what}", same)
+        if its.cuda and its.size.images > 2 * config.batch_size:  # else there is nothing to replay
+            graph = whole.environment["cuda_graph"]
+            yield Line("passes of a step are one CUDA graph", str(graph), "True", graph is True)
+        for what, seen in {"with all around it": watch, "without CUDA graphs": slower}.items():
+            took = f"{1e3 * seen.records[-1]['seconds'] / (its.size.images / config.batch_size):.3g} ms"
+            yield Line(f"a step of it (RigL, S2-SAM, 32 images, {what})", took)
 
 
 def speeds(its: Setting) -> Iterator[Line]:
