@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "landscape"))
 
-from command import save_images, surface
+from command import save_images, surface, tiny
 from hessian_cases import seeded
 from inside_cluster import inside_cluster
 
@@ -28,20 +27,8 @@ from landscape import load_surface
 
 pytest.importorskip("distributed")
 
-MODEL = ["--model", "test_analysis_workers:tiny", "--device", "cpu", "--data", "npz:images.npz", "--quiet"]
+MODEL = ["--model", "command:tiny", "--device", "cpu", "--data", "npz:images.npz", "--quiet"]
 SPECTRUM = ["--top", "2", "--tolerance", "0.05", "--density-probes", "2", "--density-steps", "4"]
-
-
-def tiny(num_classes: int = 10) -> nn.Module:
-    """A convolutional network of 142 parameters."""
-    return nn.Sequential(
-        nn.Conv2d(3, 2, 4, stride=4, bias=False),
-        nn.BatchNorm2d(2),
-        nn.Tanh(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(2, num_classes),
-    )
 
 
 @pytest.fixture

@@ -15,11 +15,10 @@ import pytest
 import torch
 from hessian_cases import seeded
 from matplotlib.collections import PathCollection
-from torch import nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "landscape"))
 
-from command import Outcome, save_images, surface
+from command import Outcome, save_images, surface, tiny
 
 from analysis.curvature.__main__ import main
 from analysis.curvature.extremes import Extremes
@@ -32,21 +31,9 @@ from landscape.plot import plot_surfaces
 from landscape.plot.text import conventions_text, unit_of
 from landscape.viewer.page_data import payload
 
-MODEL = ["--model", "test_curvature_command:tiny", "--threads", 1, "--device", "cpu"]
+MODEL = ["--model", "command:tiny", "--threads", 1, "--device", "cpu"]
 DATA = ["--data", "npz:images.npz"]
 FEW = ["--max-points", 4]
-
-
-def tiny(num_classes: int = 10) -> nn.Module:
-    """A convolutional network of 142 parameters."""
-    return nn.Sequential(
-        nn.Conv2d(3, 2, 4, stride=4, bias=False),
-        nn.BatchNorm2d(2),
-        nn.Tanh(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(2, num_classes),
-    )
 
 
 def made(*arguments: object, folder: Path, name: str) -> None:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command import Outcome, save_images, surface
+from command import Outcome, save_images, surface, tiny
 from small_network import bits
-from torch import nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "analysis"))
 
@@ -29,20 +28,8 @@ from landscape.surface.hessian_plane import spectrum_path
 from landscape.viewer.page_data import payload
 
 STEP = 1e-3
-SMALL = ["--data", "npz:images.npz", "--threads", 1, "--device", "cpu", "--model", "test_hessian_plane:tiny"]
+SMALL = ["--data", "npz:images.npz", "--threads", 1, "--device", "cpu", "--model", "command:tiny"]
 EXACT = [*SMALL, "--points", 3, "--span", STEP, "--dtype", "float64", "--no-page", "--no-plot"]
-
-
-def tiny(num_classes: int = 10) -> nn.Module:
-    """A smooth convolutional network of 142 parameters."""
-    return nn.Sequential(
-        nn.Conv2d(3, 2, 4, stride=4, bias=False),
-        nn.BatchNorm2d(2),
-        nn.Tanh(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(2, num_classes),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +58,7 @@ def test_axes_are_unit_eigenvectors_of_the_kept_weights(folder: Path, tmp_path: 
     found = made("--keep-directions", folder=folder, output=tmp_path)
     about, loss = found.planes[0].about, found.loss
     first, second = found.planes[0].directions
-    loaded = load_network(folder / "net.pt", NetworkOptions(model="test_hessian_plane:tiny"))
+    loaded = load_network(folder / "net.pt", NetworkOptions(model="command:tiny"))
     data, _ = load_examples(loaded, DataOptions(data=f"npz:{folder / 'images.npz'}", examples=10))
     (batch,) = data["train"].to("cpu", torch.float64).batches(10)
     mask = {"0.weight": loaded.model[0].weight != 0}  # type: ignore[index]
