@@ -36,8 +36,8 @@ COLUMNS = (
 )
 REMOVED = (
     "“Removed” is what a run was asked to remove: of FLOPs for CHEX, of weights for Chase, unless its "
-    "settings say otherwise. Speed: forward passes on a CPU in turn with those of the same network before it lost "
-    "channels, as plain PyTorch computes both, median of the ratios and its 95 % interval."
+    "settings say otherwise. Speed: forward passes on a CPU in turn with those of the same network before it "
+    "lost channels, as plain PyTorch computes both, median of the ratios and its 95 % interval."
 )
 _SPEED = re.compile(r"([0-9.]+) \[([0-9.]+), ([0-9.]+)\]")
 Speeds = Mapping[str, tuple[float, float, float]]

@@ -3,9 +3,9 @@
 Trains the sweep (or finds it trained, or goes on; ``--as-far`` takes what is there), measures each smaller
 network in turns with the same one that still has all channels, batch by batch in one process, and computes
 their surfaces beside the dense ones'. Leaves ``structured.csv``, ``structured.md`` and ``surfaces/`` in the
-folder ``structured`` of the results. Seconds
-are the processor's own, since others may use the machine; the speed-up is the median of the ratios turn by
-turn, its interval the one of order statistics that covers the median with 95 %.
+folder ``structured`` of the results. Seconds are the processor's own, since others may use the machine; the
+speed-up is the median of the ratios turn by turn, its interval the one of order statistics that covers the
+median with 95 %.
 
     python tests/benchmarks/check_structured.py --data npz:cifar10.npz
     python tests/benchmarks/check_structured.py structured-cpu --data sample --examples 40 --turns 6
