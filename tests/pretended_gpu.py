@@ -3,7 +3,8 @@
 It answers for `device` and moves tensors, refuses operations that mix devices, notes what makes the host wait
 for the device and which products run outside of the precision context, and records a CUDA graph as a list of
 operations that replay repeats on the same memory without running Python again. It says nothing of speed, of
-streams that overlap, or of the kernels' numbers, which are the CPU's; autocast leaves them in float32.
+streams that overlap, or of the kernels' numbers, which are the CPU's; autocast leaves them in float32. What
+only cuDNN has is computed by `pretended_cudnn`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import pretended_cudnn
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -25,7 +27,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 _WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2"}
-_PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward"}
+_PRODUCTS = {
+    *("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward"),
+    *pretended_cudnn.OPERATIONS,
+}
 
 
 class PretendedGpu:
@@ -167,6 +172,7 @@ class _Operations(TorchDispatchMode):
             )
         if name in _PRODUCTS and not torch.backends.cudnn.deterministic:
             gpu.unguarded.append(name)
+        func = pretended_cudnn.OPERATIONS.get(name, func)
         result = func(*args, **kwargs)
         own = {one.untyped_storage()._cdata for one in given}
         made = [one for one in _tensors(result) if one.untyped_storage()._cdata not in own]
@@ -251,6 +257,7 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
         "current_device": lambda: 0,
         "is_bf16_supported": lambda including_emulation=True: True,
         "empty_cache": lambda: None,
+        "get_device_properties": lambda device=None: SimpleNamespace(L2_cache_size=50 << 20),
         "mem_get_info": lambda device=None: (8 << 30, 16 << 30),
         "memory_reserved": lambda device=None: 3 << 30,
         "memory_allocated": lambda device=None: 1 << 30,
@@ -267,6 +274,8 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
     with ExitStack() as stack:
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
+        for name, answer in pretended_cudnn.ANSWERS.items():
+            stack.enter_context(mock.patch.object(torch.backends.cudnn, name, answer))
         stack.enter_context(_Operations(gpu))
         stack.enter_context(_Functions(gpu))
         yield gpu

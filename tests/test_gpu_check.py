@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,16 @@ def test_a_step_on_the_pretended_gpu(check: Any) -> None:
     assert not gpu.unguarded
     assert check.verdict(lines, True) == ("all right", 0)
     assert [line.found for line in lines if line.what.startswith("graphs")] == ["True, True"]
+
+
+def test_batches_fused_and_not_on_the_pretended_gpu(check: Any) -> None:
+    its = check.Setting(torch.device("cuda"), check.TINY, time.monotonic() + 1000)
+    with pretended_gpu() as gpu:
+        cache, *points = islice(check.batches(its), 1 + 3 * 2)  # of one type
+    assert not gpu.unguarded
+    assert cache.found == "50 MiB"
+    assert all("points/s; CUDA graph: True" in line.found for line in points)
+    assert [", 0 conv" in line.what for line in points] == [False, True] * 3
 
 
 def test_mistakes_failures_and_what_there_was_no_time_for(

@@ -89,8 +89,8 @@ class Engine:
     ----------
     about
         JSON types: device, dtype, batch_norm, batch_size, threads, streams, folded, fused (number of
-        convolutions), unfolded_because, sparse (lanes, version of the kernels, density), dense_because,
-        cuda_graph, flops_per_example.
+        convolutions), unfolded_because, unfused_because, sparse (lanes, version of the kernels, density),
+        dense_because, cuda_graph, flops_per_example.
 
     Raises
     ------
@@ -368,6 +368,7 @@ def _describe(network: Network, seen: Probe) -> dict[str, Any]:
         "folded": network.folded > 0,
         "fused": network.fused,
         "unfolded_because": network.reason,
+        "unfused_because": network.unfused,
         "sparse": network.sparse,
         "dense_because": network.dense_because,
         "flops_per_example": round(seen.cost.flops),

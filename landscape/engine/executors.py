@@ -28,7 +28,7 @@ from landscape.workers.evaluator import workers
 from landscape.workers.there import this_worker
 
 TOLD = ("device", "dtype", "batch_norm", "batch_size")  # of `Engine.about`, as its arguments
-SAME = (*TOLD, "folded", "sparse")  # what decides the last bits
+SAME = (*TOLD, "folded", "fused", "sparse")  # what decides the last bits
 
 Found = Mapping[str, Totals]
 

@@ -7,19 +7,16 @@ shortcut's memory where nothing else reads it any more, which saves a pass throu
 
 from __future__ import annotations
 
-import operator
 from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from landscape.engine import narrow_cpu
 from landscape.engine.fold import FoldedConv, FoldedNet
-
-_ADD = (operator.add, operator.iadd, torch.add)
-_RELU = (F.relu, torch.relu, torch.relu_)
+from landscape.engine.fuse_chains import Chain, fuse_chains, shape_of
 
 
 def available(dtype: torch.dtype) -> bool:
@@ -53,51 +50,30 @@ def fuse(net: FoldedNet, example: Tensor, batch_size: int) -> int:
 
     Parameters
     ----------
-    net
-        Folded; its weights must hold numbers (one `refresh`), for shapes are found by running it.
-    example
-        A batch of inputs, channels-last.
+    net, example
+        See `landscape.engine.fuse_chains.fuse_chains`.
     batch_size
         The usual one, for which the weights' layout is chosen.
     """
-    with torch.no_grad():
-        _Forms(net.module).run(example)
-    fused = sum(_fuse(net.module, conv, example.dtype, batch_size) for conv in net.convolutions)
-    net.module.graph.lint()
-    net.module.recompile()
-    return fused
+
+    def call(graph: fx.Graph, conv: FoldedConv, chain: Chain) -> fx.Node:
+        shape = shape_of(chain.first.args[0])[1:]
+        narrow = narrow_cpu.applies(conv.conv, shape, example.dtype)
+        conv.pack = _packing(conv, example.dtype, [batch_size, *shape], narrow)
+        return _call(graph, chain, narrow)
+
+    return fuse_chains(net, example, call)
 
 
-def _fuse(module: fx.GraphModule, conv: FoldedConv, dtype: torch.dtype, batch_size: int) -> bool:
-    first = conv.node
-    if first.target is not F.conv2d or isinstance(conv.conv.padding, str):
-        return False
-    addition, other = _addition_after(first)
-    relu = _relu_after(module, addition or first)
-    end = relu or addition or first
-    shape = _input_shape(first)
-    narrow = narrow_cpu.applies(conv.conv, shape, dtype)
-    conv.pack = _packing(conv, dtype, [batch_size, *shape], narrow)
-    with module.graph.inserting_before(end):
-        conv.node = _call(module.graph, first, other, end, relu is not None, narrow)
-    conv.node.meta = dict(end.meta)
-    end.replace_all_uses_with(conv.node)
-    for node in (relu, addition, first):
-        if node is not None:
-            module.graph.erase_node(node)
-    return True
-
-
-def _call(
-    graph: fx.Graph, first: fx.Node, other: fx.Node | None, end: fx.Node, relu: bool, narrow: bool
-) -> fx.Node:
-    x, weight, bias, stride, padding, dilation, groups = first.args
+def _call(graph: fx.Graph, chain: Chain, narrow: bool) -> fx.Node:
+    x, weight, bias, stride, padding, dilation, groups = chain.first.args
     settings = (weight, bias, padding, (1, 2) if narrow else stride, dilation, groups)
     plain, added, added_in_place = _steps(narrow)
+    other, relu = chain.other, chain.relu is not None
     if other is None:
         return graph.call_function(plain, (x, *settings, "relu" if relu else "none", [], ""))
     tail: tuple[Any, ...] = (*settings, "add", None, "relu" if relu else None, [], None)
-    if _may_overwrite(other, first, end):
+    if _may_overwrite(other, chain.first, chain.end):
         return graph.call_function(added_in_place, (other, x, *tail))
     return graph.call_function(added, (x, other, *tail))
 
@@ -139,29 +115,6 @@ def _packing(conv: FoldedConv, dtype: torch.dtype, input_size: list[int], narrow
     return pack
 
 
-def _addition_after(node: fx.Node) -> tuple[fx.Node | None, fx.Node | None]:
-    """The sum that alone reads `node`, and its other operand, if both have one shape and type."""
-    user = _only_user(node)
-    if user is None or user.kwargs or len(user.args) != 2:
-        return None, None
-    if user.target not in _ADD and not (user.op == "call_method" and user.target in ("add", "add_")):
-        return None, None
-    other = user.args[1] if user.args[0] is node else user.args[0]
-    if not isinstance(other, fx.Node) or other is node or not _same(other, node):
-        return None, None
-    return user, other
-
-
-def _relu_after(module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
-    """The ReLU that alone reads `node`."""
-    user = _only_user(node)
-    if user is None or not user.args or user.args[0] is not node:
-        return None
-    if user.op == "call_module":
-        return user if type(module.get_submodule(str(user.target))) is nn.ReLU else None
-    return user if user.target in _RELU or user.target in ("relu", "relu_") else None
-
-
 def _may_overwrite(other: fx.Node, first: fx.Node, end: fx.Node) -> bool:
     """Whether the sum may be written into the memory of its other operand.
 
@@ -174,27 +127,3 @@ def _may_overwrite(other: fx.Node, first: fx.Node, end: fx.Node) -> bool:
     place = {node: number for number, node in enumerate(end.graph.nodes)}
     others = [user for user in other.users if user not in (end, *first.users)]
     return all(user.target in convolutions and place[user] < place[end] for user in others)
-
-
-def _input_shape(conv: fx.Node) -> tuple[int, ...]:
-    x = conv.args[0]
-    assert isinstance(x, fx.Node)
-    return tuple(x.meta["form"][0][1:])
-
-
-def _only_user(node: fx.Node) -> fx.Node | None:
-    return next(iter(node.users)) if len(node.users) == 1 else None
-
-
-def _same(a: fx.Node, b: fx.Node) -> bool:
-    return "form" in a.meta and a.meta["form"] == b.meta.get("form")
-
-
-class _Forms(fx.Interpreter):
-    """Notes the shape and type of every tensor; PyTorch's ShapeProp does so too, but imports sympy."""
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if isinstance(result, Tensor):
-            n.meta["form"] = (tuple(result.shape), result.dtype)
-        return result

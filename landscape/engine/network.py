@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from landscape.engine import fuse_cpu, fuse_cuda
 from landscape.engine.fold import CannotFold, FoldedNet, fold
-from landscape.engine.fuse_cpu import available, fuse
 from landscape.engine.probe import Probe
 from landscape.engine.sparse_cpu import described, sparse_network
 from landscape.engine.totals import batch_values
@@ -36,6 +37,9 @@ _SPARSE_DIFFERS = "the sparse network differs"
 _ROUNDING = 1e-2  # … where the two don't differ by more than this
 
 
+Fuse = Callable[[FoldedNet, Tensor], int]
+
+
 @dataclass(frozen=True)
 class Network:
     """What the loss is given, and what must be done before, once the weights have moved.
@@ -50,6 +54,8 @@ class Network:
         Number of batch norms folded and of convolutions fused with what follows.
     reason
         Why it isn't folded, or None.
+    unfused
+        Why nothing is fused though the device could, or None.
     sparse
         Of sparse kernels: what determines their last bits, and the kept share of the multiplications.
     dense_because
@@ -67,6 +73,7 @@ class Network:
     sparse: Mapping[str, Any] | None = None
     dense_because: str | None = None
     support: Mapping[str, Tensor] | None = None
+    unfused: str | None = None
 
     @property
     def traced(self) -> bool:
@@ -144,8 +151,7 @@ def chosen_again(case: Case, network: Network) -> bool:
     plain = _plain(case)
     if case.probe.obstacle is not None or not (refused or network.channels_last):
         return True
-    could_fuse = case.weights.start.device.type == "cpu" and available(case.dtype)
-    if refused or (could_fuse and not network.fused):
+    if refused or network.unfused is not None:
         return False
     return _compared(case, plain, network)[1]
 
@@ -176,21 +182,33 @@ def _dense(case: Case, plain: Network) -> Network:
     """The network with all its multiplications."""
     if case.probe.obstacle is not None:
         return _because(plain, case.probe.obstacle)
-    fusing = [True, False] if case.weights.start.device.type == "cpu" and available(case.dtype) else [False]
-    reason = ""
-    for fused in fusing:
+    fuse = _fuse(case)
+    reason: str | None = None
+    for way in (None,) if fuse is None else (fuse, None):
+        what = "the folded network" if way is None else "the fused network"
         try:
-            candidate = _folded(case, fused)
+            candidate = _folded(case, way)
             difference, accepted = _compared(case, plain, candidate)
+            steady = _steady(case, plain, candidate) if accepted else True
         except CannotFold as error:
             return _because(plain, str(error))
         except Exception as error:
-            reason = f"the folded network fails: {str(error).strip().splitlines()[:1]}"
+            reason = f"{what} fails: {str(error).strip().splitlines()[:1]}"
             continue
-        if accepted:
-            return candidate
-        reason = f"the folded network differs by {difference:.1e}"
-    return _because(plain, reason)
+        if accepted and steady:
+            return replace(candidate, unfused=reason)
+        reason = f"{what} differs" + (f" by {difference:.1e}" if steady else " from itself")
+    return _because(plain, str(reason))
+
+
+def _fuse(case: Case) -> Fuse | None:
+    """What fuses convolutions with what follows, on this device in this type."""
+    device = case.weights.start.device.type
+    if device == "cpu" and fuse_cpu.available(case.dtype):
+        return partial(fuse_cpu.fuse, batch_size=case.batch_size)
+    if device == "cuda" and fuse_cuda.available(case.dtype):
+        return fuse_cuda.fuse
+    return None
 
 
 def _because(network: Network, reason: str) -> Network:
@@ -216,7 +234,7 @@ def _read(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *buffers]
 
 
-def _folded(case: Case, fused: bool) -> Network:
+def _folded(case: Case, fuse: Fuse | None) -> Network:
     net = fold(case.module, case.master)
     copy = _copying(case.master, case.module)
 
@@ -225,11 +243,11 @@ def _folded(case: Case, fused: bool) -> Network:
         net.refresh()
 
     count = 0
-    if fused:
+    if fuse is not None:
         refresh()
         example = case.probe.inputs[0]
-        if example.dim() == 4:
-            count = fuse(net, example.contiguous(memory_format=torch.channels_last), case.batch_size)
+        if example.dim() == 4 and example.is_floating_point():
+            count = fuse(net, example.contiguous(memory_format=torch.channels_last))
     reason = None if net.norms else "no batch norm follows a convolution"
     return Network(net, refresh, net.norms, count, reason)
 
@@ -255,6 +273,28 @@ def _compared(case: Case, plain: Network, candidate: Network) -> tuple[float, bo
     return worst, accepted
 
 
+def _steady(case: Case, plain: Network, candidate: Network) -> bool:
+    """Whether the candidate has equal bits before and after inputs of NaN, and makes no numbers of those.
+
+    Asked of what is fused on a GPU, where nobody promises it (see `fuse_cuda`). The loss is left out: some
+    assert on the device that they get no NaN, after which that can't be used any more.
+    """
+    if not candidate.fused or case.weights.start.device.type != "cuda":
+        return True
+    case.weights.aim([0.0] * len(case.weights.directions))
+    case.weights.write()
+    inputs = case.probe.inputs
+    lost = [torch.full_like(x, torch.nan) for x in inputs]
+    found = []
+    for network, given in (candidate, inputs), (plain, lost), (candidate, lost), (candidate, inputs):
+        network.refresh()
+        with case.probe.mode():
+            found.append(_scores(network, given))
+    before, expected, got, after = found
+    same = all(map(torch.equal, before, after))
+    return same and all(one.isfinite().equal(two.isfinite()) for one, two in zip(expected, got, strict=True))
+
+
 def _as_exact(case: Case, plain: Sequence[Tensor], candidate: Sequence[Tensor]) -> bool:
     """Whether the candidate is as near to float64, at the present weights, as float32 is."""
     if case.dtype != torch.float32 or case.tf32:
@@ -276,8 +316,12 @@ def _outputs(case: Case, network: Network) -> list[Tensor]:
     network.refresh()
     with case.probe.mode():
         values = batch_values(case.loss(network.call, case.batch)).values["loss"]
-        outputs = [network.call(_layout(x, network)) for x in case.probe.inputs]
-    return [values.sum(), *(leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor))]
+        return [values.sum(), *_scores(network, case.probe.inputs)]
+
+
+def _scores(network: Network, inputs: Sequence[Tensor]) -> list[Tensor]:
+    outputs = [network.call(_layout(x, network)) for x in inputs]
+    return [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
 
 
 def _layout(x: Tensor, network: Network) -> Tensor:

@@ -6,9 +6,10 @@
 
 In this order, within four minutes: what the device reaches in matrix products and in copies; surfaces against
 float64 on the CPU, repeated, and by a fresh engine; a Hessian product; training, and training that is stopped
-and goes on; speeds as shares of those ceilings; the tests marked `gpu`; and last, since it may do harm, a
-loss that makes the host wait. Written after every step: a table of what was found, wanted and seen. Exit
-codes: 0 all right, 1 something is wrong, 3 something wasn't looked at.
+and goes on; speeds as shares of those ceilings; the tests marked `gpu`; speeds by the size of batches, with
+convolutions fused and not; and last, since it may do harm, a loss that makes the host wait. Written after
+every step: a table of what was found, wanted and seen. Exit codes: 0 all right, 1 something is wrong, 3
+something wasn't looked at.
 
 The toolkit's Python functions are all that it needs, with torch, numpy, scipy and Pillow: no parser of
 command lines, no Plotly. Where pytest is missing, the tests are not looked at.
@@ -25,10 +26,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -42,7 +44,7 @@ import sharpscape  # noqa: E402
 from analysis.hessian import HessianOperator  # noqa: E402
 from landscape.data import load_data  # noqa: E402
 from landscape.devices import choose_device  # noqa: E402
-from landscape.engine import Engine  # noqa: E402
+from landscape.engine import Engine, fuse_cuda  # noqa: E402
 from landscape.engine.cuda_graph import numerics  # noqa: E402
 from landscape.errors import UserError  # noqa: E402
 from landscape.examples import Examples  # noqa: E402
@@ -245,13 +247,11 @@ def speeds(its: Setting) -> Iterator[Line]:
     """Points a second, as shares of products and copies of the same device; a Hessian product."""
     torch.manual_seed(0)
     for name, build in list(NETWORKS.items())[: its.size.networks]:
-        model = made(build() if its.size.widths is None else build(widths=its.size.widths))
-        images, labels = torch.randn(its.size.fast, 3, 32, 32), torch.arange(its.size.fast) % 10
-        data, along = {"test": Examples.from_tensors(images, labels)}, drawn(model)
+        model, examples, along = untrained(its, build)
         options: Any = {"device": its.device, "sparse": "off"}
-        written = activations(model, images[:2])
+        written = activations(model, torch.randn(2, 3, 32, 32))
         for dtype in its.dtypes:
-            engine = Engine(model, data, classification, along, dtype=dtype, **options)
+            engine = Engine(model, {"test": examples}, classification, along, dtype=dtype, **options)
             seconds = its.seconds(lambda one=engine: one.evaluate(POINTS[1]))  # type: ignore[misc]
             rate = engine.about["flops_per_example"] * its.size.fast / seconds
             moved = 2 * written * (2 if dtype == "bfloat16" else 4) * its.size.fast / seconds
@@ -292,6 +292,37 @@ def marked(its: Setting) -> Iterator[Line]:
         yield Line("pytest -m gpu", said, "passed", ran.returncode == 0)
 
 
+def batches(its: Setting) -> Iterator[Line]:
+    """Points of ResNet-20 by the size of batches, with convolutions fused and not."""
+    model, examples, along = untrained(its, resnet20)
+    if its.cuda:
+        cache = torch.cuda.get_device_properties(its.device).L2_cache_size
+        yield Line("cache that all of the device shares", f"{cache / 2**20:.4g} MiB")
+    for dtype in dict.fromkeys((its.dtypes[0], its.dtypes[-1])):
+        size = None
+        for share in (1, 8, 32):
+            of_share = size and max(1, size // share)
+            for fused in (True, False) if its.cuda else (True,):
+                if time.monotonic() > its.until:
+                    return
+                with (
+                    nullcontext() if fused else mock.patch.object(fuse_cuda, "available", return_value=False)
+                ):
+                    engine = Engine(
+                        *(model, {"test": examples}, classification, along),
+                        **{"dtype": dtype, "device": its.device, "sparse": "off", "batch_size": of_share},
+                    )
+                about = engine.about
+                size = size or about["batch_size"]
+                seconds = its.seconds(lambda one=engine: one.evaluate(POINTS[1]))  # type: ignore[misc]
+                refused = f" ({about['unfused_because']})" if about["unfused_because"] else ""
+                yield Line(
+                    f"a point of ResNet-20, {its.size.fast} images, {dtype}, {about['batch_size']} at once, "
+                    f"{about['fused']} convolutions fused{refused}",
+                    f"{1 / seconds:.4g} points/s; CUDA graph: {about['cuda_graph']}",
+                )
+
+
 def waiting(its: Setting) -> Iterator[Line]:
     """A loss that makes the host wait: never captured, the same numbers, and nothing broken afterwards."""
     model, examples, along = shipped(its, its.size.products)
@@ -322,6 +353,7 @@ STEPS: dict[str, Callable[[Setting], Iterator[Line]]] = {
     "training": trainings,
     "speeds": speeds,
     "tests": marked,
+    "batches": batches,
     "a loss that waits": waiting,
 }
 
@@ -357,6 +389,13 @@ def shipped(its: Setting, count: int) -> tuple[nn.Module, Examples, list[dict[st
     data = load_data("sample", examples=count, stored=loaded.data, num_classes=10)
     model = loaded.model if its.size.widths is None else made(resnet20(widths=its.size.widths))
     return model, Examples.from_images(data.inputs, data.targets, data.mean, data.std), drawn(model)
+
+
+def untrained(its: Setting, build: Callable[..., nn.Module]) -> tuple[nn.Module, Examples, Any]:
+    """A network as it is drawn, noise, and a plane."""
+    model = made(build() if its.size.widths is None else build(widths=its.size.widths))
+    images, labels = torch.randn(its.size.fast, 3, 32, 32), torch.arange(its.size.fast) % 10
+    return model, Examples.from_tensors(images, labels), drawn(model)
 
 
 def made(model: nn.Module) -> nn.Module:
