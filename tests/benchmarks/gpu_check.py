@@ -26,17 +26,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from gpu_batches import by_batches  # noqa: E402
+from gpu_networks import activations, drawn, made, untrained  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 import landscape  # noqa: E402
@@ -44,14 +45,12 @@ import sharpscape  # noqa: E402
 from analysis.hessian import HessianOperator  # noqa: E402
 from landscape.data import load_data  # noqa: E402
 from landscape.devices import choose_device  # noqa: E402
-from landscape.engine import Engine, fuse_cuda  # noqa: E402
+from landscape.engine import Engine  # noqa: E402
 from landscape.engine.cuda_graph import numerics  # noqa: E402
 from landscape.errors import UserError  # noqa: E402
 from landscape.examples import Examples  # noqa: E402
 from landscape.files import atomic_path  # noqa: E402
 from landscape.losses import LossResult, classification  # noqa: E402
-from landscape.parameters import moving_params  # noqa: E402
-from landscape.planes import RandomPlane  # noqa: E402
 from training.checkpoint import RunFolder  # noqa: E402
 from training.config import RunConfig  # noqa: E402
 from training.data import load_splits  # noqa: E402
@@ -247,7 +246,7 @@ def speeds(its: Setting) -> Iterator[Line]:
     """Points a second, as shares of products and copies of the same device; a Hessian product."""
     torch.manual_seed(0)
     for name, build in list(NETWORKS.items())[: its.size.networks]:
-        model, examples, along = untrained(its, build)
+        model, examples, along = untrained(build, its.size.widths, its.size.fast)
         options: Any = {"device": its.device, "sparse": "off"}
         written = activations(model, torch.randn(2, 3, 32, 32))
         for dtype in its.dtypes:
@@ -294,33 +293,11 @@ def marked(its: Setting) -> Iterator[Line]:
 
 def batches(its: Setting) -> Iterator[Line]:
     """Points of ResNet-20 by the size of batches, with convolutions fused and not."""
-    model, examples, along = untrained(its, resnet20)
-    if its.cuda:
-        cache = torch.cuda.get_device_properties(its.device).L2_cache_size
-        yield Line("cache that all of the device shares", f"{cache / 2**20:.4g} MiB")
-    for dtype in dict.fromkeys((its.dtypes[0], its.dtypes[-1])):
-        size = None
-        for share in (1, 8, 32):
-            of_share = size and max(1, size // share)
-            for fused in (True, False) if its.cuda else (True,):
-                if time.monotonic() > its.until:
-                    return
-                with (
-                    nullcontext() if fused else mock.patch.object(fuse_cuda, "available", return_value=False)
-                ):
-                    engine = Engine(
-                        *(model, {"test": examples}, classification, along),
-                        **{"dtype": dtype, "device": its.device, "sparse": "off", "batch_size": of_share},
-                    )
-                about = engine.about
-                size = size or about["batch_size"]
-                seconds = its.seconds(lambda one=engine: one.evaluate(POINTS[1]))  # type: ignore[misc]
-                refused = f" ({about['unfused_because']})" if about["unfused_because"] else ""
-                yield Line(
-                    f"a point of ResNet-20, {its.size.fast} images, {dtype}, {about['batch_size']} at once, "
-                    f"{about['fused']} convolutions fused{refused}",
-                    f"{1 / seconds:.4g} points/s; CUDA graph: {about['cuda_graph']}",
-                )
+    network, types = untrained(resnet20, its.size.widths, its.size.fast), (its.dtypes[0], its.dtypes[-1])
+    for what, found in by_batches(*network, its.device, types, its.seconds):
+        yield Line(f"a point of ResNet-20, {its.size.fast} images, {what}", found)
+        if time.monotonic() > its.until:
+            return
 
 
 def waiting(its: Setting) -> Iterator[Line]:
@@ -389,37 +366,6 @@ def shipped(its: Setting, count: int) -> tuple[nn.Module, Examples, list[dict[st
     data = load_data("sample", examples=count, stored=loaded.data, num_classes=10)
     model = loaded.model if its.size.widths is None else made(resnet20(widths=its.size.widths))
     return model, Examples.from_images(data.inputs, data.targets, data.mean, data.std), drawn(model)
-
-
-def untrained(its: Setting, build: Callable[..., nn.Module]) -> tuple[nn.Module, Examples, Any]:
-    """A network as it is drawn, noise, and a plane."""
-    model = made(build() if its.size.widths is None else build(widths=its.size.widths))
-    images, labels = torch.randn(its.size.fast, 3, 32, 32), torch.arange(its.size.fast) % 10
-    return model, Examples.from_tensors(images, labels), drawn(model)
-
-
-def made(model: nn.Module) -> nn.Module:
-    """A network that isn't trained, with running statistics."""
-    with torch.no_grad():
-        model(torch.randn(32, 3, 32, 32))
-    return model.eval()
-
-
-def drawn(model: nn.Module) -> list[dict[str, Tensor]]:
-    """The directions of a random plane."""
-    return [dict(one) for one in RandomPlane(seed=0).directions(moving_params(model, "trainable"), None, 2)]
-
-
-def activations(model: nn.Module, images: Tensor) -> float:
-    """Numbers that convolutions and linear layers write for one image."""
-    written: list[int] = []
-    layers = [one for one in model.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
-    handles = [one.register_forward_hook(lambda _, __, out: written.append(out.numel())) for one in layers]
-    with torch.no_grad():
-        model(images)
-    for handle in handles:
-        handle.remove()
-    return sum(written) / len(images)
 
 
 def losses(engine: Engine, points: Sequence[tuple[float, float]]) -> list[float]:

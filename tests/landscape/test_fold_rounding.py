@@ -70,7 +70,7 @@ def test_what_is_further_from_float64_is_not_rounding(monkeypatch: pytest.Monkey
         return net
 
     monkeypatch.setattr(choice, "fold", wrong)
-    monkeypatch.setattr(choice, "available", lambda dtype: False)
+    monkeypatch.setattr(choice.fuse_cpu, "available", lambda dtype: False)
     found = engine_of(Deep(0.5).eval()).about
     assert not found["folded"]
     assert "differs by" in found["unfolded_because"]
