@@ -189,7 +189,8 @@ class Engine:
         """Look along other directions, as many as before, without making or capturing anything anew.
 
         Points then have the bits of an engine that was made with them. Where that can't be known — another
-        number of directions, of other parameters, a network that can't be folded there — nothing is promised
+        number of directions, of other parameters, a network that can't be folded there, batch norm that is
+        estimated anew — nothing is promised
         of this engine any more: make another.
 
         Returns
@@ -203,6 +204,8 @@ class Engine:
             When directions don't fit the parameters.
         """
         renamed = [_renamed(one, self._prefix) for one in directions]
+        if self._recalibration is not None:  # the running statistics are those of the last point
+            return False
         if len(renamed) != self.axes or {name for one in renamed for name in one} != self._moved:
             return False
         self._weights.turn(renamed)

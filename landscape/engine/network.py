@@ -144,16 +144,22 @@ def chosen_again(case: Case, network: Network) -> bool:
         if network.support is None or any(not now[name].equal(one) for name, one in network.support.items()):
             return False  # whether there are kernels, and which, hangs on which weights move
         if network.sparse is not None:
-            return _compared(case, _plain(case), network)[1]
+            return _still_agrees(case, network)
         if str(network.dense_because).startswith(_SPARSE_DIFFERS):
             return False
     refused = str(network.reason).startswith("the folded network")
-    plain = _plain(case)
     if case.probe.obstacle is not None or not (refused or network.channels_last):
         return True
     if refused or network.unfused is not None:
         return False
-    return _compared(case, plain, network)[1]
+    return _still_agrees(case, network)
+
+
+def _still_agrees(case: Case, network: Network) -> bool:
+    try:
+        return _compared(case, _plain(case), network)[1]
+    except Exception:  # of the loss, beside the centre; who makes a network anew says what to do then
+        return False
 
 
 def _may_be_sparse(case: Case) -> bool:

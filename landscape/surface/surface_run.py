@@ -97,14 +97,15 @@ class SurfaceRun:
         self._surface().save(path)
 
     def _surface(self) -> Surface:
-        """With what is known of the present plane."""
+        """With what is known of the present plane, and what an earlier run knew of those to come."""
         present = [] if self._present is None else [self._present()]
+        to_come = () if self.earlier is None else self.earlier.planes[len(self._finished) + len(present) :]
         timing = {
             "seconds": self._points.seconds + float(self._timing.get("seconds", 0.0)),
             "points": self._points.points + int(self._timing.get("points", 0)),
         }
         about = self.frame.about | {"timing": timing}
-        return replace(self.frame, planes=(*self._finished, *present), about=about, complete=False)
+        return replace(self.frame, planes=(*self._finished, *present, *to_come), about=about, complete=False)
 
 
 def _as_begun(frame: Surface, earlier: Surface | None) -> Surface:

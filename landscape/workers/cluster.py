@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -24,6 +25,7 @@ CONNECT_SECONDS = 30.0
 LOOK_SECONDS = 2.0  # how old the known number of workers may be
 WAIT_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0  # without any worker: a batch system may take its time, but not for ever
+ENDED = 3  # times as many workers as there are, that ended before they had what they need
 GONE_SECONDS = 10.0  # a scheduler that doesn't answer for so long is gone
 
 LOGGERS = ("distributed", "distributed.client", "tornado.application", "asyncio")
@@ -84,6 +86,13 @@ class Cluster(Executor):
             except BaseException as error:
                 ours.set_exception(error)
 
+    def there(self, now: bool = False) -> frozenset[str]:
+        """See `landscape.workers.crew.Crew.there`."""
+        if now:
+            self._asked = -LOOK_SECONDS
+        self._look()
+        return frozenset(self._threads)
+
     def width(self) -> int:
         """Threads of all workers that have items at a time, at least 1."""
         self._look()
@@ -94,6 +103,11 @@ class Cluster(Executor):
 
         Waits for one that has it, and some seconds for the others; those that come later get it when they are
         seen, and an item that reaches one before is done again.
+
+        Raises
+        ------
+        UserError
+            When there is nobody for long, or worker after worker ends before it has them.
         """
         digests = digests_of(contents)
         self._shared = {
@@ -101,15 +115,28 @@ class Cluster(Executor):
         }
         sent = self._sent[digests] = _Sent(dict(zip(digests, contents, strict=True)))
         self._asked = -LOOK_SECONDS
-        until = math.inf
+        try:
+            self._wait_for(sent)
+        except BaseException:
+            del self._sent[digests]  # else it is brought to whoever comes
+            raise
+        return Parcel("cluster", digests, digests)
+
+    def _wait_for(self, sent: _Sent) -> None:
+        until, seen = math.inf, set[str]()
         while not all(map(sent.has, self._threads)) or not self._threads:
             self.check()
+            seen.update(self._threads)
             if any(map(sent.has, self._threads)):
                 until = min(until, time.monotonic() + WAIT_SECONDS)
                 if time.monotonic() > until:
                     break
+            elif (gone := len(seen.difference(self._threads))) >= ENDED * max(1, len(self._threads)):
+                raise UserError(
+                    f"{gone} workers {self.name} ended before they had network and examples: too little "
+                    "memory? Fewer workers have more each"
+                )
             time.sleep(0.02)
-        return Parcel("cluster", digests, digests)
 
     def send_again(self, parcel: Parcel, error: LostPartError) -> None:
         """To the worker that has it no more."""
@@ -231,17 +258,31 @@ def connected(scheduler: str) -> Iterator[Cluster]:
                 f"--scheduler {scheduler}: no such file; expected tcp://HOST:PORT, or the file that "
                 "`dask scheduler --scheduler-file` writes"
             )
-        told = {"scheduler_file": scheduler}
+        told = {"address": _address_in(Path(scheduler))}
     with unlogged():
         try:
             client = distributed.Client(
                 **told, timeout=CONNECT_SECONDS, set_as_default=False, name="sharpscape"
             )
-        except (OSError, TimeoutError, ValueError, KeyError) as error:
+        except (OSError, TimeoutError, ValueError, KeyError, AssertionError) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             raise UserError(f"--scheduler {scheduler}: no Dask scheduler answers there ({reason})") from error
         with closed(client, scheduler) as cluster:
             yield cluster
+
+
+def _address_in(file: Path) -> str:
+    """Which `dask scheduler --scheduler-file` wrote; UserError for another file."""
+    try:
+        address = json.loads(file.read_text(encoding="utf-8"))["address"]
+        if not isinstance(address, str) or "://" not in address:
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"--scheduler {file}: no file that `dask scheduler --scheduler-file` has written, which names an "
+            "address"
+        ) from None
+    return address
 
 
 @contextmanager

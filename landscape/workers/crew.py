@@ -28,6 +28,10 @@ class Parcel:
 class Crew(Protocol):
     """Workers that can be sent a parcel and then items."""
 
+    def there(self, now: bool = False) -> frozenset[str]:
+        """Who is there, some seconds ago or `now`; empty where nobody knows."""
+        ...
+
     def width(self) -> int | None:
         """How many items are worked on at a time; None where nobody knows, and all may be sent at once."""
         ...
@@ -75,6 +79,10 @@ class OfExecutor:
 
     executor: Executor
     beside: Path | None
+
+    def there(self, now: bool = False) -> frozenset[str]:
+        """Nobody knows."""
+        return frozenset()
 
     def width(self) -> None:
         """Nobody knows."""

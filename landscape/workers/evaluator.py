@@ -25,6 +25,7 @@ LOOK_SECONDS = 1.0
 TASK_SECONDS = 0.5  # that a task takes at least, where there are many items: Dask's own work is some ms
 STRAGGLER_SECONDS = 30.0  # at least, and …
 STRAGGLER_TIMES = 10.0  # … so many times as long as items take: then an idle worker gets it as well
+LOST = 5  # times that an item's worker ends and another one lacks what it needs: then it is the item
 AGAIN = 5  # that an item may get lost on its way, as where a scheduler was started anew
 
 Item = TypeVar("Item", bound=Sequence[Any])
@@ -41,6 +42,8 @@ class _Begun:
     share: int = EACH
     futures: list[Future[Any]] = field(default_factory=list)
     again: int = 0
+    there: frozenset[str] = frozenset()
+    lost: int = 0
 
     def cancel(self) -> None:
         for future in self.futures:
@@ -142,10 +145,31 @@ class Workers(Generic[Item, Found]):
     def _begin_again(self, begun: _Begun) -> None:
         begun.cancel()
         begun.futures.clear()
+        begun.share = EACH
         self._submit(begun)
+
+    def _lost_on_its_way(self, begun: _Begun, error: LostPartError) -> None:
+        """It came to a worker that lacks what it needs, and is to come to another one.
+
+        Dask counts deaths of a task's workers, but this is another task. So where a worker has gone that was
+        there when the item was given out, that counts: it may have died of it.
+        """
+        begun.lost += bool(begun.there - self._crew.there(now=True))
+        if begun.lost == LOST:
+            raise UserError(
+                f"workers died {LOST} times while they had {self._name(begun.item)}, or it waited for them: "
+                "out of memory, or does the network end its process there? What was computed is kept; the "
+                "same command tries again"
+            )
+        self._crew.send_again(self._parcel, error)
+        begun.share = EACH
+        begun.futures.clear()  # until it may be there; see `_fill`
 
     def _submit(self, *chunk: _Begun) -> None:
         """Have some items done in one task, each with a future of its own."""
+        there = self._crew.there()
+        for begun in chunk:
+            begun.there = there
         task = self._crew.several(self._parcel, [begun.item for begun in chunk])
         own = [Future[Any]() for _ in chunk]
 
@@ -187,8 +211,7 @@ class Workers(Generic[Item, Found]):
         try:
             found: Found = future.result()
         except LostPartError as error:
-            self._crew.send_again(self._parcel, error)
-            begun.futures.clear()  # until it may be there; see `_fill`
+            self._lost_on_its_way(begun, error)
             return None
         except (Exception, CancelledError) as error:
             if isinstance(error, CancelledError) and begun.again < AGAIN:

@@ -24,6 +24,7 @@ from landscape.workers.cluster import INSTALL, Cluster, closed, needed, unlogged
 DEATHS = 3  # of workers on one item: then it is the item
 START_SECONDS = 120.0  # until the first worker is there; others may come later
 HERE = "127.0.0.1"
+STEALING = "distributed.scheduler.work-stealing"
 _BEFORE = "distributed.nanny.pre-spawn-environ"  # what a worker's process starts with
 
 QUIET: dict[str, Any] = {
@@ -57,7 +58,8 @@ def local_cluster(
     devices
         The GPU that each of the workers sees, by number; all of them see what this process sees for none.
     memory
-        Bytes that a worker may take; one that takes more is ended. Its share of the machine by default.
+        Bytes that a worker may take; one that takes more is ended. By default its share of the machine, among
+        those that work at a time.
 
     Raises
     ------
@@ -67,10 +69,15 @@ def local_cluster(
     distributed = needed()
     import dask
 
+    at_once = workers if devices else min(workers, max(1, cores() // threads))
     with (
         unlogged(),
         tempfile.TemporaryDirectory(prefix="sharpscape-", ignore_cleanup_errors=True) as folder,
-        dask.config.set(QUIET | {"temporary-directory": folder, _BEFORE: _threads(threads)}),
+        dask.config.set(
+            QUIET
+            # Stealing would give work to those who stand by.
+            | {STEALING: at_once == workers, "temporary-directory": folder, _BEFORE: _threads(threads)}
+        ),
         _own_packages(),
         _own_environment(),
     ):
@@ -79,7 +86,7 @@ def local_cluster(
             shared = {"host": HERE, "protocol": "tls://", "security": security, "dashboard": False}
             with _deaf():
                 cluster = distributed.SpecCluster(
-                    workers=_workers(workers, devices, shared | _limits(memory, workers, folder)),
+                    workers=_workers(workers, devices, shared | _limits(memory, at_once, folder)),
                     scheduler=_scheduler(shared),
                     security=security,
                     silence_logs=logging.CRITICAL,
@@ -90,7 +97,6 @@ def local_cluster(
             raise UserError(f"can't start workers on this machine ({error})") from error
         try:
             client = distributed.Client(cluster, timeout=START_SECONDS, set_as_default=False)
-            at_once = None if devices else max(1, cores() // threads)
             with closed(client, "on this machine", at_once) as found:
                 yield found
         finally:
@@ -121,10 +127,10 @@ def _workers(count: int, devices: Sequence[int], shared: dict[str, Any]) -> dict
     return found
 
 
-def _limits(memory: int | None, workers: int, folder: str) -> dict[str, Any]:
+def _limits(memory: int | None, at_once: int, folder: str) -> dict[str, Any]:
     from distributed.system import MEMORY_LIMIT
 
-    return {"memory_limit": memory or MEMORY_LIMIT // workers, "local_directory": folder}
+    return {"memory_limit": memory or MEMORY_LIMIT // at_once, "local_directory": folder}
 
 
 @contextmanager

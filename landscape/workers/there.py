@@ -73,8 +73,8 @@ def do_several(kind: Kind, names: Names, digests: Names, items: Sequence[Any]) -
 
 def _work(kind: Kind, names: Names, digests: Names) -> Callable[[Any], Any]:
     if digests not in _works:
-        before = _make_room(digests)
         parts = [_part(kind, *one) for one in zip(names, digests, strict=True)]
+        before = _make_room(digests)
         if before is not None and not before.turned(parts[-1]):
             before = None  # before another one is made
         _works[digests] = before or parts[-1].begin(*parts[:-1])
@@ -87,16 +87,14 @@ def _make_room(digests: Names) -> Any:
     Returned is the one that may be turned to the new work.
     """
     before = None
-    for known in list(_works):
-        same = known[:-1] == digests[:-1]
-        if same or len(_works) >= WORKS:
-            gone = _works.pop(known)
-            before = gone if same and hasattr(gone, "turned") else before
-            del gone
+    for known in [one for one in _works if one[:-1] == digests[:-1]]:
+        before = _works.pop(known)
+    while len(_works) >= WORKS:
+        del _works[next(iter(_works))]
     needed = {*digests}.union(*_works)
     for digest in [one for one in _parts if one not in needed]:
         del _parts[digest]
-    return before
+    return before if hasattr(before, "turned") else None
 
 
 def _part(kind: Kind, name: str, digest: str) -> Any:

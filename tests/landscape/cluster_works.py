@@ -53,6 +53,13 @@ class Deadly(Squares):
         return work
 
 
+class Unloadable:
+    """A part that no worker can unpickle."""
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return int, ("none",)
+
+
 class Whose:
     """The address of the worker, after a hundredth of a second."""
 

@@ -113,6 +113,24 @@ def test_every_state_of_the_file_can_be_resumed(
         assert bits(compute(Path(copy), **RUNS["exact"])) == bits(uninterrupted["exact"])
 
 
+def test_no_save_of_a_resumed_run_holds_less_than_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill just after it would lose points: of the second plane, when the first one is finished again."""
+    path, held, save = tmp_path / "x.surface.h5", list[int](), Surface.save
+    interrupt(path, 22, KeyboardInterrupt, **RUNS["exact"])
+
+    def noting(surface: Surface, file: Path) -> None:
+        held.append(points_of(surface))
+        save(surface, file)
+
+    monkeypatch.setattr(Surface, "save", noting)
+    monkeypatch.setattr(pace, "EVERY_SECONDS", 0.0)
+    compute(path, **RUNS["exact"])
+    assert held[0] == 22
+    assert held == sorted(held)
+
+
 def test_an_exception_in_the_loss_keeps_what_was_computed(
     tmp_path: Path, uninterrupted: dict[str, Surface]
 ) -> None:

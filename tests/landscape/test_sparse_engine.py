@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -80,6 +80,27 @@ def test_other_directions_with_the_bits_of_an_engine_made_for_them(kept: float) 
         assert np.array_equal(*totals)
     opened = [{name: one + 1 for name, one in way.items()} for way in others]  # what was pruned, too
     assert not engine.set_directions(opened)
+
+
+def test_what_batch_norm_was_estimated_at_last_decides_nothing() -> None:
+    model, mask = pruned("vgg")
+    engine = Engine(model, examples(), classification, inside(mask, model), batch_norm="recalibrate")
+    assert not engine.set_directions(inside(mask, model))
+
+
+@pytest.mark.parametrize("sparse", ["auto", "off"])
+def test_a_loss_that_fails_beside_the_centre_of_another_plane(sparse: Literal["auto", "off"]) -> None:
+    model, mask = pruned("vgg")
+
+    def small(network: Any, batch: Any) -> tuple[Tensor, int]:
+        found = nn.functional.cross_entropy(network(batch[0]), batch[1], reduction="none")
+        if float(found.max()) > 50:
+            raise FloatingPointError("a large loss")
+        return found, len(found)
+
+    far = [{name: 1e4 * one for name, one in way.items()} for way in inside(mask, model)]
+    engine = Engine(model, examples(), small, inside(mask, model), sparse=sparse)
+    assert not engine.set_directions(far)
 
 
 @pytest.mark.parametrize(

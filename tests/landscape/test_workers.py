@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_works import Deadly, Refusing, Squares, Whose
+from cluster_works import Deadly, Refusing, Squares, Unloadable, Whose
 from inside_cluster import inside_cluster, served
 from small_network import bits, examples, small_network
 
@@ -130,8 +131,11 @@ def test_processes_killed_and_deadly_points(tmp_path: Path, monkeypatch: pytest.
         timer.join()
         assert set(work.calls().values()) <= {1, 2}
         assert max(pids) in cluster.client.run(os.getpid).values()
-        with pytest.raises(UserError, match=r"2 workers died while they had the point \(3, 2\)"):
-            evaluated(cluster, Deadly(str(tmp_path), at=(3.0, 2.0)), [(3.0, 2.0)])
+        deadly = Deadly(str(tmp_path), 0.01, at=(3.0, 2.0))
+        with pytest.raises(UserError, match=r"workers died .*while they had the point \(3, 2\)"):
+            evaluated(cluster, deadly)
+        with pytest.raises(UserError, match=r"workers died .*while they had the point \(3, 2\)"):
+            evaluated(cluster, deadly, [(3.0, 2.0)])
         assert evaluated(cluster, Squares(str(tmp_path)), POINTS[:2]) == right(POINTS[:2])
     assert dict(os.environ) == environment
     for pid in pids:
@@ -152,12 +156,51 @@ def test_a_scheduler_that_goes_is_one_line(tmp_path: Path, monkeypatch: pytest.M
         timer.join()
 
 
+def test_a_file_that_no_scheduler_wrote(tmp_path: Path) -> None:
+    file, what = tmp_path / "scheduler.json", "no file that `dask scheduler --scheduler-file` has written"
+    for text in ("hello", "{}", '{"address": "here"}', '["address"]', '{"address": "tcp://'):
+        file.write_text(text)
+        with pytest.raises(UserError, match=what), connected(str(file)):
+            pass
+
+
+def test_a_refused_parcel_is_no_burden_to_the_next(here: Cluster, tmp_path: Path) -> None:
+    refused = workers(here, [Unloadable(), Squares(str(tmp_path))], None, point_name)
+    with pytest.raises(UserError, match="can't load model, loss or examples"), refused:
+        pass
+    assert evaluated(here, Squares(str(tmp_path)), POINTS[:2]) == right(POINTS[:2])
+
+
+def test_workers_that_end_before_they_have_anything(here: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = itertools.count()
+
+    def another(self: Cluster) -> None:
+        self._threads = {f"tcp://there:{next(numbers)}": 1}
+
+    monkeypatch.setattr(Cluster, "_look", another)
+    with pytest.raises(UserError, match="3 workers here ended before they had network and examples"):
+        here.send([b"parts"])
+    assert not here._sent
+
+
+@pytest.mark.slow
+def test_workers_beyond_the_cores_steal_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "cores", lambda: 1)
+    with local_cluster(2) as cluster:
+        assert evaluated(cluster, Squares(str(tmp_path), 0.15)) == right()
+    assert len({pid for one in tmp_path.iterdir() for pid in one.read_text().split()}) == 1
+
+
 class Counting(Executor):
     """A crew of threads, which can hold an item back, as a worker that was cut off does."""
 
     def __init__(self, width: int) -> None:
         self.begun, self.held, self._width = list[Any](), dict[Any, Future[Any]](), width
         self.tasks = list[int]()
+
+    def there(self, now: bool = False) -> frozenset[str]:
+        """Nobody goes."""
+        return frozenset()
 
     def width(self) -> int:
         """As it was told."""

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from landscape.keeping.signals import stop_at_once
+
 MODULES = (
     *("torch._dynamo", "torchvision", "scipy.interpolate", "scipy.spatial", "h5py", "matplotlib.figure"),
     *("matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf", "mpl_toolkits.mplot3d"),
@@ -134,6 +136,7 @@ def _alone() -> None:
 def command(module: str, words: Sequence[str]) -> int:
     """Run it in this process; its exit code."""
     sys.argv[:] = [module, *words]
+    stop_at_once("give the same command to go on")  # as `sharpscape` does while it loads modules
     try:
         entry(module)(list(words))
     except SystemExit as stop:
