@@ -111,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("spec", nargs="?", default="structured-cpu")
     parser.add_argument("--data", required=True)
-    parser.add_argument("--output", type=Path, default=Path("results/cpu"))
+    parser.add_argument("--output", type=Path, default=Path("results/structured"))
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--as-far", action="store_true", help="train nothing, and leave out what isn't there")
     parser.add_argument("--threads", type=int, default=1)
