@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 from cyclopts import Group, Parameter, Token
@@ -19,24 +17,21 @@ if __name__ == "__main__":
 
 from landscape.commandline.command import run_command
 from landscape.commandline.console import guarded_command, leave
-from landscape.commandline.gpus import check_device
 from landscape.commandline.options import whole
 from landscape.errors import UserError
-from training.config import Recipe, RunConfig, run_name
+from training.config import Recipe, RunConfig
 from training.coverage import coverage_lines
+from training.machine import Machine
 from training.optimizers import OPTIMIZERS
 from training.sparsity import METHODS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from training.checkpoint import RunFolder
-    from training.distributed import World
-    from training.photographs import Reading
     from training.progress import TrainingProgress
 
 T = TypeVar("T")
-
-_MOST_THREADS = 4_096
-_MOST_WORKERS = 256
 
 HELP = """Train a dense or sparse image classifier and write one sharable checkpoint.
 
@@ -59,55 +54,6 @@ python -m training --model resnet32_wide --data npz:cifar10.npz --lr 0.1 --epoch
 _LISTS = Parameter(negative_iterable="", consume_multiple=True)  # --keep-dense first last, no --empty-…
 
 
-@dataclass(frozen=True)
-class Machine:
-    """Where a run computes and writes; none of this is part of its settings.
-
-    Attributes
-    ----------
-    output
-        Folder of the run; by default runs/ and a name made of the settings.
-    data_root
-        Folder that holds cifar-10-batches-py or cifar-100-python; ./data by default.
-    download
-        Let torchvision download CIFAR when it isn't there.
-    device
-        auto, cpu, cuda or cuda:N; auto takes a GPU when there is one.
-    threads
-        CPU threads; as many as torch chooses by default. Another number can change the last bits.
-    compile
-        Let torch.compile fuse forward and backward pass (needs a C++ compiler on a CPU); changes last bits.
-    record_every
-        Keep the weights of every so many steps, sparsely, in the run's folder trajectory/; 0 keeps none.
-    sparse
-        Compute with kept weights only, on a CPU: where that is faster (auto), always, or never. Changes last
-        bits; a run that goes on keeps to what it began with.
-    save_every
-        Seconds after which the state is saved within an epoch, too; 0 saves after whole epochs only.
-    cuda_graph
-        On a GPU, replay forward and backward pass of a step as one CUDA graph where that gives the same bits
-        (auto), or never (off).
-    workers
-        Processes that decode photographs, 0 for none; one a core by default, at most 16.
-    skip_broken
-        Leave photographs out that can't be decoded; how many and which are stated. For that each is decoded
-        once before the training. Without it the first one that comes up is refused.
-    """
-
-    output: Annotated[Path | None, Parameter(alias="-o")] = None
-    data_root: Path | None = None
-    download: bool = False
-    device: str = "auto"
-    threads: int | None = None
-    compile: bool = False
-    record_every: int = 0
-    sparse: Literal["auto", "on", "off"] = "auto"
-    save_every: float = 600.0
-    cuda_graph: Literal["auto", "off"] = "auto"
-    workers: int | None = None
-    skip_broken: bool = False
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; bad input ends with one line and exit code 2, a signal with 128 and its number."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
@@ -118,8 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )  # the method must be known before
 
 
-def _command(tokens: Sequence[str]) -> Callable[..., None]:
-    """The command for the method and the optimizer that `tokens` name, with their hyper-parameters."""
+def _command(
+    tokens: Sequence[str], act: Callable[[RunConfig, Machine], None] | None = None
+) -> Callable[..., None]:
+    """The command for the method and the optimizer that `tokens` name, with their hyper-parameters.
+
+    `act` gets what was asked for; None for `run`.
+    """
     method, optimizer = _named(tokens, "--method", METHODS), _named(tokens, "--optimizer", OPTIMIZERS)
 
     def command(
@@ -129,9 +80,9 @@ def _command(tokens: Sequence[str]) -> Callable[..., None]:
         recipe: Any = Recipe(),  # noqa: B008
         masking: Any = METHODS[method](),  # noqa: B008
         stepping: Any = OPTIMIZERS[optimizer](),  # noqa: B008
-        machine: Any = Machine(),
+        machine: Any = Machine(),  # noqa: B008
     ) -> None:
-        run(RunConfig(**vars(recipe), method=masking, optimizer=stepping), machine)
+        (act or run)(RunConfig(**vars(recipe), method=masking, optimizer=stepping), machine)
 
     # The classes are known only now, so the annotations that cyclopts reads are set here.
     groups = [
@@ -196,64 +147,19 @@ def _named(tokens: Sequence[str], option: str, table: Mapping[str, Callable[...,
 
 def run(config: RunConfig, machine: Machine) -> None:
     """Train as configured and print the result."""
-    import torch
-
-    from landscape.images import read_images
-    from training.checkpoint import RunFolder
     from training.distributed import joined
-    from training.loop import Extras, train
-    from training.photographs import Reading, photographs, read_training_data
+    from training.loop import train
+    from training.prepare import ready, set_up
     from training.progress import TrainingProgress
 
-    if machine.threads is not None:
-        if machine.threads < 1:
-            raise UserError(f"threads {machine.threads}: expected 1 or more")
-        if machine.threads > _MOST_THREADS:
-            raise UserError(f"threads {machine.threads}: expected {_MOST_THREADS} or fewer")
-        torch.set_num_threads(machine.threads)
-    check_device(machine.device)
-    if machine.record_every < 0:
-        raise UserError(f"record-every {machine.record_every}: expected a number of steps, or 0 for none")
-    if not 0 <= machine.save_every < float("inf"):
-        raise UserError(f"save-every {machine.save_every:g}: expected seconds, or 0 for none")
-    if machine.workers is not None and not 0 <= machine.workers <= _MOST_WORKERS:
-        raise UserError(f"workers {machine.workers}: expected 0 to {_MOST_WORKERS}")
+    set_up(machine)
     with joined(machine.device) as (world, device):
-        if machine.download:  # one process downloads, the others find it there
-            world.by_first(lambda: len(read_images(config.data, "train", machine.data_root, download=True)))
-        local = os.environ.get("LOCAL_WORLD_SIZE", "1")
-        beside = int(local) if local.isdecimal() and world.size > 1 else 1
-        reading = Reading(machine.data_root, machine.download, machine.workers, max(1, beside))
-        streamed = world.by_all(lambda: photographs(config.data, config.image_size))
-        if machine.skip_broken and not streamed:
-            raise UserError(f"skip-broken: {config.data} holds no photographs; it is for imagefolder:PATH")
-        broken = _broken(config.data, reading, world) if machine.skip_broken else []
-        data = world.by_all(
-            lambda: read_training_data(
-                config.data,
-                config.validation,
-                config.seed,
-                device,
-                reading,
-                examples=config.examples,
-                image_size=config.image_size,
-                broken=broken,
-            )
-        )
-        settings = config.to_dict(data.name)
-        folder = RunFolder(machine.output or Path("runs") / run_name(settings), settings)
-        extras = Extras(
-            world,
-            machine.compile,
-            machine.record_every,
-            machine.sparse,
-            machine.save_every,
-            machine.cuda_graph,
-        )
+        prepared = ready(config, machine, world, device)
+        data, folder = prepared.data, prepared.folder
         images, batch = len(data.train), config.batch_size
         with TrainingProgress(silent=not world.first, images=images, batch=batch) as progress:
             try:
-                checkpoint = train(config, data, folder, device, progress, extras)
+                checkpoint = train(config, data, folder, device, progress, prepared.extras)
             except KeyboardInterrupt as error:
                 progress.bar.stop()
                 leave(error, f": {_saved(folder, progress)}")
@@ -261,18 +167,13 @@ def run(config: RunConfig, machine: Machine) -> None:
             _print_result(folder, checkpoint.metrics)
 
 
-def _broken(data: str, reading: Reading, world: World) -> list[Path]:
-    """Photographs that can't be decoded, found by all processes together; says which."""
-    from training.photographs import find_broken, said_of_broken
-    from training.progress import TrainingProgress
-
-    with TrainingProgress(silent=not world.first) as progress:
-        mine = world.by_all(lambda: find_broken(data, reading, world.part, progress.looked))
-        shares = world.gather(mine)
-        found = {split: sorted({one for share in shares for one in share[split]}) for split in mine}
-        for text in said_of_broken(found, data):
-            progress.note(text)
-    return [one for paths in found.values() for one in paths]
+def parsed(words: Sequence[str]) -> tuple[RunConfig, Machine]:
+    """What a command line asks for; bad input as of the command: one line, and SystemExit."""
+    asked: list[tuple[RunConfig, Machine]] = []
+    with guarded_command():
+        command = _command(words, lambda *both: asked.append(both))
+    run_command("training", HELP, EXAMPLES, command, words, _LISTS, config=False)
+    return asked[0]
 
 
 def _saved(folder: RunFolder, progress: TrainingProgress) -> str:

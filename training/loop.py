@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext, suppress
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -81,6 +81,8 @@ class Extras:
         Seconds after which the state is saved within an epoch; 0 saves after whole epochs only.
     graphs
         Replay forward and backward pass as one CUDA graph where that gives the same bits ("auto"), or "off".
+    lanes
+        How many runs take turns in this process; kept with the result, whose seconds are everybody's.
     """
 
     world: World = field(default_factory=World)
@@ -89,6 +91,7 @@ class Extras:
     sparse: Sparse = "auto"
     save_every: float = SAVE_EVERY
     graphs: Graphs = "auto"
+    lanes: int = 1
 
 
 def train(
@@ -110,6 +113,36 @@ def train(
         When the folder holds another run, the loss stops being finite, or the method leaves a layer empty
         although its settings forbid that.
     """
+    with surroundings(config, device):
+        steps = training(config, data, folder, device, reporter, extras)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found: Checkpoint = end.value
+                return found
+
+
+@contextmanager
+def surroundings(config: RunConfig, device: torch.device) -> Iterator[None]:
+    """What holds for the whole process while a run's steps are made, and is as before in the end."""
+    gpus = [device] if device.type == "cuda" else []
+    with numerics(config.precision), torch.random.fork_rng(devices=gpus):  # which every step seeds
+        yield
+
+
+def training(
+    config: RunConfig,
+    data: TrainingData,
+    folder: RunFolder,
+    device: torch.device,
+    reporter: Reporter,
+    extras: Extras,
+) -> Generator[None, None, Checkpoint]:
+    """As `train`, step by step, each of them within `surroundings`: other runs may make theirs in between.
+
+    Nothing of a step hangs on what was computed before it but the run's own state.
+    """
     world = extras.world
     if config.precision == "tf32" and device.type != "cuda":
         raise UserError(f"precision tf32: a format of GPUs, this run is on {device.type}; use float32")
@@ -118,20 +151,19 @@ def train(
     if finished is not None:
         world.by_first(lambda: _tidy(folder))
         return finished
-    with numerics(config.precision), ExitStack() as held:
+    with ExitStack() as held:
         run = start_run(
             config, data, folder, device, world, extras.compiled, extras.sparse, extras.graphs
         )  # bad settings claim no folder
+        run.lanes = extras.lanes
         world.by_first(lambda: held.enter_context(owned(folder.file)))
         world.by_first(folder.claim)
         _go_on(run)
         started = time.time()
         world.by_first(lambda: folder.sweep(time.time() - LEFTOVER_SECONDS))
         reporter.begin(len(run.plan), run.epoch)
-        gpus = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=gpus):  # every step seeds the global generator
-            while run.epoch < len(run.plan):
-                _epoch(run, reporter, extras)
+        while run.epoch < len(run.plan):
+            yield from _epoch(run, reporter, extras)
         result = _finish(run)
         world.by_first(lambda: folder.sweep(started))  # younger files would be another process's
         return result
@@ -202,12 +234,12 @@ def _written(run: Run, test_loss: float, test_accuracy: float) -> Checkpoint:
     return checkpoint
 
 
-def _epoch(run: Run, reporter: Reporter, extras: Extras) -> None:
+def _epoch(run: Run, reporter: Reporter, extras: Extras) -> Iterator[None]:
     """Train one epoch of the plan and save the state after it."""
     epoch = run.plan[run.epoch]
     if epoch.opens_round and run.within is None:
         begin_round(run, epoch)
-    record = _train_epoch(run, epoch, reporter, extras)
+    record = yield from _train_epoch(run, epoch, reporter, extras)
     started, held_out = time.perf_counter(), len(run.data.validation) > 0
     looked_at, kept = run.data.train.first(_LOOKED_AT), None
     if held_out:
@@ -233,7 +265,9 @@ def _epoch(run: Run, reporter: Reporter, extras: Extras) -> None:
     reporter.epoch(run.history[-1])
 
 
-def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, extras: Extras) -> dict[str, Any]:
+def _train_epoch(
+    run: Run, epoch: Epoch, reporter: Reporter, extras: Extras
+) -> Generator[None, None, dict[str, Any]]:
     """One pass over the training images; returns the line of ``metrics.jsonl``, validation still missing.
 
     It goes on where a saved state was in the middle of it.
@@ -258,7 +292,7 @@ def _train_epoch(run: Run, epoch: Epoch, reporter: Reporter, extras: Extras) -> 
     batches = TimedBatches(together, clock_of(run.device))
     save = _Saving(run, done, batches, started, extras.save_every)
     with nullcontext() if run.kept is None else run.kept.beside():
-        examples = _steps(run, epoch, batches, losses, reporter, extras.record_every, done, save)
+        examples = yield from _steps(run, epoch, batches, losses, reporter, extras.record_every, done, save)
     if run.epoch + 1 == len(run.plan):
         prune_last(run, epoch)
     trained = done.seconds + time.perf_counter() - started
@@ -320,7 +354,7 @@ def _steps(
     record_every: int,
     done: Within,
     save: _Saving,
-) -> int:
+) -> Generator[None, None, int]:
     """The epoch's steps from those that are `done`, their losses into `losses`; images trained on."""
     steps, rewind_step = len(losses), run.config.method.rewind_step
     size, total = run.config.batch_size, len(run.data.train)
@@ -340,6 +374,7 @@ def _steps(
             reporter.step(run.epoch + 1, number + 1, steps, mean)
         if save.after(number + 1, losses, examples):
             reporter.saved(run.epoch, number + 1)
+        yield
     return examples
 
 

@@ -39,7 +39,8 @@ def checkpoint_of(run: Run, metrics: dict[str, Any]) -> Checkpoint:
 def _computed(run: Run) -> dict[str, Any]:
     """With what the steps were computed."""
     graph = {"cuda_graph": run.passes.about} if run.device.type == "cuda" else {}
-    return {"kernels": _kernels(run), **graph}
+    lanes = {"lanes": run.lanes} if run.lanes > 1 else {}
+    return {"kernels": _kernels(run), **graph, **lanes}
 
 
 def _kernels(run: Run) -> str:

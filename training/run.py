@@ -79,6 +79,8 @@ class Run:
         and why not.
     graphs
         Whether passes may be CUDA graphs.
+    lanes
+        Runs that take turns in this process.
     """
 
     config: RunConfig
@@ -103,6 +105,7 @@ class Run:
     kept: KeptForward | None = None
     dense_because: str = ""
     graphs: Graphs = "auto"
+    lanes: int = 1
     _priced: tuple[AppliedMask, tuple[int, int]] | None = None  # since the mask last changed
 
     @property

@@ -69,6 +69,9 @@ class ReproduceOptions:
     jobs: Int = 1
     """Commands at a time; each gets its share of cores."""
 
+    lanes: Int = 1
+    """Trainings that take turns in one process on each GPU, in place of `--jobs` of them."""
+
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     """Who runs them."""
 
@@ -95,12 +98,19 @@ def reproduce(options: ReproduceOptions) -> int:
     scale = load_scale(options.scale)
     budget = math.inf if options.time_budget is None else parse_duration(options.time_budget)
     deadline = time.monotonic() + budget
-    if options.jobs < 1:
-        raise UserError(f"--jobs {options.jobs}: expected 1 or more")
+    for name, count in (("jobs", options.jobs), ("lanes", options.lanes)):
+        if count < 1:
+            raise UserError(f"--{name} {count}: expected 1 or more")
+    if options.lanes > 1 and options.cluster.used:
+        raise UserError(
+            f"--lanes {options.lanes} and {options.cluster.words[0]} exclude each other; give one"
+        )
     root = options.output or Path("results") / scale.name
     check_device(options.device)
     options.cluster.check_jobs(options.jobs, options.device)
-    told = Options(options.data, options.data_root, options.device, options.jobs, options.cluster)
+    told = Options(
+        options.data, options.data_root, options.device, options.jobs, options.cluster, options.lanes
+    )
     with atomic_path(root / "scale.toml") as temporary:  # figures of these files are drawn by it
         temporary.write_text(read_text(scale.path), encoding="utf-8")
     code = 0

@@ -26,6 +26,7 @@ class Options:
     device: str
     jobs: int
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
+    lanes: int = 1
 
     @property
     def arguments(self) -> list[str]:
@@ -81,7 +82,8 @@ class Job:
 def sweep_commands(scale: Scale, root: Path, options: Options) -> list[list[str]]:
     """Training: one command a spec; each knows what is finished."""
     shared = [f"--output={root / 'runs'}", f"--device={options.device}"]
-    shared += options.cluster.words or [f"--jobs={options.jobs}"]
+    alone = f"--lanes={options.lanes}" if options.lanes > 1 else f"--jobs={options.jobs}"
+    shared += options.cluster.words or [alone]
     return [_python("training.sweep", spec, *options.arguments, *shared) for spec in scale.sweeps]
 
 

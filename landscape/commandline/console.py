@@ -24,8 +24,8 @@ PATIENCE = 60.0  # seconds in which the first of several processes says why they
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
-def terminal(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """Standard output on the terminal's width; in a pipe or a file nothing is folded.
+def terminal(*, stderr: bool = False, quiet: bool = False, file: TextIO | None = None) -> Console:
+    """Standard output, or `file`, on the terminal's width; in a pipe or a file nothing is folded.
 
     Whatever is printed is shown: control characters and the like in names stand as their escapes.
     """
@@ -40,10 +40,11 @@ def terminal(*, stderr: bool = False, quiet: bool = False) -> Console:
                 text = part.text
                 yield part if part.control or text == "\n" else part._replace(text=_lines(text))
 
-    console = Shown(stderr=stderr, quiet=quiet)
+    where: dict[str, Any] = {"stderr": stderr, "quiet": quiet, "file": file}
+    console = Shown(**where)
     if not console.is_terminal:
-        return Shown(stderr=stderr, quiet=quiet, width=PIPE_WIDTH)
-    return console if console.width >= NARROWEST else Shown(stderr=stderr, quiet=quiet, width=USUAL)
+        return Shown(**where, width=PIPE_WIDTH)
+    return console if console.width >= NARROWEST else Shown(**where, width=USUAL)
 
 
 def out(line: object = "") -> None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from landscape.commandline.claims import INHERITED
 from landscape.commandline.elsewhere import Elsewhere
@@ -34,6 +34,33 @@ GRACE_SECONDS = 60.0  # for a process that was asked to stop; writing a state ta
 Job = TypeVar("Job")
 
 
+class Remote(Protocol):
+    """What is like a process of its own, as far as schedules need it, but lives in another.
+
+    Attributes
+    ----------
+    returncode
+        None while it runs.
+    told
+        Why it ended without a word of its own, in a line; else empty.
+    """
+
+    returncode: int | None
+    told: str
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it waits or runs."""
+
+    def send_signal(self, number: int) -> None:
+        """Ask it to stop."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def wait(self) -> int | None:
+        """Its exit code, once it is over."""
+
+
 @dataclass
 class Process(Generic[Job]):
     """A job that runs since `started` (on the schedule's clock, in seconds).
@@ -43,7 +70,7 @@ class Process(Generic[Job]):
     """
 
     job: Job
-    process: subprocess.Popen[bytes] | Elsewhere
+    process: subprocess.Popen[bytes] | Remote
     log: Path
     started: float
     device: str = ""
@@ -73,7 +100,7 @@ class Process(Generic[Job]):
     def failure(self) -> str:
         """Why it ended without a result, in one line."""
         code = self.process.returncode
-        if isinstance(self.process, Elsewhere) and self.process.told:
+        if not isinstance(self.process, subprocess.Popen) and self.process.told:
             return self.process.told
         if code is not None and code < 0:
             name = signal.Signals(-code).name

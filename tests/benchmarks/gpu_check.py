@@ -37,6 +37,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from gpu_batches import by_batches  # noqa: E402
+from gpu_lanes import in_turn  # noqa: E402
 from gpu_networks import activations, drawn, made, untrained  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
@@ -83,9 +84,10 @@ class Size:
     widths: tuple[int, int, int] | None = None
     images: int = 1024
     networks: int = 2
+    lanes: int = 4
 
 
-TINY = Size(256, 1 << 20, 2, 0.0, 16, 2, 16, 8, (4, 6, 8), 32, 1)
+TINY = Size(256, 1 << 20, 2, 0.0, 16, 2, 16, 8, (4, 6, 8), 32, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,17 @@ def trainings(its: Setting) -> Iterator[Line]:
         for what, seen in {"with all around it": watch, "without CUDA graphs": slower}.items():
             took = f"{1e3 * seen.records[-1]['seconds'] / (its.size.images / config.batch_size):.3g} ms"
             yield Line(f"a step of it (RigL, S2-SAM, 32 images, {what})", took)
+        data = load_splits("sample", config.validation, config.seed, its.device, examples=config.examples)
+        data = replace(data, test=data.test.first(its.size.examples))
+        lanes, seconds = in_turn(its.size.lanes, config, data, Path(folder), its.device)
+        same = all(
+            torch.equal(value, one.state_dict[name])
+            for one in lanes
+            for name, value in whole.state_dict.items()
+        )
+        yield equal(f"{its.size.lanes} trainings that take turns, each", same)
+        took = f"{1e3 * seconds / (its.size.images / config.batch_size):.3g} ms"
+        yield Line(f"a step of it, of one of {its.size.lanes} that take turns", took)
 
 
 def speeds(its: Setting) -> Iterator[Line]:

@@ -165,3 +165,35 @@ class Sweeps:
         self.server.stdin.close()
         self.server.wait(20)
         self.server.stdout.close()
+
+
+LANES = """
+import json, os, subprocess, sys, threading
+
+training, starts = json.loads(sys.argv[1]), sys.argv[2]
+with open(starts, "a") as file:
+    file.write(json.dumps({"pid": os.getpid(), "words": sys.argv[3:]}) + "\\n")
+say, running = threading.Lock(), []
+
+def run(order):
+    with open(order["log"], "a") as log:
+        process = subprocess.Popen([*training, *order["words"]], stderr=log)
+    running.append(process)
+    code = process.wait()
+    if code < 0:  # as a lane that takes its process with it
+        print("error: the GPU is lost", file=sys.stderr, flush=True)
+        os._exit(3)
+    with say:
+        print(json.dumps({"number": order["number"], "code": code}), flush=True)
+
+threads = []
+try:
+    for line in iter(sys.stdin.readline, ""):
+        threads.append(threading.Thread(target=run, args=(json.loads(line),)))
+        threads[-1].start()
+except KeyboardInterrupt:
+    for process in running:
+        process.send_signal(2)
+for thread in threads:
+    thread.join()
+"""

@@ -24,6 +24,7 @@ from landscape.cores import cores
 from landscape.errors import UserError
 from landscape.keeping.signals import Interrupted, exit_code, name_of
 from training.sweep.display import Display
+from training.sweep.laned import check_lanes
 from training.sweep.plan import SPECS, Overrides, Plan, in_turn, load_plan
 from training.sweep.planned import PlannedRun
 from training.sweep.schedule import Limits, Sweep
@@ -76,7 +77,9 @@ class Options:
     device
         auto, cpu, cuda or cuda:N; auto and cuda spread jobs over all GPUs here.
     jobs
-        Runs at a time; each gets its share of the CPU cores.
+        Runs at a time, each in a process of its own, which gets its share of the CPU cores.
+    lanes
+        Runs that take turns in one process on each GPU, which computes their small steps side by side.
     cluster
         Who runs them.
     time_budget
@@ -100,6 +103,7 @@ class Options:
     download: Flag = False
     device: str = "auto"
     jobs: Int = 1
+    lanes: Int = 1
     cluster: ClusterOptions = field(default_factory=ClusterOptions)
     time_budget: str | None = None
     record_every: Int = 0
@@ -150,6 +154,7 @@ def run(spec: str, options: Options, training: Sequence[str]) -> int:
         raise UserError(f"jobs {options.jobs}: expected 1 or more")
     check_device(options.device)
     options.cluster.check_jobs(options.jobs, options.device)
+    check_lanes(options.lanes, options.jobs, options.device, options.cluster)
     if options.record_every < 0:
         raise UserError(f"record-every {options.record_every}: expected a number of steps, or 0 for none")
     budget = math.inf if options.time_budget is None else parse_duration(options.time_budget)
@@ -157,9 +162,10 @@ def run(spec: str, options: Options, training: Sequence[str]) -> int:
     if options.dry_run:
         _show(runs, plan, chosen, {})
         return 0
-    devices = devices_for(options.device, options.jobs)
+    devices = devices_for(options.device, max(options.jobs, options.lanes))
+    jobs = options.jobs if options.lanes == 1 else options.lanes * len(devices)
     with working(options.cluster) as cluster, Display(len(chosen)) as display:
-        limits = Limits(options.jobs, time.monotonic() + budget, options.keep_state, devices, cluster)
+        limits = Limits(jobs, time.monotonic() + budget, options.keep_state, devices, cluster, options.lanes)
         sweep = Sweep(runs, plan.runs, chosen, partial(_command, plan, options, training), limits, display)
         sweep.run()
     _show(runs, plan, chosen, sweep.errors)
@@ -171,7 +177,8 @@ def _command(
     plan: Plan, options: Options, training: Sequence[str], run: PlannedRun, device: str
 ) -> list[str]:
     """The command line of one run on a device."""
-    line = [*training, *run.arguments, f"--output={plan.output / run.name}", f"--device={device}"]
+    own = () if options.lanes > 1 else training  # else it's no process of its own
+    line = [*own, *run.arguments, f"--output={plan.output / run.name}", f"--device={device}"]
     if not options.cluster.used:  # whose workers know how many threads they have
         line.append(f"--threads={max(1, cores() // options.jobs)}")
     if options.data_root is not None:

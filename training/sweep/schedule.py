@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from landscape.commandline.claims import claim
 from landscape.commandline.jobs import Process, Schedule, start
 from training.sweep.display import Display, Running
 from training.sweep.estimate import Estimator, duration
+from training.sweep.laned import LaneProcess
 from training.sweep.planned import PlannedRun
 from training.sweep.status import Runs, Status, saved_epochs
 from training.sweep.table import write_table
@@ -23,17 +25,22 @@ if TYPE_CHECKING:
     from landscape.workers.cluster import Cluster
 
 Command = Callable[[PlannedRun, str], Sequence[str]]
+LANES = (sys.executable, "-P", "-m", "training.sweep.lane_server")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How many runs at a time, until when (monotonic seconds), if ``last.pt`` stays, on what, by whom."""
+    """How many runs at a time, until when (monotonic seconds), if ``last.pt`` stays, on what, by whom.
+
+    `lanes` is how many of them take turns in one process of each device; 1 for a process each.
+    """
 
     jobs: int = 1
     deadline: float = math.inf
     keep_state: bool = False
     devices: Sequence[str] = ("auto",)
     cluster: Cluster | None = None
+    lanes: int = 1
 
 
 class Sweep(Schedule[PlannedRun]):
@@ -64,6 +71,7 @@ class Sweep(Schedule[PlannedRun]):
         display: Display,
     ) -> None:
         super().__init__(limits.jobs, limits.deadline, devices=limits.devices, cluster=limits.cluster)
+        self._lanes, self._lane_processes = limits.lanes, dict[str, LaneProcess]()
         self.runs, self.planned, self.chosen = runs, planned, chosen
         self.command, self.keep_state, self.display = command, limits.keep_state, display
         self.errors: dict[str, str] = {}
@@ -84,6 +92,8 @@ class Sweep(Schedule[PlannedRun]):
         try:
             super().run()
         finally:
+            for process in self._lane_processes.values():
+                process.close()
             self._write_table()
 
     def _sort_out(self) -> None:
@@ -120,7 +130,19 @@ class Sweep(Schedule[PlannedRun]):
         self._first[job.name] = status.epochs
         device = self.next_device
         command = self.command(job, device)
+        if self._lanes > 1:
+            os.close(descriptor)  # and is taken there
+            return Process(job, self._laned(device).give(command, log), log, self.clock(), device)
         return start(job, log, descriptor, command, self.clock(), device=device, cluster=self.cluster)
+
+    def _laned(self, device: str) -> LaneProcess:
+        """The process of a device's lanes; a new one where the last has died."""
+        known = self._lane_processes.get(device)
+        if known is None or not known.alive:
+            if known is not None:
+                known.close()
+            known = self._lane_processes[device] = LaneProcess([*LANES, device, str(self._lanes)])
+        return known
 
     def ended(self, process: Process[PlannedRun]) -> None:
         """See `Schedule.ended`."""
