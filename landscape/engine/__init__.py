@@ -190,8 +190,7 @@ class Engine:
 
         Points then have the bits of an engine that was made with them. Where that can't be known — another
         number of directions, of other parameters, a network that can't be folded there, batch norm that is
-        estimated anew — nothing is promised
-        of this engine any more: make another.
+        estimated anew — nothing is promised of this engine any more: make another.
 
         Returns
         -------

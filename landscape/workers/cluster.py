@@ -118,7 +118,7 @@ class Cluster(Executor):
         try:
             self._wait_for(sent)
         except BaseException:
-            del self._sent[digests]  # else it is brought to whoever comes
+            self._sent.pop(digests, None)  # else it is brought to whoever comes
             raise
         return Parcel("cluster", digests, digests)
 

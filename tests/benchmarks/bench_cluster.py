@@ -5,13 +5,16 @@
 
 In each round there is a local cluster for each number of workers in turn, alone; its first surface, a small
 one (imports, the parcel's way), isn't counted, the second is. Beside them one in this process, with one
-thread. Medians are printed with the least and the largest; with them what an item costs that does nothing,
-one after the other and as many as workers take, and the bytes that travel for a point.
+thread, and as many processes as there are cores that know nothing of each other and have a surface each:
+what this machine gives to two at once, with no cluster's doing. Medians are printed with the least and the
+largest; with them what an item costs that does nothing, one after the other and as many as workers take, and
+the bytes that travel for a point.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import pickle
 import time
 from collections.abc import Callable, Sequence
@@ -90,6 +93,30 @@ def travels(model: nn.Module, data: dict[str, Examples]) -> str:
     )
 
 
+def apart(points: int, count: int) -> float:
+    """Points a second of two processes together, each with a surface of its own, begun at the same moment."""
+    context = multiprocessing.get_context("spawn")
+    barrier, rates = context.Barrier(2), context.SimpleQueue()
+    both = [context.Process(target=_one_of_two, args=(points, count, barrier, rates)) for _ in range(2)]
+    for one in both:
+        one.start()
+    found = rates.get() + rates.get()
+    for one in both:
+        one.join()
+    return float(found)
+
+
+def _one_of_two(points: int, count: int, barrier: Any, rates: Any) -> None:
+    model, data = load_network(CHECKPOINT, NetworkOptions(), quiet=True).model, examples(count)
+    with threads(1):
+        told: dict[str, Any] = {"device": "cpu", "progress": None, "exact_grid": True}
+        compute_surface(model, data, points=5, **told)
+        barrier.wait()
+        began = time.perf_counter()
+        compute_surface(model, data, points=points, **told)
+        rates.put(points**2 / (time.perf_counter() - began))
+
+
 def examples(count: int) -> dict[str, Examples]:
     """Of the sample that ships, as the command takes them."""
     network = load_network(CHECKPOINT, NetworkOptions(), quiet=True)
@@ -121,15 +148,21 @@ def main() -> None:
 
     losses = list[FloatArray]()
     rates = {0: list[float](), **{count: list[float]() for count in options.workers}}
+    limits = list[float]()
     print(travels(model, data), flush=True)
     for number in range(options.rounds):
         rates[0].append(rate(None))
+        limits.append(apart(options.points, options.examples))
         for count in options.workers:
             with local_cluster(count) as cluster:
                 rates[count].append(rate(cluster))
                 if not number:
                     print(f"{count} workers, an item of nothing: {overhead(cluster)}", flush=True)
-        print(", ".join(f"{count}: {found[-1]:.2f}" for count, found in rates.items()), flush=True)
+        print(
+            ", ".join(f"{count}: {found[-1]:.2f}" for count, found in rates.items())
+            + f", two processes apart: {limits[-1]:.2f}",
+            flush=True,
+        )
     assert all((one == losses[0]).all() for one in losses), "other bits"
     for count, found in rates.items():
         name = f"{count} workers" if count else "in this process"
@@ -137,9 +170,17 @@ def main() -> None:
             f"{name}: {median(found):.2f} points/s ({min(found):.2f} to {max(found):.2f}), "
             f"{1000 / median(found):.1f} ms a point"
         )
+    print_ratio("two processes apart against one", limits, rates[0])
     for count in [one for one in rates if one > 1 and 1 in rates]:
-        pairs = sorted(many / one for many, one in zip(rates[count], rates[1], strict=True))
-        print(f"{count} workers against one: {median(pairs):.2f} ({pairs[0]:.2f} to {pairs[-1]:.2f})")
+        print_ratio(f"{count} workers against one", rates[count], rates[1])
+    if 2 in rates:
+        print_ratio("two workers against two processes apart", rates[2], limits)
+
+
+def print_ratio(what: str, some: Sequence[float], others: Sequence[float]) -> None:
+    """Round by round."""
+    pairs = sorted(a / b for a, b in zip(some, others, strict=True))
+    print(f"{what}: {median(pairs):.2f} ({pairs[0]:.2f} to {pairs[-1]:.2f})")
 
 
 if __name__ == "__main__":

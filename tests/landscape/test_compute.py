@@ -349,3 +349,17 @@ def test_a_given_mask_is_used_and_named() -> None:
     assert dense.planes[0].about["mask"] == "none"
     assert dense.planes[0].about["density"] is None
     assert (dense.planes[0].directions[0]["5.weight"] != 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("batch_norm", ["fixed", "recalibrate"])
+def test_a_later_plane_has_the_bits_that_it_has_alone(dtype: str, batch_norm: str) -> None:
+    """Whatever the plane before it left in the engine."""
+    options: dict[str, Any] = {"points": 3, "device": "cpu", "dtype": dtype, "batch_norm": batch_norm}
+    model, planes = small_network(), [RandomPlane(seed=seed) for seed in (0, 7)]
+    both = compute_surface(model, examples(), plane=planes, **options)
+    alone = compute_surface(model, examples(), plane=planes[1], **options)
+    first, second = (next(iter(plane.splits.values())).loss for plane in both.planes)
+    wanted = next(iter(alone.planes[0].splits.values())).loss
+    assert np.array_equal(second, wanted)
+    assert not np.array_equal(first, wanted)
