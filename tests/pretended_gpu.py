@@ -3,14 +3,17 @@
 It answers for `device` and moves tensors, refuses operations that mix devices, notes what makes the host wait
 for the device and which products run outside of the precision context, and records a CUDA graph as a list of
 operations that replay repeats on the same memory without running Python again. It says nothing of speed, of
-streams that overlap, or of the kernels' numbers, which are the CPU's; autocast leaves them in float32. What
-only cuDNN has is computed by `pretended_cudnn`.
+streams that overlap, or of the kernels' numbers, which are the CPU's; autocast leaves them in float32. Of
+streams it knows that there are few, and whose workspaces products use. What only cuDNN has is computed by
+`pretended_cudnn`.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 import warnings
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -27,10 +30,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 _WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2"}
+_OF_CUBLAS = {"mm", "addmm", "bmm", "baddbmm"}
 _PRODUCTS = {
-    *("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward"),
+    *_OF_CUBLAS,
+    *("convolution", "convolution_backward"),
     *pretended_cudnn.OPERATIONS,
 }
+_STREAMS = 32  # as many as torch has
+
+
+class Stream:
+    """A row of work; `user` is the stream from which its cuBLAS workspace was used since all had to wait."""
+
+    user: Stream | None = None
+
+    def wait_stream(self, other: Stream) -> None:
+        """Work is done when its calls return."""
 
 
 class PretendedGpu:
@@ -54,7 +69,27 @@ class PretendedGpu:
         self.made: list[Tensor] = []  # while recording
         self.sync_debug: int | str = 0
         self.replaying = False
+        self.default = self.stream = Stream()
+        self.streams = [Stream() for _ in range(_STREAMS)]
+        self._turn = itertools.count()
+        self.graphs = weakref.WeakSet[Any]()
         self._labelled: dict[int, Any] = {}  # storages, kept so that no other gets their address
+
+    def next_stream(self) -> Stream:
+        """One of few: who takes more gets those again that others have."""
+        return self.streams[next(self._turn) % len(self.streams)]
+
+    def synchronize(self) -> None:
+        """Wait for all streams."""
+        self.wait("synchronize")
+        for one in [self.default, *self.streams]:
+            one.user = None
+
+    def multiply(self, made_in: Stream) -> None:
+        """A product in the present stream, with the workspace of the one in which it was made or captured."""
+        if made_in.user not in (None, self.stream):
+            raise RuntimeError("two streams compute with one workspace of cuBLAS")
+        made_in.user = self.stream
 
     def has(self, value: Tensor) -> bool:
         """Whether a tensor lies on the device."""
@@ -170,6 +205,8 @@ class _Operations(TorchDispatchMode):
             raise RuntimeError(
                 f"Expected all tensors to be on the same device, but {name} got cuda:0 and cpu"
             )
+        if name in _OF_CUBLAS and gpu.recording is None:
+            gpu.multiply(gpu.stream)
         if name in _PRODUCTS and not torch.backends.cudnn.deterministic:
             gpu.unguarded.append(name)
         func = pretended_cudnn.OPERATIONS.get(name, func)
@@ -201,17 +238,40 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
     class Graph:
         def __init__(self) -> None:
             self.recorded: list[tuple[Any, Any, Any, Any]] = []
+            self.stream, self.freed = gpu.default, False
+            gpu.graphs.add(self)
+
+        def __del__(self) -> None:  # as in torch: with any of them goes what cuBLAS has for the stream
+            for one in gpu.graphs:
+                one.freed |= one.stream is self.stream
 
         def replay(self) -> None:
+            if self.freed:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            gpu.multiply(self.stream)
             gpu.replay(self.recorded)
 
+    class InStream:
+        """As torch's, it can be entered again."""
+
+        def __init__(self, stream: Stream) -> None:
+            self.stream = self.before = stream
+
+        def __enter__(self) -> None:
+            self.before, gpu.stream = gpu.stream, self.stream
+
+        def __exit__(self, *error: object) -> None:
+            gpu.stream = self.before
+
     @contextmanager
-    def capturing(graph: Graph, stream: object = None) -> Iterator[None]:
+    def capturing(graph: Graph, stream: Stream | None = None) -> Iterator[None]:
         assert stream is not None, "torch's own stream for captures is one device's"
+        assert stream is not gpu.default, "the default stream can't be captured"
         gpu.captures += 1
-        gpu.recording = graph.recorded
+        gpu.recording, graph.stream = graph.recorded, stream
         try:
-            yield
+            with InStream(stream):
+                yield
         finally:
             gpu.recording = None
             with torch.inference_mode():
@@ -244,7 +304,6 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
             return 1000 * (end.at - self.at)
 
     drawn = torch.Generator()
-    stream = SimpleNamespace(wait_stream=lambda other: None)
     answers = {
         "is_available": lambda: True,
         "device_count": lambda: 1,
@@ -261,10 +320,11 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
         "mem_get_info": lambda device=None: (8 << 30, 16 << 30),
         "memory_reserved": lambda device=None: 3 << 30,
         "memory_allocated": lambda device=None: 1 << 30,
-        "synchronize": lambda device=None: gpu.wait("synchronize"),
-        "current_stream": lambda device=None: stream,
-        "Stream": lambda device=None: stream,
-        "stream": lambda one: nullcontext(),
+        "synchronize": lambda device=None: gpu.synchronize(),
+        "current_stream": lambda device=None: gpu.stream,
+        "default_stream": lambda device=None: gpu.default,
+        "Stream": lambda device=None: gpu.next_stream(),
+        "stream": InStream,
         "device": lambda one: nullcontext(),
         "CUDAGraph": Graph,
         "graph": capturing,

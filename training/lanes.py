@@ -9,6 +9,7 @@ half done at the same time, so each run gives the bits that it gives alone.
 
 from __future__ import annotations
 
+import gc
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +23,7 @@ from landscape.errors import UserError
 Order = TypeVar("Order")
 Steps = Generator[None, None, Any]
 FULL = "the GPU's memory is full; end what else computes there, or choose a larger --accumulate"
+_SAID_FULL = ("error: out of memory", "ALLOC_FAILED")  # by CUDA and its libraries, whose memory isn't torch's
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Ended(Generic[Order]):
     order: Order
     error: str = ""
     trace: str = ""
+
+
+def in_a_line(error: Exception) -> str:
+    """An error that no user has made."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
 
 
 @dataclass
@@ -65,6 +72,8 @@ class Lanes(Generic[Order]):
         self.device, self.at_a_time, self._begin = device, at_a_time, begin
         self.waiting: list[Order] = []
         self._lanes: list[_Lane[Order]] = []
+        # Of lanes that are over. Torch has 32 streams; who always takes another one gets a busy one some day.
+        self._streams: list[AbstractContextManager[Any]] = []
 
     @property
     def orders(self) -> list[Order]:
@@ -74,7 +83,8 @@ class Lanes(Generic[Order]):
     def round(self) -> list[Ended[Order]]:
         """Start what there is room for and make a step of each; those that are over now."""
         while self.waiting and len(self._lanes) < self.at_a_time:
-            self._lanes.append(_Lane(self.waiting.pop(0), self._stream()))
+            stream = self._streams.pop() if self._streams else self._stream()
+            self._lanes.append(_Lane(self.waiting.pop(0), stream))
         return [end for lane in list(self._lanes) if (end := self._step(lane)) is not None]
 
     def close(self) -> None:
@@ -94,6 +104,7 @@ class Lanes(Generic[Order]):
         """Wait for all streams, and give memory back that no lane uses."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+            gc.collect()  # runs that are over are circles of references, with their graphs
             torch.cuda.empty_cache()
 
     def _step(self, lane: _Lane[Order]) -> Ended[Order] | None:
@@ -109,19 +120,24 @@ class Lanes(Generic[Order]):
             end = Ended(lane.order)
         except UserError as error:
             end = Ended(lane.order, str(error))
-        except torch.cuda.OutOfMemoryError:
-            end = Ended(lane.order, FULL)
         except OSError as error:
             about = f"{error.filename}: " if error.filename else ""
             end = Ended(lane.order, f"{about}{error.strerror or error}")
         except Exception as error:  # a fault of ours, or a GPU that is lost
-            text = str(error).strip() or "no message"
-            end = Ended(lane.order, f"{type(error).__name__}: {text.splitlines()[0]}", traceback.format_exc())
-        self._lanes.remove(lane)
+            end = Ended(lane.order, in_a_line(error), traceback.format_exc())
+            if _is_full(error):
+                end = Ended(lane.order, FULL)
         lane.begun = None
-        self._settle()  # raises where the GPU is lost: nobody can go on
+        self._settle()  # raises where the GPU is lost: nobody can go on, and this one isn't over either
+        self._lanes.remove(lane)
+        self._streams.append(lane.stream)
         if end.error == FULL and self._lanes:  # together they need too much; alone it may fit
             self.at_a_time = len(self._lanes)
             self.waiting.append(lane.order)
             return None
         return end
+
+
+def _is_full(error: Exception) -> bool:
+    full = isinstance(error, torch.cuda.OutOfMemoryError)
+    return full or (isinstance(error, RuntimeError) and any(one in str(error) for one in _SAID_FULL))

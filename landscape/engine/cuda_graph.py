@@ -32,10 +32,15 @@ class CapturedRun(Generic[Result]):
     def __init__(self, run: Callable[[], Result], device: torch.device) -> None:
         # The caller's stream returns whatever happens: torch's own contexts leave another one behind where
         # a capture fails.
-        with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
+        here = torch.cuda.current_stream(device)
+        with torch.cuda.device(device), torch.cuda.stream(here):
             torch.cuda.synchronize(device)
-            # One of this device: torch's own for captures is made once, on whichever device is first.
-            side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            # Where it is replayed, if it can be: cuBLAS's memory in a graph is that of the stream of its
+            # capture, and whoever has that stream later uses it, too, or frees it.
+            side = here
+            if here == torch.cuda.default_stream(device):  # which can't be captured
+                # One of this device: torch's own for captures is made once, on whichever device is first.
+                side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             with torch.cuda.stream(side), _never_waiting():
                 for _ in range(_WARM_UPS):
                     run()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import io
 import json
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -145,6 +147,44 @@ def test_on_a_gpu_each_has_graphs_and_numbers_of_its_own(tiny_npz: Path, tmp_pat
         assert found.environment["cuda_graph"] is True
 
 
+def test_no_stream_has_two_lanes(tiny_npz: Path, tmp_path: Path) -> None:
+    """However many runs come and go beside a long one: cuBLAS has one workspace for each stream."""
+    cells = [configured(2, model="plain", epochs=epochs, examples=72) for epochs in (12, 2, 2, 2)]
+
+    def begin(number: int) -> Begun:
+        steps = steps_of(cells[number], tmp_path / str(number), tiny_npz, CUDA)
+        return Begun(steps, partial(numerics, "float32"))
+
+    with pretended_gpu() as gpu:
+        gpu.streams = gpu.streams[:2]
+        _, ends = in_turn(begin, [0, 1, 2, 3], 2, CUDA)
+        assert gpu.captures == 2 * len(cells)
+    assert [end.error for end in ends] == [""] * len(cells)
+
+
+def test_a_run_that_is_over_leaves_no_memory(tiny_npz: Path, tmp_path: Path) -> None:
+    """At once: the next one needs it, and a graph that is destroyed while another is captured spoils that."""
+    networks: list[weakref.ref[nn.Module]] = []
+    usual = loop.start_run
+
+    def noted(*arguments: Any) -> Any:
+        run = usual(*arguments)
+        networks.append(weakref.ref(run.model))
+        return run
+
+    def begin(cell: int) -> Begun:
+        return Begun(steps_of(configured(cell, model="plain"), tmp_path / str(cell), tiny_npz, CUDA))
+
+    gc.disable()
+    try:
+        with pretended_gpu(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "start_run", noted)
+            in_turn(begin, [0], 1, CUDA)
+            assert [one() for one in networks] == [None]
+    finally:
+        gc.enable()
+
+
 def test_a_run_that_fails_disturbs_nobody(expected: list[Checkpoint], tiny_npz: Path, tmp_path: Path) -> None:
     def begin(cell: int) -> Begun:
         if cell == 7:
@@ -164,14 +204,22 @@ def test_a_run_that_fails_disturbs_nobody(expected: list[Checkpoint], tiny_npz: 
     assert_same(of(tmp_path / "0"), expected[0])
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported elsewhere"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
 def test_full_memory_takes_a_lane_away_and_the_run_goes_on(
-    expected: list[Checkpoint], tiny_npz: Path, tmp_path: Path
+    error: RuntimeError, expected: list[Checkpoint], tiny_npz: Path, tmp_path: Path
 ) -> None:
     begun: list[int] = []
 
     class Full(Silent):
         def epoch(self, record: dict[str, Any]) -> None:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            raise error
 
     def begin(cell: int) -> Begun:
         begun.append(cell)
