@@ -24,7 +24,7 @@ PATIENCE = 60.0  # seconds in which the first of several processes says why they
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
-def terminal(*, stderr: bool = False, quiet: bool = False, file: TextIO | None = None) -> Console:
+def terminal(*, stderr: bool = False, quiet: bool = False, file: TextIO | End | None = None) -> Console:
     """Standard output, or `file`, on the terminal's width; in a pipe or a file nothing is folded.
 
     Whatever is printed is shown: control characters and the like in names stand as their escapes.
@@ -102,7 +102,7 @@ def guarded_command() -> Iterator[None]:
     """
     _occupy_closed()
     before = sys.stdout or _nowhere(), sys.stderr or _nowhere()
-    ends = _End(before[0]), _End(before[1])
+    ends = End(before[0]), End(before[1])
     sys.stdout, sys.stderr = ends
     try:
         with raised_signals():
@@ -148,7 +148,7 @@ def _nowhere() -> TextIO:
     return open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
 
 
-class _End:
+class End:
     """A stream that notes its first failure and then takes everything without a word."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -184,7 +184,7 @@ class _End:
         return getattr(self._stream, name)
 
 
-def _silence(ends: Iterable[_End]) -> None:
+def _silence(ends: Iterable[End]) -> None:
     """What a broken stream still holds must not fail once more when the process ends."""
     for end in ends:
         if end.broken:

@@ -7,6 +7,7 @@ import gc
 import io
 import json
 import os
+import signal
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,6 +23,7 @@ from torch import nn
 from landscape.checkpoint.format import Checkpoint
 from landscape.commandline.claims import claim
 from landscape.errors import UserError
+from landscape.keeping.signals import Interrupted
 from training import lanes, loop, models
 from training.checkpoint import RunFolder
 from training.config import RunConfig
@@ -32,6 +34,7 @@ from training.precision import numerics
 from training.sparsity import METHODS
 from training.sweep import lane_server
 from training.sweep.lane_server import Server
+from training.sweep.laned import TAKEN
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 CELLS = [("random", "sgd"), ("set", "s2sam"), ("random", "sam"), ("dense", "sgd")]
@@ -277,7 +280,7 @@ def test_a_server_makes_what_is_ordered(
     held = claim(tmp_path / "4.log")  # another process's
     orders.append({"number": 4, "words": lines[0], "log": str(tmp_path / "4.log")})
     with pretended_gpu():
-        assert served(orders) == {0: 0, 1: 0, 2: 2, 3: 2, 4: 2}
+        assert served(orders) == {0: 0, 1: 0, 2: 2, 3: 2, 4: TAKEN}
         wanted = alone(of_words(lines[0]), tmp_path / "alone", tiny_npz, CUDA)
     assert held is not None
     os.close(held)
@@ -294,6 +297,13 @@ def test_a_server_makes_what_is_ordered(
         descriptor = claim(tmp_path / f"{number}.log")
         assert descriptor is not None
         os.close(descriptor)
+
+
+def orders_of(npz: Path, folder: Path, count: int) -> list[dict[str, Any]]:
+    return [
+        {"number": n, "words": words(0, folder / str(n), npz), "log": str(folder / f"{n}.log")}
+        for n in range(count)
+    ]
 
 
 def of_words(line: list[str]) -> RunConfig:
@@ -317,13 +327,79 @@ def test_a_signal_keeps_what_is_saved(
             with pytest.raises(KeyboardInterrupt):
                 server.serve(io.StringIO("".join(json.dumps(one) + "\n" for one in orders)))
         said = [json.loads(line) for line in answers.getvalue().splitlines()]
-        assert said == [{"number": 0, "code": 130}, {"number": 1, "code": 130}]
+        assert [(one["number"], one["code"]) for one in said] == [(0, 130), (1, 130)]
         assert "stopped by Ctrl-C; the same command goes on" in (tmp_path / "1.log").read_text()
         assert all((tmp_path / str(cell) / "last.pt").exists() for cell in (0, 1))
         assert served(orders) == {0: 0, 1: 0}
         for cell in (0, 1):
             wanted = alone(of_words(lines[cell]), tmp_path / f"alone{cell}", tiny_npz, CUDA)
             assert_same(of(tmp_path / str(cell)), wanted)
+
+
+def test_a_run_that_waits_is_nobody_elses_either(
+    tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims: list[int | None] = []
+
+    class Progress(Silent):
+        def __init__(self, *rest: Any, **more: Any) -> None:
+            super().__init__()
+
+        def begin(self, epochs: int, done: int) -> None:
+            claims.append(claim(tmp_path / "1.log"))
+
+    monkeypatch.setattr(lane_server, "TrainingProgress", Progress)
+    with pretended_gpu():
+        assert served(orders_of(tiny_npz, tmp_path, 2), at_a_time=1) == {0: 0, 1: 0}
+    assert claims == [None, None]
+
+
+def test_a_log_on_a_full_disk_ends_no_run(tiny_npz: Path, tmp_path: Path) -> None:
+    orders = [one | {"log": "/dev/full"} for one in orders_of(tiny_npz, tmp_path, 1)]
+    orders.append({"number": 1, "words": ["--method=nothing"], "log": str(tmp_path / "no folder" / "1.log")})
+    with pretended_gpu():
+        assert served(orders) == {0: 0, 1: 2}
+    assert (tmp_path / "0" / "final.pt").exists()
+
+
+def test_a_gpu_that_is_lost_ends_all_in_a_line(
+    tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = "CUDA error: an illegal memory access was encountered"
+
+    class Progress(Silent):
+        def __init__(self, *rest: Any, **more: Any) -> None:
+            super().__init__()
+
+        def epoch(self, record: dict[str, Any]) -> None:
+            gpu.synchronize = lost  # type: ignore[method-assign]
+            lost()
+
+    def lost() -> None:
+        raise RuntimeError(f"{message}\nCompile with `TORCH_USE_CUDA_DSA` to enable assertions.")
+
+    monkeypatch.setattr(lane_server, "TrainingProgress", Progress)
+    answers, orders = io.StringIO(), orders_of(tiny_npz, tmp_path, 3)
+    with pretended_gpu() as gpu, pytest.raises(UserError, match=f"^RuntimeError: {message}$"):
+        Server(CUDA, 2, answers).serve(io.StringIO("".join(json.dumps(one) + "\n" for one in orders)))
+    said = [json.loads(line) for line in answers.getvalue().splitlines()]
+    assert [one | {"number": 0} for one in said] == 3 * [
+        {"number": 0, "code": 2, "told": f"RuntimeError: {message}"}
+    ]
+    for order in orders:
+        log = Path(order["log"])
+        assert log.read_text().splitlines()[-1] == f"error: RuntimeError: {message}"
+        descriptor = claim(log)
+        assert descriptor is not None
+        os.close(descriptor)
+    assert not list(tmp_path.glob("*/.*"))
+
+
+def test_a_signal_while_a_command_line_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.__main__._named", lambda *rest: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Interrupted) as stop:
+        lane_server._asked(["--epochs=1"])
+    assert stop.value.number == signal.SIGTERM
 
 
 def test_the_process_is_of_a_gpu(capfd: pytest.CaptureFixture[str]) -> None:

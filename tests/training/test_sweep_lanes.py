@@ -21,6 +21,7 @@ from landscape.checkpoint.format import FORMAT
 from landscape.cores import cores
 from training.sweep import schedule
 from training.sweep.__main__ import main
+from training.sweep.laned import LaneProcess
 from training.sweep.plan import Overrides, load_plan
 
 REAL = """
@@ -131,6 +132,55 @@ def test_a_process_that_cannot_start(world: World, monkeypatch: pytest.MonkeyPat
     assert states(world) == ["missing", "missing"]
 
 
+def own(monkeypatch: pytest.MonkeyPatch, *lines: str) -> list[str]:
+    """A process for lanes that does something else; its command."""
+    command = [sys.executable, "-S", "-c", "\n".join(("import json, os, sys", *lines))]
+    monkeypatch.setattr(schedule, "LANES", command)
+    return command
+
+
+@pytest.mark.parametrize(
+    ("last", "error"),
+    [
+        ("sys.exit(2)", "device cuda:3: there is one GPU"),
+        ("os.kill(os.getpid(), 9)", "killed by SIGKILL (out of memory?)"),
+    ],
+)
+def test_a_process_that_ends_at_once_says_why(
+    last: str, error: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(monkeypatch, "print('error: device cuda:3: there is one GPU', file=sys.stderr, flush=True)", last)
+    assert sweep(world, "--lanes", "2") == 1
+    assert [row["error"] for row in table(world).values()] == [error, error]
+
+
+def test_a_run_at_which_another_process_is_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took the first one between this sweep's order and the beginning of the lane."""
+    own(
+        monkeypatch,
+        "import subprocess",
+        "for line in iter(sys.stdin.readline, ''):",
+        "    order = json.loads(line)",
+        f"    line = [*{world.training!r}, *order['words']]",
+        "    code = 75 if order['number'] == 1 else subprocess.run(line).returncode",
+        "    print(json.dumps({'number': order['number'], 'code': code}), flush=True)",
+    )
+    assert sweep(world, "--lanes", "2") == 0
+    assert [start["run"] for start in world.starts()] == [name(1), name(0)]
+
+
+def test_what_a_dead_process_said_is_known_after_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = LaneProcess(own(monkeypatch, "sys.exit('the GPU is lost')"))
+    lane = process.give([], tmp_path / "log")
+    process.process.wait()
+    process.close()
+    assert (lane.poll(), lane.told) == (1, "the GPU is lost")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -184,7 +234,7 @@ def test_the_real_process(tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.Mo
     line = [*alone.arguments, f"--output={tmp_path / 'alone'}", f"--threads={cores()}"]
     order = {"number": 1, "words": line, "log": str(tmp_path / "alone.log")}
     done = subprocess.run([*command, "auto", "1"], input=json.dumps(order), text=True, capture_output=True)
-    assert json.loads(done.stdout) == {"number": 1, "code": 0}
+    assert json.loads(done.stdout) == {"number": 1, "code": 0, "told": ""}
     two = [
         torch.load(path / "final.pt", weights_only=True)
         for path in (tmp_path / "lanes" / run, tmp_path / "alone")

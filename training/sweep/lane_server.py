@@ -1,8 +1,9 @@
 """The process whose runs take turns on a GPU: orders come in, a line of JSON each, and so do answers go out.
 
 An order has a ``number``, the ``words`` of a training's command line and its ``log``; the answer to it, when
-the run is over, the number and an exit ``code``. What a run has to say goes into its log, whose lock the
-process holds meanwhile: whoever gave the order may be gone, the run goes on to its end.
+the run is over, the number, an exit ``code`` and, where it failed, why (``told``). What a run has to say goes
+into its log, whose lock the process holds from the order on: whoever gave it may be gone, the run goes on to
+its end.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stderr, suppress
 from dataclasses import dataclass, field, replace
@@ -23,35 +25,43 @@ from typing import Any, TextIO
 import torch
 
 from landscape.commandline.claims import locked
-from landscape.commandline.console import guarded_command, terminal
+from landscape.commandline.console import End, guarded_command, terminal
 from landscape.errors import UserError
-from landscape.keeping.signals import exit_code, name_of
+from landscape.keeping.signals import Interrupted, exit_code, name_of
 from training.__main__ import parsed
 from training.config import RunConfig
 from training.data import TrainingData
 from training.distributed import World, joined
-from training.lanes import Begun, Ended, Lanes
+from training.lanes import Begun, Ended, Lanes, in_a_line
 from training.loop import training
 from training.machine import Machine
 from training.precision import numerics
 from training.prepare import Prepared, ready, set_up, with_data
 from training.progress import TrainingProgress
+from training.sweep.laned import TAKEN
 
 
 @dataclass(eq=False)
 class Order:
-    """A run that was asked for; `file` is its log, open and locked, once the run has begun."""
+    """A run that was asked for; `file` is its log, open and locked, and takes no notice of a full disk."""
 
     number: int
     words: Sequence[str]
     log: Path
-    file: TextIO | None = field(default=None, repr=False)
+    file: End | None = field(default=None, repr=False)
+
+    def open(self) -> bool:
+        """Lock the log; False while another process has it."""
+        descriptor = locked(self.log)
+        if descriptor is None:
+            return False
+        self.file = End(os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace"))
+        return True
 
     def close(self, text: str = "") -> None:
         """End the log with a line, and free it."""
         if self.file is not None:
-            with suppress(OSError):  # a full disk
-                print(text, end="", file=self.file, flush=True)
+            self.file.write(text)
             with suppress(OSError):
                 self.file.close()
             self.file = None
@@ -84,6 +94,8 @@ class Server:
         ------
         KeyboardInterrupt
             When a signal ends the process; what the runs have saved is kept, and all are answered.
+        UserError
+            When the GPU is lost, and all runs with it; the same holds.
         """
         threading.Thread(target=self._read, args=(orders,), daemon=True).start()
         gpus = [self.device] if self.device.type == "cuda" else []
@@ -94,12 +106,12 @@ class Server:
                     for end in self.lanes.round():
                         self._answer(end)
         except KeyboardInterrupt as error:
-            unfinished = self.lanes.orders
-            self.lanes.close()
-            for order in unfinished:
-                order.close(f"stopped by {name_of(error)}; the same command goes on\n")
-                self._say(order, exit_code(error))
+            self._leave(f"stopped by {name_of(error)}; the same command goes on", exit_code(error))
             raise
+        except Exception as error:  # a fault of one run would have ended it alone
+            trace = traceback.format_exc()
+            self._leave(in_a_line(error), 2, trace)
+            raise UserError(in_a_line(error)) from error
 
     def _read(self, orders: TextIO) -> None:
         """In a thread of its own: reading waits."""
@@ -117,15 +129,21 @@ class Server:
             if order is None:
                 self._open = False
             else:
-                self.lanes.waiting.append(order)
+                self._accept(order)
             idle = False
 
+    def _accept(self, order: Order) -> None:
+        try:
+            free = order.open()
+        except OSError as error:
+            self._say(order, 2, f"cannot write {order.log}: {error.strerror}")
+            return
+        if free:
+            self.lanes.waiting.append(order)
+        else:
+            self._say(order, TAKEN)
+
     def _begin(self, order: Order) -> Begun:
-        if order.file is None:  # else the memory was full at its first time
-            descriptor = locked(order.log)
-            if descriptor is None:
-                raise UserError("another process is at this run")
-            order.file = os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
         config, machine = _asked(order.words)
         set_up(machine)
         prepared = self._prepared(config, machine)
@@ -149,14 +167,21 @@ class Server:
         return prepared
 
     def _answer(self, end: Ended[Order]) -> None:
-        if end.error:
-            end.order.close(f"{end.trace}error: {end.error}\n")
-        self._say(end.order, 2 if end.error else 0)
-        end.order.close()
+        end.order.close(f"{end.trace}error: {end.error}\n" if end.error else "")
+        self._say(end.order, 2 if end.error else 0, end.error)
 
-    def _say(self, order: Order, code: int) -> None:
+    def _leave(self, text: str, code: int, trace: str = "") -> None:
+        """Leave all runs as they are."""
+        unfinished = self.lanes.orders
+        self.lanes.close()
+        for order in unfinished:
+            order.close(f"{trace}{'error: ' if code == 2 else ''}{text}\n")
+            self._say(order, code, text)
+
+    def _say(self, order: Order, code: int, told: str = "") -> None:
+        answer = {"number": order.number, "code": code, "told": told}
         with suppress(OSError, ValueError):  # whoever asked is gone
-            print(json.dumps({"number": order.number, "code": code}), file=self.answers, flush=True)
+            print(json.dumps(answer), file=self.answers, flush=True)
 
 
 def _asked(words: Sequence[str]) -> tuple[RunConfig, Machine]:
@@ -165,7 +190,9 @@ def _asked(words: Sequence[str]) -> tuple[RunConfig, Machine]:
     try:
         with redirect_stderr(told):
             return parsed(words)
-    except SystemExit:
+    except SystemExit as end:
+        if end.code != 2:  # a signal that came meanwhile
+            raise Interrupted(int(end.code or 0) - 128) from None
         raise UserError(told.getvalue().strip().removeprefix("error: ")) from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import tempfile
 import threading
@@ -15,6 +14,7 @@ from landscape.commandline.cluster_options import ClusterOptions
 from landscape.commandline.jobs import GRACE_SECONDS
 from landscape.errors import UserError
 
+TAKEN = 75  # the code of a run at which another process is
 _READ_SECONDS = 1.0  # for what a process said before its end; what it started may keep the pipe open
 
 
@@ -45,8 +45,8 @@ class LaneProcess:
     """
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._codes: dict[int, int] = {}
-        self._count, self._asked = 0, False
+        self._ends: dict[int, tuple[int, str]] = {}
+        self._count, self._asked, self._words = 0, False, ""
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
         group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # see `landscape.commandline.jobs.start`
         try:
@@ -81,12 +81,13 @@ class LaneProcess:
         """Whether it takes orders."""
         return self.process.poll() is None
 
-    def code(self, number: int) -> int | None:
-        """How a run ended, by itself or with the process; None while it goes on."""
-        if number not in self._codes and not self.alive:
+    def end(self, number: int) -> tuple[int, str] | None:
+        """Exit code and, if known, why: by itself or with the process; None while it goes on."""
+        if number not in self._ends and not self.alive:
             self._reader.join(_READ_SECONDS)  # what was answered until then counts
-            return self._codes.get(number, self.process.returncode or 1)
-        return self._codes.get(number)
+            code = self.process.returncode or 1
+            return self._ends.get(number, (code, self.last_words() if code > 0 else ""))
+        return self._ends.get(number)
 
     def stop(self, number: int) -> None:
         """Send it a signal, once: it stops all runs."""
@@ -101,10 +102,12 @@ class LaneProcess:
 
     def last_words(self) -> str:
         """The last line that it printed; empty where there is none."""
-        self._said.seek(0)
-        lines = self._said.read().decode("utf-8", "replace").split("\n")
-        filled = [line.strip() for line in lines if line.strip()]
-        return filled[-1].removeprefix("error: ") if filled else ""
+        if not self._said.closed:
+            self._said.seek(0)
+            lines = self._said.read().decode("utf-8", "replace").split("\n")
+            filled = [line.strip() for line in lines if line.strip()]
+            self._words = filled[-1].removeprefix("error: ") if filled else ""
+        return self._words
 
     def close(self) -> None:
         """Take nothing back and give nothing more: it ends as soon as its runs have, which is waited for."""
@@ -116,6 +119,7 @@ class LaneProcess:
         except subprocess.TimeoutExpired:
             self.kill()
         self._reader.join(_READ_SECONDS)
+        self.last_words()  # for those of its runs that weren't looked at yet
         self._said.close()
 
     def _read(self) -> None:
@@ -123,7 +127,7 @@ class LaneProcess:
         with self.process.stdout as answers, suppress(ValueError):  # cut in the middle of a line
             for line in answers:
                 answer = json.loads(line)
-                self._codes[int(answer["number"])] = int(answer["code"])
+                self._ends[int(answer["number"])] = int(answer["code"]), str(answer.get("told", ""))
 
 
 class Lane:
@@ -134,7 +138,7 @@ class Lane:
     returncode
         None while it waits or runs.
     told
-        Why it ended without a word of its own, in a line.
+        Why it failed, in a line; empty where its log alone says that.
     """
 
     def __init__(self, process: LaneProcess, number: int) -> None:
@@ -144,11 +148,8 @@ class Lane:
 
     def poll(self) -> int | None:
         """Its exit code; None while it waits or runs."""
-        if self.returncode is None:
-            self.returncode = self._process.code(self._number)
-            died = self.returncode is not None and not self._process.alive
-            if died and self.returncode not in (0, 2):  # 2: its own log says why
-                self.told = self._process.last_words()
+        if self.returncode is None and (end := self._process.end(self._number)) is not None:
+            self.returncode, self.told = end
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -161,5 +162,4 @@ class Lane:
 
     def wait(self) -> int | None:
         """Its exit code, once the process has ended."""
-        self.returncode = self.returncode or -signal.SIGKILL
-        return self.returncode
+        return self.poll()

@@ -16,7 +16,7 @@ from landscape.commandline.claims import claim
 from landscape.commandline.jobs import Process, Schedule, start
 from training.sweep.display import Display, Running
 from training.sweep.estimate import Estimator, duration
-from training.sweep.laned import LaneProcess
+from training.sweep.laned import TAKEN, LaneProcess
 from training.sweep.planned import PlannedRun
 from training.sweep.status import Runs, Status, saved_epochs
 from training.sweep.table import write_table
@@ -151,7 +151,7 @@ class Sweep(Schedule[PlannedRun]):
             seconds = self.clock() - process.started
             self._estimator.learn(run.settings, seconds, run.epochs - self._first[run.name], here=True)
             self._finish(run, _result(status, seconds))
-        elif process.interrupted:
+        elif process.interrupted or process.process.returncode == TAKEN:
             self.waiting.append(run)
         else:
             self._fail(run, status.error or process.failure())
