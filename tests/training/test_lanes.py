@@ -354,6 +354,27 @@ def test_a_run_that_waits_is_nobody_elses_either(
     assert claims == [None, None]
 
 
+def test_seconds_were_shared_though_a_lane_was_taken_away(
+    tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs: list[int] = []
+
+    class Progress(Silent):
+        def __init__(self, *rest: Any, **more: Any) -> None:
+            super().__init__()
+
+        def epoch(self, record: dict[str, Any]) -> None:
+            epochs.append(record["epoch"])
+            if len(epochs) == 2:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(lane_server, "TrainingProgress", Progress)
+    with pretended_gpu():
+        assert served(orders_of(tiny_npz, tmp_path, 2)) == {0: 0, 1: 0}
+    assert epochs == [1, 1, 2, 2]
+    assert [of(tmp_path / str(number)).environment["lanes"] for number in (0, 1)] == [2, 2]
+
+
 def test_a_log_on_a_full_disk_ends_no_run(tiny_npz: Path, tmp_path: Path) -> None:
     orders = [one | {"log": "/dev/full"} for one in orders_of(tiny_npz, tmp_path, 1)]
     orders.append({"number": 1, "words": ["--method=nothing"], "log": str(tmp_path / "no folder" / "1.log")})

@@ -150,7 +150,7 @@ class Server:
         progress = TrainingProgress(
             terminal(file=order.file), images=len(prepared.data.train), batch=config.batch_size
         )
-        extras = replace(prepared.extras, lanes=self.lanes.at_a_time)
+        extras = replace(prepared.extras, lanes=self.at_a_time)
         steps = training(config, prepared.data, prepared.folder, self.device, progress, extras)
         return Begun(steps, partial(numerics, config.precision))
 
