@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from loop_helpers import SMALL, Silent, Stop, assert_same
+from PIL import Image
 from pretended_gpu import pretended_gpu
 from torch import nn
 
@@ -428,3 +429,16 @@ def test_the_process_is_of_a_gpu(capfd: pytest.CaptureFixture[str]) -> None:
         lane_server.main(["cpu", "2"])
     assert stop.value.code == 2
     assert "lanes share a GPU, and this is cpu; on a CPU give --jobs" in capfd.readouterr().err
+
+
+def test_photographs_are_refused(tmp_path: Path) -> None:
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        Image.new("RGB", (20, 30)).save(tmp_path / "pictures" / name / "1.png")
+    line = [*words(3, tmp_path / "run", tmp_path)[2:], "--image-size=16"]
+    line.append(f"--data=imagefolder:{tmp_path / 'pictures'}")
+    with pretended_gpu():
+        assert served([{"number": 5, "words": line, "log": str(tmp_path / "5.log")}]) == {5: 2}
+    assert (
+        "photographs keep a GPU busy by one run; give --jobs, no --lanes" in (tmp_path / "5.log").read_text()
+    )

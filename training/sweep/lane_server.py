@@ -35,6 +35,7 @@ from training.distributed import World, joined
 from training.lanes import Begun, Ended, Lanes, in_a_line
 from training.loop import training
 from training.machine import Machine
+from training.photographs import photographs
 from training.precision import numerics
 from training.prepare import Prepared, ready, set_up, with_data
 from training.progress import TrainingProgress
@@ -160,10 +161,12 @@ class Server:
         where = (machine.data_root, machine.download, machine.workers, machine.skip_broken)
         if self._images is not None and self._images[0] == (key, where):
             return with_data(config, machine, World(), self._images[1])
+        # The processes that decode them would be everybody's: one that dies shows in whichever lane computes.
+        if photographs(config.data, config.image_size):
+            raise UserError(f"{config.data}: photographs keep a GPU busy by one run; give --jobs, no --lanes")
         self._images = None  # before others take its place in memory
         prepared = ready(config, machine, World(), self.device)
-        if not prepared.data.train.streamed:
-            self._images = (key, where), prepared.data
+        self._images = (key, where), prepared.data
         return prepared
 
     def _answer(self, end: Ended[Order]) -> None:
