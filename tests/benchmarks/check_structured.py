@@ -130,7 +130,11 @@ def main() -> None:
         )
     rows = read_runs(root / "results.csv", "run this script again")
     names = [run.name for run in load_plan(options.spec, Overrides(data=options.data)).runs]
-    planned = [rows[name] for name in names if name in rows or not options.as_far]
+    done = {name for name, row in rows.items() if row["state"] == "finished"}
+    planned = [rows[name] for name in names if name in done or not options.as_far]
+    missing = [row["run"] for row in planned if not (root / row["run"] / "final.pt").exists()]
+    if missing:
+        parser.error(f"{missing[0]}: its weights aren't here; without --as-far it is trained anew")
     lines = [HEADS, *(measured(root, row, options) for row in planned)]
     folder = options.output / "structured"
     write(folder, lines)
