@@ -32,10 +32,9 @@ from figures.measures import measures_of
 from figures.registered import SPAN
 from figures.reproduce.plan import Job, Options, jobs
 from figures.reproduce.scale import load_scale
-from landscape.checkpoint import load_checkpoint
 from landscape.files import atomic_path
 from landscape.surface import load_surface
-from training.models import ARCHITECTURES
+from training.checkpoint import load_dict
 from training.sweep.plan import Overrides, load_plan
 
 SPEC, SCALE = "figures-cpu", "cpu"
@@ -71,13 +70,13 @@ def run(job: Job) -> None:
 
 def measured(root: Path, name: str) -> Network:
     """Read a network's files."""
-    checkpoint = load_checkpoint(root / "runs" / name / "final.pt", architectures=ARCHITECTURES)
+    checkpoint = load_dict(root / "runs" / name / "final.pt")
     surface = load_surface(root / "surfaces" / f"{name}.surface.h5")
     planes = [replace(surface, planes=(plane,)) for plane in surface.planes]
     return Network(
         name,
-        str(checkpoint.environment["kernels"]).partition(",")[0].partition(":")[0],
-        float(checkpoint.metrics["test_accuracy"]),
+        str(checkpoint["environment"]["kernels"]).partition(",")[0].partition(":")[0],
+        float(checkpoint["metrics"]["test_accuracy"]),
         fmean(log(roughness(plane, log=True, span=SPAN).ra.value) for plane in planes),
         measures_of(root, name)["lambda_max"].value,
     )
