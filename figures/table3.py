@@ -28,6 +28,7 @@ TITLE = "Table 3: networks that lose channels"
 METHODS = ("chex", "chase")
 NETWORKS = ("torchvision-resnet34-imagenet", IMAGENET)
 COLUMNS = (
+    Column("", "epochs", "epochs_trained"),
     Column("", "FLOPs, of dense", "shrunk_flops_share"),
     Column("", "parameters", "shrunk_parameters"),
     Column("", "channels kept", "channels_share"),
@@ -70,6 +71,7 @@ def _dense(found: Finished, network: str) -> Line:
     rows = found.of(network, "dense", 0.0, "sgd") or found.of(network, "dense", 0.0, "s2sam")
     size = parameters_of(network)
     entries = [
+        number(mean_of(rows, "epochs_trained"), "g"),
         number(1.0, "g") if rows else NOT_RUN,
         NOT_RUN if size is None or not rows else number(size, ",.0f"),
         number(1.0, "g") if rows else NOT_RUN,
@@ -83,6 +85,7 @@ def _dense(found: Finished, network: str) -> Line:
 def _line(found: Finished, speeds: Speeds, network: str, method: str, level: float) -> Line:
     rows = [row for name in PAIR for row in found.of(network, method, level, name)]
     entries = [
+        number(mean_of(rows, "epochs_trained"), "g"),
         number(mean_of(rows, "shrunk_flops_share"), ".3f"),
         number(mean_of(rows, "shrunk_parameters"), ",.0f"),
         number(mean_of(rows, "channels_share"), ".3f"),
@@ -105,7 +108,7 @@ def _speed(measured: Sequence[tuple[float, float, float] | None]) -> Entry:
 def _published(one: Published, level: float | str) -> Line:
     accuracy = published(one.accuracy[level])
     label = f"{level} left" if "GFLOPs" in str(level) else str(level)
-    entries = (NOTHING, NOTHING, NOTHING, accuracy, NOTHING, NOTHING, NOTHING)
+    entries = (*[NOTHING] * 4, accuracy, *[NOTHING] * 3)
     return Line((network_name(one.network), f"{one.method}, published {mark(one.source)}", label), entries)
 
 
