@@ -154,10 +154,19 @@ def source_hash(source: str) -> str:
 
 
 def told_apart(files: Sequence[Path], surfaces: Sequence[Surface]) -> list[Surface]:
-    """Surfaces of one label, which is often "final", are called by their files."""
+    """Surfaces of one label, often "final", are called by their files, with folders where names don't differ."""
     labels = [surface.label for surface in surfaces]
-    names = [re.sub(r"(\.surface)?\.h5$", "", file.name) for file in files]
+    alike = [file.absolute() for file, label in zip(files, labels, strict=True) if labels.count(label) > 1]
+    length = 1
+    while len({one.parts[-length:] for one in alike}) < len(set(alike)):
+        length += 1
+
+    def name(file: Path) -> str:
+        return re.sub(r"(\.surface)?\.h5$", "", "/".join(file.absolute().parts[-length:]))
+
     return [
-        surface if labels.count(label) == 1 else replace(surface, about={**surface.about, "label": name})
-        for label, name, surface in zip(labels, names, surfaces, strict=True)
+        surface
+        if labels.count(label) == 1
+        else replace(surface, about={**surface.about, "label": name(file)})
+        for label, file, surface in zip(labels, files, surfaces, strict=True)
     ]

@@ -23,7 +23,7 @@ from viewer_surfaces import bowl, with_curvature, with_path
 
 from landscape.errors import UserError
 from landscape.surface import Metric, Plane, Split, Surface
-from landscape.viewer import view
+from landscape.viewer import told_apart, view
 from landscape.viewer.__main__ import main
 from landscape.viewer.page_data import payload
 
@@ -84,6 +84,18 @@ def test_unknown_and_diverged_stay_distinct() -> None:
     assert metric["diverged"] == [2, 3]
     assert metric["stderr"] is None
     assert metric["unit"] == ""  # nothing says that this loss is in nats
+
+
+def test_equal_file_names_are_told_apart_by_folder(tmp_path: Path) -> None:
+    files = [tmp_path / run / "out" / "final.surface.h5" for run in ("sgd", "s2sam")]
+    for file in files:
+        file.parent.mkdir(parents=True)
+    surfaces = [bowl(label="final", points=3), bowl(label="final", points=3)]
+    assert [one.label for one in told_apart(files, surfaces)] == ["sgd/out/final", "s2sam/out/final"]
+    other = told_apart([*files, tmp_path / "x" / "final.surface.h5"], [*surfaces, bowl(label="x", points=3)])
+    assert [one.label for one in other] == ["sgd/out/final", "s2sam/out/final", "x"]
+    again = told_apart([files[0], files[0]], surfaces)  # numbered by the page
+    assert [one.label for one in again] == ["final", "final"]
 
 
 def test_equal_labels_are_told_apart(tmp_path: Path) -> None:
