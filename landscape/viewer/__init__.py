@@ -154,7 +154,7 @@ def source_hash(source: str) -> str:
 
 
 def told_apart(files: Sequence[Path], surfaces: Sequence[Surface]) -> list[Surface]:
-    """Surfaces of one label, often "final", are called by their files, with folders where names don't differ."""
+    """Surfaces of one label, often "final", are called by their files, or those in folders by both."""
     labels = [surface.label for surface in surfaces]
     alike = [file.absolute() for file, label in zip(files, labels, strict=True) if labels.count(label) > 1]
     length = 1
