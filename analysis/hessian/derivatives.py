@@ -12,7 +12,9 @@ ReLU and maxima have kinks, where differences don't tell the derivative; several
 smallest of which crosses hardly any. One that agrees is enough. A sparse network may lie *on* kinks: a filter
 without kept weights gives exactly its batch norm's bias, which never got a gradient and is still exactly 0,
 where ReLU turns. So coordinates whose gradient is exactly 0 are left out of the vectors and looked at alone
-(`wrong_where_flat`).
+(`wrong_where_flat`). That isn't enough where the bias has a gradient all the same, since a shortcut is added
+to it, or where weight decay has left it almost 0. So what disagrees is looked at once more at weights beside
+these (`beside`): kinks are elsewhere there, what is differentiated wrongly stays wrong.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from analysis.hessian.shifted import Shifted
 from analysis.hessian.space import WeightSpace
+from landscape.engine import own_copy
 from landscape.errors import UserError
 
 CHECKED = 4  # examples; what is wrong shows on one
@@ -32,6 +35,7 @@ AGREED = {torch.float64: 1e-3, torch.float32: 5e-2}  # relative difference; wron
 SYMMETRIC = {torch.float64: 1e-6, torch.float32: 1e-2}
 HUGE = 1e30  # a gradient that float32 hardly holds: nothing is compared, and what overflows is said later
 ROUNDINGS = 1e3  # by which sums in a network may be off
+NEAR = 1e-3  # of a parameter's typical weight: far beyond the usual steps, and nothing to a smooth loss
 SMALL = 1e-4  # share of a parameter's typical part below which it isn't judged alone
 
 MISSING = (RuntimeError, NotImplementedError)  # what torch raises where it has no second derivative
@@ -199,6 +203,18 @@ def probes(space: WeightSpace, weights: Tensor, seed: int = 0) -> tuple[Tensor, 
     return first, second
 
 
+def beside(model: nn.Module, space: WeightSpace) -> nn.Module:
+    """A copy whose weights are moved a little, all of them."""
+    moved = own_copy(model)
+    params = dict(moved.named_parameters())
+    weights = space.restrict([params[name].detach() for name in space.names])
+    shift, _ = probes(space, weights, seed=1)
+    with torch.no_grad():
+        for name, one in zip(space.names, space.expand(NEAR * shift), strict=True):
+            params[name].add_(one)
+    return moved
+
+
 def checked_gradient(
     shifted: Callable[[torch.dtype], Shifted], space: WeightSpace
 ) -> tuple[Differences, Tensor] | None:
@@ -225,21 +241,22 @@ def checked_gradient(
     whole, other = probes(space, found.weights)
     flat = gradient == 0
     first, second = whole * ~flat, other * ~flat
-    beside = Differences(found, first)
-    wrong = wrong_gradient(gradient, beside) or wrong_where_flat(flat, found, whole, space)
+    differences = Differences(found, first)
+    wrong = wrong_gradient(gradient, differences) or wrong_where_flat(flat, found, whole, space)
     if wrong is not None:
         raise UserError(
             f"the gradient isn't that of the loss: {wrong}; something in the network is detached, rounded, "
             "replaced (straight-through) or differentiated wrongly, so nothing that needs derivatives can be "
             "computed"
         )
-    return beside, second
+    return differences, second
 
 
 def choose_derivatives(
     shifted: Callable[[torch.dtype], Shifted],
     products: Callable[[torch.dtype], Products],
     space: WeightSpace,
+    sure: bool = False,
 ) -> str | None:
     """Why products must be differences of gradients; None where automatic differentiation is right.
 
@@ -249,6 +266,8 @@ def choose_derivatives(
         Make, in a precision and on few examples, loss and gradient beside the weights, and the products.
     space
         Of the vectors.
+    sure
+        Whether numbers that can't be compared are refused.
 
     Raises
     ------
@@ -258,9 +277,11 @@ def choose_derivatives(
     """
     found = checked_gradient(shifted, space)
     if found is None:
+        if sure:
+            raise UserError("nothing can be compared: the gradient isn't finite")
         return None
-    beside, second = found
-    reason = wrong_products(lambda: products(second.dtype), beside, space, second)
+    differences, second = found
+    reason = wrong_products(lambda: products(second.dtype), differences, space, second)
     if reason is not None and second.dtype != torch.float64:
         raise UserError(
             f"no second derivatives: {reason}; differences of gradients would need float64, in which the "

@@ -341,6 +341,52 @@ def test_a_network_that_lies_on_kinks_is_no_wrong_one(seed: int) -> None:
     assert sharpness(model, data, mask=mask, measures=["sam"])["sam"].value > 0
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_network_that_lies_almost_on_kinks_is_no_wrong_one(seed: int) -> None:
+    """Nearer than any step: weight decay leaves biases of dead filters almost 0, on either side."""
+    model = dead(seed)
+    draws = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        model.norm.bias[2:] = 1e-12 * torch.randn(4, generator=draws)
+    data = random_inputs(12, 1, 6, 6).float(), torch.arange(12) % 3
+    mask = {"conv.weight": model.conv.weight.detach() != 0}
+    assert HessianOperator(model, data, mask=mask).about["derivatives"] == "exact"
+    assert sharpness(model, data, mask=mask, measures=["sam"])["sam"].value > 0
+
+
+class Residual(nn.Module):
+    """A shortcut is added to dead filters: their biases have gradients where it isn't 0, else kinks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.conv = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 6, 3, padding=1, bias=False)
+        self.norm, self.head = nn.BatchNorm2d(6), nn.Linear(6, 3)
+        with torch.no_grad():
+            self.conv.weight[2:] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        return self.head((self.norm(self.conv(x)) + x).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_residual_network_that_lies_on_kinks_is_no_wrong_one(seed: int) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Residual()
+    data = random_inputs(12, 1, 6, 6).float(), torch.arange(12) % 3
+    assert HessianOperator(model, data).about["derivatives"] == "exact"
+
+
+def test_a_wrong_product_is_seen_beside_kinks() -> None:
+    model = dead()
+    with torch.no_grad():
+        model.norm.bias[2:] = 1e-12
+    model.head = nn.Sequential(parametrizations.weight_norm(nn.Linear(6, 3)), nn.Tanh(), nn.Linear(3, 3))
+    data = random_inputs(12, 1, 6, 6).float(), torch.arange(12) % 3
+    assert HessianOperator(model, data).about["derivatives"] == "differences"
+
+
 def test_a_gradient_that_was_lost_is_seen_beside_kinks() -> None:
     data = random_inputs(12, 1, 6, 6).float(), torch.arange(12) % 3
     with pytest.raises(UserError, match="by 'shift' it is 0 where differences of the loss are not"):
