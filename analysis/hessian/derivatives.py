@@ -20,6 +20,7 @@ these (`beside`): kinks are elsewhere there, what is differentiated wrongly stay
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -215,13 +216,34 @@ def beside(model: nn.Module, space: WeightSpace) -> nn.Module:
     return moved
 
 
+def off_kinks(check: Callable[[bool], str | None]) -> str | None:
+    """What `check` finds wrong at the weights, unless it finds nothing at those `beside` them.
+
+    Parameters
+    ----------
+    check
+        Gives what is wrong, or raises UserError; at weights beside the others for True.
+    """
+    try:
+        reason = check(False)
+    except UserError as wrong:
+        try:
+            return check(True)
+        except UserError:
+            raise wrong from None
+    if reason is not None:
+        with suppress(UserError):
+            return check(True)
+    return reason
+
+
 def checked_gradient(
-    shifted: Callable[[torch.dtype], Shifted], space: WeightSpace
+    shifted: Callable[[torch.dtype], Shifted], space: WeightSpace, finite: bool = False
 ) -> tuple[Differences, Tensor] | None:
     """What was found beside the weights on few examples, in float64 where the network runs in it.
 
     Along the first of two vectors ``[n]``; and the second. None where the gradient isn't finite: that is said
-    where all examples are seen.
+    where all examples are seen, or with `finite` refused here.
 
     Raises
     ------
@@ -237,6 +259,8 @@ def checked_gradient(
         found = shifted(torch.float32)
         gradient = found.mean()[1]
     if not float(gradient.abs().max()) < HUGE:
+        if finite:
+            raise UserError("the gradient isn't finite, so nothing can be compared")
         return None
     whole, other = probes(space, found.weights)
     flat = gradient == 0
@@ -256,7 +280,7 @@ def choose_derivatives(
     shifted: Callable[[torch.dtype], Shifted],
     products: Callable[[torch.dtype], Products],
     space: WeightSpace,
-    sure: bool = False,
+    finite: bool = False,
 ) -> str | None:
     """Why products must be differences of gradients; None where automatic differentiation is right.
 
@@ -266,8 +290,8 @@ def choose_derivatives(
         Make, in a precision and on few examples, loss and gradient beside the weights, and the products.
     space
         Of the vectors.
-    sure
-        Whether numbers that can't be compared are refused.
+    finite
+        As of `checked_gradient`.
 
     Raises
     ------
@@ -275,10 +299,8 @@ def choose_derivatives(
         As `checked_gradient`; when products are wrong and differences would need float64, which the network
         doesn't run in.
     """
-    found = checked_gradient(shifted, space)
+    found = checked_gradient(shifted, space, finite)
     if found is None:
-        if sure:
-            raise UserError("nothing can be compared: the gradient isn't finite")
         return None
     differences, second = found
     reason = wrong_products(lambda: products(second.dtype), differences, space, second)

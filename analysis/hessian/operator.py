@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -15,7 +15,7 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from analysis.hessian.derivatives import CHECKED, beside, choose_derivatives
+from analysis.hessian.derivatives import CHECKED, beside, choose_derivatives, off_kinks
 from analysis.hessian.graph_memory import default_memory, graph_fits, largest_that_runs, too_large
 from analysis.hessian.graphs import (
     BatchGraph,
@@ -357,54 +357,33 @@ class HessianOperator(LinearOperator):
     ) -> str | None:
         """Why products must be differences of gradients, or None; see `choose_derivatives`."""
 
-        def check(model: nn.Module, sure: bool = False) -> str | None:
-            return self._derivatives(model, examples, loss, mask, params, sure)
+        def check(moved: bool) -> str | None:
+            network = beside(model, self.space) if moved else model
 
-        try:
-            reason = check(model)
-        except UserError as wrong:
-            try:
-                return check(beside(model, self.space), sure=True)
-            except UserError:
-                raise wrong from None
-        if reason is not None:
-            with suppress(UserError):
-                return check(beside(model, self.space), sure=True)
-        return reason
+            def shifted(dtype: torch.dtype) -> Shifted:
+                module = in_precision(own_copy(network), self.torch_device, dtype).eval()
+                batches = examples.to(self.torch_device, dtype).batches(CHECKED)
+                return Shifted(module, self.space, loss, batches)
 
-    def _derivatives(
-        self,
-        model: nn.Module,
-        examples: Examples,
-        loss: Loss,
-        mask: Mapping[str, Tensor] | None,
-        params: ParamsChoice,
-        sure: bool,
-    ) -> str | None:
-        """As `choose_derivatives`."""
+            def products(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+                trial = HessianOperator(
+                    network,
+                    examples,
+                    loss=loss,
+                    mask=mask,
+                    params=params,
+                    batch_size=CHECKED,
+                    device=str(self.torch_device),
+                    dtype="float64" if dtype == torch.float64 else "float32",
+                    derivatives="exact",
+                )
+                trial._start()
+                return lambda vectors: torch.stack(trial._exact(vectors.unbind(1)), 1)
 
-        def shifted(dtype: torch.dtype) -> Shifted:
-            module = in_precision(own_copy(model), self.torch_device, dtype).eval()
-            batches = examples.to(self.torch_device, dtype).batches(CHECKED)
-            return Shifted(module, self.space, loss, batches)
-
-        def products(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-            trial = HessianOperator(
-                model,
-                examples,
-                loss=loss,
-                mask=mask,
-                params=params,
-                batch_size=CHECKED,
-                device=str(self.torch_device),
-                dtype="float64" if dtype == torch.float64 else "float32",
-                derivatives="exact",
-            )
-            trial._start()
-            return lambda vectors: torch.stack(trial._exact(vectors.unbind(1)), 1)
+            return choose_derivatives(shifted, products, self.space, finite=moved)
 
         with self._settings(), one_thread():
-            return choose_derivatives(shifted, products, self.space, sure)
+            return off_kinks(check)
 
     def _sum(self, work: Callable[[BatchGraph], list[list[Tensor]]]) -> list[list[Tensor]]:
         """Add up what `work` gives for each batch, in the order of the batches."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from analysis.hessian.derivatives import CHECKED, MISSING, beside, checked_gradient
+from analysis.hessian.derivatives import CHECKED, MISSING, beside, checked_gradient, off_kinks
 from analysis.hessian.shifted import NO_GRADIENT, Shifted
 from analysis.hessian.space import WeightSpace
 from landscape.checks.arguments import whole
@@ -267,24 +267,17 @@ class Objective:
         if self._gradient_is_right:
             return
 
-        def check(moved: bool) -> object:
+        def check(moved: bool) -> None:
             def shifted(dtype: torch.dtype) -> Shifted:
                 module, batches = self._exactly(CHECKED, dtype)
                 return Shifted(
                     beside(module, self.space) if moved else module, self.space, self.loss, batches
                 )
 
-            return checked_gradient(shifted, self.space)
+            checked_gradient(shifted, self.space, finite=moved)
 
         with numerics(self.device, False), sdpa_kernel(SDPBackend.MATH):
-            try:
-                check(moved=False)
-            except UserError:
-                found = None
-                with suppress(UserError):  # what isn't wrong beside the weights lies on a kink
-                    found = check(moved=True)
-                if found is None:
-                    raise
+            off_kinks(check)
         self._gradient_is_right = True
 
     @contextmanager

@@ -23,7 +23,6 @@ from landscape.commandline.console import note
 from landscape.commandline.duration import parse_duration
 from landscape.commandline.gpus import check_device, devices_for
 from landscape.commandline.options import Flag, Int, shown
-from landscape.errors import UserError
 from landscape.files import atomic_path, read_text
 from landscape.keeping.signals import Interrupted, exit_code, name_of
 
@@ -98,16 +97,9 @@ def reproduce(options: ReproduceOptions) -> int:
     scale = load_scale(options.scale)
     budget = math.inf if options.time_budget is None else parse_duration(options.time_budget)
     deadline = time.monotonic() + budget
-    for name, count in (("jobs", options.jobs), ("lanes", options.lanes)):
-        if count < 1:
-            raise UserError(f"--{name} {count}: expected 1 or more")
-    if options.lanes > 1 and options.cluster.used:
-        raise UserError(
-            f"--lanes {options.lanes} and {options.cluster.words[0]} exclude each other; give one"
-        )
     root = options.output or Path("results") / scale.name
     check_device(options.device)
-    options.cluster.check_jobs(options.jobs, options.device)
+    options.cluster.check_jobs(options.jobs, options.lanes, options.device)
     told = Options(
         options.data, options.data_root, options.device, options.jobs, options.cluster, options.lanes
     )

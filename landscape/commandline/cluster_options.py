@@ -46,12 +46,15 @@ class ClusterOptions:
         told = {"scheduler": self.scheduler, "workers": self.workers, "devices": self.devices}
         return [f"--{name}={value}" for name, value in told.items() if value is not None]
 
-    def check_jobs(self, jobs: int, device: str) -> None:
+    def check_jobs(self, jobs: int, lanes: int, device: str) -> None:
         """As `check`, for a command that starts others: as many at a time as there are workers."""
         self.check(device)
-        if self.used and jobs != 1:
-            given = self.words[0].partition("=")[0]
-            raise UserError(f"--jobs {jobs} and {given} exclude each other; give one of them")
+        for name, count in (("jobs", jobs), ("lanes", lanes)):
+            if count < 1:
+                raise UserError(f"--{name} {count}: expected 1 or more")
+            if self.used and count != 1:
+                given = self.words[0].partition("=")[0]
+                raise UserError(f"--{name} {count} and {given} exclude each other; give one of them")
 
     def check(self, device: str = "auto") -> None:
         """Refuse what can't work or means two things; UserError names the option.

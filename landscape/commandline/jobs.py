@@ -13,7 +13,7 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -105,7 +105,10 @@ class Process(Generic[Job]):
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        return _last_line(self.log, self.begins) or f"ended with code {code} and without a word"
+        printed = b""
+        with suppress(OSError):
+            printed = self.log.read_bytes()[self.begins :]
+        return last_line(printed) or f"ended with code {code} and without a word"
 
 
 class Schedule(ABC, Generic[Job]):
@@ -270,11 +273,7 @@ def start(
     return Process(job, process, log, started, device, begins, held=None if INHERITED else descriptor)
 
 
-def _last_line(path: Path, begins: int) -> str:
-    """The last line that isn't empty, without the ``error: `` in front."""
-    try:
-        lines = path.read_bytes()[begins:].decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    filled = [line.strip() for line in lines if line.strip()]
+def last_line(printed: bytes) -> str:
+    """The last line that isn't empty, without the ``error: `` in front; empty where there is none."""
+    filled = [line.strip() for line in printed.decode("utf-8", "replace").splitlines() if line.strip()]
     return filled[-1].removeprefix("error: ") if filled else ""

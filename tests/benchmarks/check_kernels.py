@@ -12,8 +12,6 @@ first step on, so the two networks of one seed are different ones in the end.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -27,12 +25,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from check_files import command, write
+
 from analysis.roughness import roughness
 from figures.measures import measures_of
 from figures.registered import SPAN
 from figures.reproduce.plan import Job, Options, jobs
 from figures.reproduce.scale import load_scale
-from landscape.files import atomic_path
 from landscape.surface import load_surface
 from training.checkpoint import load_dict
 from training.sweep.plan import Overrides, load_plan
@@ -54,12 +53,6 @@ class Network:
     def values(self) -> list[float]:
         """Those that are compared: points of accuracy, and logarithms of the rest."""
         return [100 * self.accuracy, self.log_ra, log(self.largest)]
-
-
-def command(*words: object) -> None:
-    """One of the toolkit's, in a process of its own."""
-    if code := subprocess.run([sys.executable, "-m", *map(str, words)], check=False).returncode:
-        raise SystemExit(code)
 
 
 def run(job: Job) -> None:
@@ -110,19 +103,6 @@ def table(sparse: Sequence[Network], dense: Network) -> list[list[str]]:
     ]
 
 
-def write(folder: Path, lines: Sequence[Sequence[str]]) -> str:
-    """The table in both forms; its Markdown."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    rows = [f"| {' | '.join(line)} |" for line in lines]
-    rows.insert(1, "|" + " --- |" * len(lines[0]))
-    page = "\n".join([*rows, ""])
-    for name, content in (("kernels.csv", text.getvalue()), ("kernels.md", page)):
-        with atomic_path(folder / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-    return page
-
-
 def main() -> None:
     """Train, compute, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -159,7 +139,7 @@ def main() -> None:
         ]
         list(pool.map(run, found))
     lines = table([measured(sparse, name) for name in names], measured(dense, first.name))
-    print(write(options.output, lines))
+    print(write(options.output, "kernels", lines))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,6 @@ median with 95 %.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -28,9 +25,10 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from check_files import command, write
+
 from analysis.statistics.median import median_interval
 from landscape.checkpoint import load_checkpoint
-from landscape.files import atomic_path
 from landscape.files.runs_table import Row, read_runs
 from training.models import ARCHITECTURES
 from training.sweep.plan import Overrides, load_plan
@@ -88,24 +86,6 @@ def measured(root: Path, row: Row, options: argparse.Namespace) -> list[str]:
     return line
 
 
-def write(folder: Path, lines: Sequence[Sequence[str]]) -> None:
-    """The table in both forms."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    rows = [f"| {' | '.join(line)} |" for line in lines]
-    rows.insert(1, "|" + " --- |" * len(lines[0]))
-    for name, content in (("structured.csv", text.getvalue()), ("structured.md", "\n".join([*rows, ""]))):
-        with atomic_path(folder / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
-
-
-def command(*words: object) -> None:
-    """One of the toolkit's, in a process of its own."""
-    line = [sys.executable, "-m", *map(str, words)]
-    if code := subprocess.run(line, check=False).returncode:
-        raise SystemExit(code)
-
-
 def main() -> None:
     """Train, measure, compute surfaces."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -137,8 +117,7 @@ def main() -> None:
         parser.error(f"{missing[0]}: its weights aren't here; without --as-far it is trained anew")
     lines = [HEADS, *(measured(root, row, options) for row in planned)]
     folder = options.output / "structured"
-    write(folder, lines)
-    print((folder / "structured.md").read_text(encoding="utf-8"))
+    print(write(folder, "structured", lines))
     chosen = [row for row in planned if row["method"] in ("dense", "chex")]
     for row in chosen:
         kind = "final.pt" if row["method"] == "dense" else "shrunk.pt"

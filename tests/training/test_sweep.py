@@ -50,15 +50,20 @@ METRICS = {
 }
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    here = World(tmp_path)
-    (tmp_path / "spec.toml").write_text(SPEC.format(output=here.root))
-    runs = load_plan(str(tmp_path / "spec.toml")).runs
-    (tmp_path / "settings.json").write_text(json.dumps({run.name: run.settings for run in runs}))
-    torch.save({"format": FORMAT, "metrics": METRICS}, tmp_path / "final.pt")
+def two_seeds(folder: Path) -> World:
+    """The fake and a spec of two runs."""
+    here = World(folder)
+    (folder / "spec.toml").write_text(SPEC.format(output=here.root))
+    runs = load_plan(str(folder / "spec.toml")).runs
+    (folder / "settings.json").write_text(json.dumps({run.name: run.settings for run in runs}))
+    torch.save({"format": FORMAT, "metrics": METRICS}, folder / "final.pt")
     here.behave()
     return here
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return two_seeds(tmp_path)
 
 
 @pytest.fixture(scope="module")

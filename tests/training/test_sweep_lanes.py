@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 import torch
 from sweep_fake import LANES, World, alive, name
-from test_sweep import METRICS, SPEC, states, sweep, table
+from test_sweep import states, sweep, table, two_seeds
 
-from landscape.checkpoint.format import FORMAT
 from landscape.cores import cores
 from training.sweep import schedule
 from training.sweep.__main__ import main
@@ -42,12 +41,7 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    here = World(tmp_path)
-    (tmp_path / "spec.toml").write_text(SPEC.format(output=here.root))
-    runs = load_plan(str(tmp_path / "spec.toml")).runs
-    (tmp_path / "settings.json").write_text(json.dumps({run.name: run.settings for run in runs}))
-    torch.save({"format": FORMAT, "metrics": METRICS}, tmp_path / "final.pt")
-    here.behave()
+    here = two_seeds(tmp_path)
     command = [
         sys.executable,
         "-S",
@@ -186,7 +180,7 @@ def test_what_a_dead_process_said_is_known_after_it_is_closed(
     [
         (["--lanes", "0"], "--lanes 0: expected 1 or more"),
         (["--lanes", "2", "--jobs", "2"], "--lanes 2 and --jobs 2 exclude each other; give one of them"),
-        (["--lanes", "2", "--workers", "2"], "--lanes 2 and --workers=2 exclude each other"),
+        (["--lanes", "2", "--workers", "2"], "--lanes 2 and --workers exclude each other"),
         (["--lanes", "2", "--device", "cpu"], "--lanes 2: of a GPU, and --device is cpu; give --jobs there"),
     ],
 )

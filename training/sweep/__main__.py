@@ -150,11 +150,9 @@ def run(spec: str, options: Options, training: Sequence[str]) -> int:
     chosen = in_turn(fitting)
     if not chosen:
         raise UserError(f"--only {options.only!r} fits none of {len(plan.runs)} runs, as {plan.runs[0].name}")
-    if options.jobs < 1:
-        raise UserError(f"jobs {options.jobs}: expected 1 or more")
     check_device(options.device)
-    options.cluster.check_jobs(options.jobs, options.device)
-    check_lanes(options.lanes, options.jobs, options.device, options.cluster)
+    options.cluster.check_jobs(options.jobs, options.lanes, options.device)
+    check_lanes(options.lanes, options.jobs, options.device)
     if options.record_every < 0:
         raise UserError(f"record-every {options.record_every}: expected a number of steps, or 0 for none")
     budget = math.inf if options.time_budget is None else parse_duration(options.time_budget)

@@ -10,23 +10,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from landscape.commandline.cluster_options import ClusterOptions
-from landscape.commandline.jobs import GRACE_SECONDS
+from landscape.commandline.jobs import GRACE_SECONDS, last_line
 from landscape.errors import UserError
 
 TAKEN = 75  # the code of a run at which another process is
 _READ_SECONDS = 1.0  # for what a process said before its end; what it started may keep the pipe open
 
 
-def check_lanes(lanes: int, jobs: int, device: str, cluster: ClusterOptions) -> None:
+def check_lanes(lanes: int, jobs: int, device: str) -> None:
     """Refuse `--lanes` where it can't work or means two things; UserError says what to give."""
-    if lanes < 1:
-        raise UserError(f"--lanes {lanes}: expected 1 or more")
     if lanes == 1:
         return
-    for given, there in ((f"--jobs {jobs}", jobs != 1), (" ".join(cluster.words), cluster.used)):
-        if there:
-            raise UserError(f"--lanes {lanes} and {given} exclude each other; give one of them")
+    if jobs != 1:
+        raise UserError(f"--lanes {lanes} and --jobs {jobs} exclude each other; give one of them")
     if device == "cpu":
         raise UserError(f"--lanes {lanes}: of a GPU, and --device is cpu; give --jobs there")
     import torch  # takes seconds
@@ -104,9 +100,7 @@ class LaneProcess:
         """The last line that it printed; empty where there is none."""
         if not self._said.closed:
             self._said.seek(0)
-            lines = self._said.read().decode("utf-8", "replace").split("\n")
-            filled = [line.strip() for line in lines if line.strip()]
-            self._words = filled[-1].removeprefix("error: ") if filled else ""
+            self._words = last_line(self._said.read())
         return self._words
 
     def close(self) -> None:
