@@ -77,7 +77,7 @@ class Running:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._prints = [folder.with_name(f"{folder.name}.{one}") for one in ("out", "err")]
-        self.pid = os.fork()
+        self.pid = _forked()
         if not self.pid:
             _become(module, words, folder, self._prints, inside)
 
@@ -90,6 +90,15 @@ class Running:
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         out, err = (one.read_text(encoding="utf-8", errors="replace") for one in self._prints)
         return Ended(code, out, err)
+
+
+def _forked() -> int:
+    """As `os.fork`; signals wait until the child's command listens to them, as it does from its first moment."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    pid = os.fork()
+    if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid
 
 
 def _become(
@@ -173,7 +182,7 @@ class Forked:
         self.args, self.returncode = [module, *words], None
         sys.stdout.flush()
         sys.stderr.flush()
-        self.pid = os.fork()
+        self.pid = _forked()
         if self.pid:
             return
         code = 70
