@@ -114,6 +114,7 @@ class LocalServer(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = os.name != "nt"  # on Windows this would share a port that is taken
+    request_queue_size = 128  # with socketserver's 5, whoever comes after a crowd waits for seconds
 
     def __init__(self, feed: Feed, page: Callable[[], str], port: int = PORT) -> None:
         self.feed, self.page = feed, page

@@ -176,7 +176,9 @@ def server() -> Iterator[LocalServer]:
     served.close()
 
 
-def test_idle_connections_are_few_and_the_page_is_still_there(server: LocalServer) -> None:
+def test_idle_connections_are_few_and_the_page_is_still_there(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(125)]
         with socket.create_connection(("127.0.0.1", server.port)) as own:
@@ -188,6 +190,7 @@ def test_idle_connections_are_few_and_the_page_is_still_there(server: LocalServe
         assert answer.startswith(b"HTTP/1.0 200")
         assert answer.endswith(b"page")
         assert len(server._strangers) <= MOST_STRANGERS
+        monkeypatch.setattr("landscape.viewer.serve.HEAD_SECONDS", 0.2)
         idle[0].settimeout(30)
         assert idle[0].recv(1) == b""  # hung up on
 
