@@ -185,6 +185,12 @@ class Cluster(Executor):
             return self._gone()
         return None
 
+    def blames(self, error: BaseException) -> bool:
+        """See `landscape.workers.crew.Crew.blames`."""
+        from distributed.scheduler import KilledWorker
+
+        return isinstance(error, KilledWorker)
+
     def close(self) -> None:
         """Forget what was sent, and what is under way."""
         self._sent.clear()

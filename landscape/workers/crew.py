@@ -63,6 +63,10 @@ class Crew(Protocol):
         """
         ...
 
+    def blames(self, error: BaseException) -> bool:
+        """Whether workers died while they had an item: of it, or of another one that they had as well."""
+        ...
+
 
 @dataclass(frozen=True)
 class OfExecutor:
@@ -121,6 +125,10 @@ class OfExecutor:
             f"the executor lost a worker ({error}): out of memory? What was computed is kept where a path "
             "was given; the same call with a new executor goes on"
         )
+
+    def blames(self, error: BaseException) -> bool:
+        """A broken executor has no worker left on which to try."""
+        return False
 
 
 @contextmanager

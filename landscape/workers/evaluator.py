@@ -25,7 +25,7 @@ LOOK_SECONDS = 1.0
 TASK_SECONDS = 0.5  # that a task takes at least, where there are many items: Dask's own work is some ms
 STRAGGLER_SECONDS = 30.0  # at least, and …
 STRAGGLER_TIMES = 10.0  # … so many times as long as items take: then an idle worker gets it as well
-LOST = 5  # times that an item's worker ends and another one lacks what it needs: then it is the item
+LOST = 3  # times that an item's worker ends and another one lacks what it needs: then it is to blame
 AGAIN = 5  # that an item may get lost on its way, as where a scheduler was started anew
 
 Item = TypeVar("Item", bound=Sequence[Any])
@@ -44,10 +44,14 @@ class _Begun:
     again: int = 0
     there: frozenset[str] = frozenset()
     lost: int = 0
+    blamed: bool = False
 
     def cancel(self) -> None:
         for future in self.futures:
             future.cancel()
+
+    def finished(self) -> bool:
+        return any(one.done() and not one.cancelled() and one.exception() is None for one in self.futures)
 
 
 class Workers(Generic[Item, Found]):
@@ -55,6 +59,9 @@ class Workers(Generic[Item, Found]):
 
     What is computed ahead (`landscape.keeping.points.Ahead`) fills workers that would be idle at the end of a
     batch; it is used when it is asked for, and never otherwise.
+
+    A worker has several items, and when it dies all of them are suspected. So one that workers died with
+    again and again is tried alone, after what is under way, before it is named.
 
     Parameters
     ----------
@@ -112,21 +119,29 @@ class Workers(Generic[Item, Found]):
         self._begun.clear()
 
     def _fill(self, waiting: deque[Item], left: set[Hashable], ahead: Ahead[Item]) -> None:
-        """Give workers something to do: what is asked for, stragglers again, what may be asked for next."""
-        for begun in [one for one in self._begun.values() if not one.futures]:
+        """Give workers something to do: what is asked for, stragglers again, what may be asked for next.
+
+        Once an item is blamed nothing new is begun until it, alone, has come or has ended workers again.
+        """
+        for begun in [one for one in self._begun.values() if not one.futures and not one.blamed]:
             self._submit(begun)
         width, running = self._crew.width(), self._running()
+        blamed = [one for one in self._begun.values() if one.blamed]
+        if blamed and not running:
+            self._submit(blamed[0])
+            return
         size = self._size(len(waiting), width)
-        while waiting and (width is None or running < EACH * width * size):
+        while waiting and not blamed and (width is None or running < EACH * width * size):
             chunk = [waiting.popleft() for _ in range(min(size, len(waiting)))]
             self._begin(chunk)
             running += len(chunk)
-        if width is None or waiting:
+        if width is None or (waiting and not blamed):
             return
-        for late in [self._begun[key] for key in left if self._is_late(self._begun[key])][: width - running]:
+        asked = [self._begun[key] for key in left & self._begun.keys()]
+        for late in [one for one in asked if self._is_late(one)][: max(0, width - running)]:
             self._submit(late)
             running += 1
-        for item in ahead(width - running) if running < width else ():
+        for item in ahead(width - running) if running < width and not blamed else ():
             if _key(item) not in self._begun:
                 self._begin([item], ahead=True)
 
@@ -155,15 +170,23 @@ class Workers(Generic[Item, Found]):
         there when the item was given out, that counts: it may have died of it.
         """
         begun.lost += bool(begun.there - self._crew.there(now=True))
-        if begun.lost == LOST:
+        if begun.lost == LOST and not self._blame(begun):
             raise UserError(
-                f"workers died {LOST} times while they had {self._name(begun.item)}, or it waited for them: "
-                "out of memory, or does the network end its process there? What was computed is kept; the "
-                "same command tries again"
+                f"workers died {LOST} times while they had {self._name(begun.item)}: out of memory, or does "
+                "the network end its process there? What was computed is kept; the same command tries again"
             )
         self._crew.send_again(self._parcel, error)
         begun.share = EACH
         begun.futures.clear()  # until it may be there; see `_fill`
+
+    def _blame(self, begun: _Begun) -> bool:
+        """Have it tried alone; False where it has been, or workers can have died of nothing else."""
+        if begun.blamed or all(one is begun or one.finished() for one in self._begun.values()):
+            return False
+        begun.cancel()
+        begun.futures.clear()
+        begun.blamed, begun.lost, begun.share = True, 0, EACH
+        return True
 
     def _submit(self, *chunk: _Begun) -> None:
         """Have some items done in one task, each with a future of its own."""
@@ -218,6 +241,8 @@ class Workers(Generic[Item, Found]):
                 self._crew.check()  # the scheduler may be gone
                 begun.again += 1
                 self._begin_again(begun)
+                return None
+            if self._crew.blames(error) and self._blame(begun):
                 return None
             raise self._crew.explained(error, self._name(begun.item)) or error from error
         if not begun.ahead:

@@ -220,8 +220,12 @@ class Counting(Executor):
     def check(self) -> None:
         """Nothing is wrong."""
 
-    def explained(self, error: BaseException, what: str) -> None:
+    def explained(self, error: BaseException, what: str) -> UserError | None:
         """Nothing is known."""
+
+    def blames(self, error: BaseException) -> bool:
+        """Nobody dies."""
+        return False
 
 
 def of(crew: Any) -> Workers[Any, Any]:
