@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ def raised_signals() -> Iterator[None]:
 
     Only in the main thread, where Python handles signals; elsewhere the block changes nothing.
     """
-    with _handled(listened_to()):
+    with _handled(numbers := listened_to()), _not_lost(bool(numbers)):
         yield
 
 
@@ -134,6 +135,34 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     if not _held.depth:
         raise Interrupted(number)
     _held.number = number
+
+
+@contextmanager
+def _not_lost(here: bool) -> Iterator[None]:
+    """Python ignores what is raised in finalizers and callbacks of C: a signal there comes again."""
+    usual = sys.unraisablehook
+
+    def again(found: sys.UnraisableHookArgs) -> None:
+        if isinstance(found.exc_value, Interrupted):
+            later = threading.Timer(0.01, _send, [found.exc_value.number])
+            later.daemon = True
+            later.start()
+        else:
+            usual(found)
+
+    sys.unraisablehook = again if here else usual
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
+
+
+def _send(number: int) -> None:
+    """To the main thread, out of a wait as well, where the system can."""
+    if hasattr(signal, "pthread_kill") and (main := threading.main_thread().ident) is not None:
+        signal.pthread_kill(main, number)
+    else:
+        signal.raise_signal(number)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +118,25 @@ def test_other_threads_hold_nothing_back() -> None:
             hit(signal.SIGTERM)
     end.set()
     thread.join()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("where", ["finalizer", "weak reference"])
+def test_a_signal_that_comes_where_python_ignores_exceptions_isnt_lost(
+    number: signal.Signals, where: str
+) -> None:
+    class Leaving:
+        def __del__(self) -> None:
+            if where == "finalizer":
+                hit(number)
+
+    with raised_signals(), pytest.raises(Interrupted) as error:
+        leaving = Leaving()
+        seen = weakref.ref(leaving, lambda _: hit(number) if where != "finalizer" else None)
+        del leaving
+        assert seen() is None
+        threading.Event().wait(10)
+    assert error.value.number == number
 
 
 def test_whatever_stops_the_work_is_raised_when_it_is_saved(tmp_path: Path) -> None:
