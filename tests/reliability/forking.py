@@ -93,7 +93,7 @@ class Running:
 
 
 def _forked() -> int:
-    """As `os.fork`; signals wait until the child's command listens to them, as it does from its first moment."""
+    """As `os.fork`; signals wait until the command listens to them, as one does from its first moment."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     pid = os.fork()
     if pid:
