@@ -47,8 +47,9 @@ def slope(work: Callable[[int, Told], object], units: int) -> Slope:
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+    """Bytes of this process in memory, without those of files: the system drops and reads them anew."""
+    _, held, of_files = Path("/proc/self/statm").read_text().split()[:3]
+    return (int(held) - int(of_files)) * PAGE
 
 
 def network() -> nn.Module:
