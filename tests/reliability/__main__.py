@@ -1,6 +1,7 @@
 """Files, command lines, memory and commands at work, tried for as long as is wanted: ``make reliability``.
 
 ``python tests/reliability [PART …] [--minutes 10] [--faults 1000] [--units 10000] [--seed 0] [--json FILE]``
+``python tests/reliability faults --minutes 60 --kinds killed full --commands train hessian …``
 
 PART is one of fuzz (wrong files and command lines, for so many minutes), faults (each fault at each file
 operation of each command, in random order, for so many minutes), kills (so many SIGKILLs at random moments),
@@ -33,7 +34,7 @@ from forking import Running, warm  # noqa: E402
 from fuzzed_commands import command_lines, ended  # noqa: E402
 from fuzzed_files import Kind, changes, judged, kinds  # noqa: E402
 from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
-from operation_faults import Survey  # noqa: E402
+from operation_faults import FAULTS, Survey  # noqa: E402
 from random_faults import EVERY, Mixed, save  # noqa: E402
 from tiny_commands import WORKS, make_inputs  # noqa: E402
 
@@ -97,9 +98,13 @@ def _drawn(strategy: Any, number: int) -> list[Any]:
 
 def faults(options: argparse.Namespace, inputs: Path, folder: Path) -> Found:
     """Each fault at each file operation; a command's turn comes as often as another's."""
-    survey = Survey(inputs, folder, [name for name in WORKS if name != "reproduce"])
+    survey = Survey(inputs, folder, [name for name in options.commands or WORKS if name != "reproduce"])
     draw = random.Random(options.seed)
-    left = {name: draw.sample(there, len(there)) for name, there in survey.by_command().items()}
+    cases = {
+        name: [one for one in there if one.kind in options.kinds]
+        for name, there in survey.by_command().items()
+    }
+    left = {name: draw.sample(there, len(there)) for name, there in cases.items()}
     total, until = sum(map(len, left.values())), time.monotonic() + 60 * options.minutes
     tried, wrong = Counter[str](), list[str]()
     while time.monotonic() < until and any(left.values()):
@@ -149,6 +154,8 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--minutes", type=float, default=10.0, help="of fuzz, faults and mixed each")
     parser.add_argument("--faults", type=int, default=1000, help="SIGKILLs")
+    parser.add_argument("--kinds", nargs="+", choices=FAULTS, default=list(FAULTS), help="of faults at files")
+    parser.add_argument("--commands", nargs="+", choices=WORKS, help="whose file operations meet faults")
     parser.add_argument("--units", type=int, default=10_000, help="points, products, steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=Path("reliability.json"), help="where the counts go")
