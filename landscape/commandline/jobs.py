@@ -100,8 +100,8 @@ class Process(Generic[Job]):
     def failure(self) -> str:
         """Why it ended without a result, in one line."""
         code = self.process.returncode
-        if not isinstance(self.process, subprocess.Popen) and self.process.told:
-            return self.process.told
+        if told := getattr(self.process, "told", ""):  # a remote one's
+            return str(told)
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
