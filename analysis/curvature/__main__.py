@@ -83,7 +83,7 @@ def map_curvature(path: Path, checkpoint: Path, options: CurvatureOptions) -> Su
         For any bad input.
     """
     options.check()
-    with owned(path if path.exists() else None), computing(options.computation.threads, options.output):
+    with owned(path if path.is_file() else None), computing(options.computation.threads, options.output):
         surface = load_surface(path)
         split = options.data.split or surface.splits[0]
         if split not in surface.splits:

@@ -155,8 +155,9 @@ def check_owned(output: Path) -> None:
 
 
 def lock_path(output: Path) -> Path:
-    """Where the lock of an output lies."""
-    name = output.name
+    """Where the lock of an output lies; UserError for a name such as "." and "/"."""
+    if not (name := output.name):
+        raise UserError(f"{output}: a folder; expected the name of a file")
     if len(os.fsencode(name)) > 200:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
     return output.with_name(f".{name}.lock")

@@ -70,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _page_path(files: Sequence[Path], output: Path | None) -> Path:
     if not files:
         raise UserError("no surface file given; see --help")
+    if not files[0].name:  # such as "." and "/"
+        raise UserError(f"{files[0]}: a folder; expected a surface file written by landscape.surface")
     path = output or files[0].with_name(re.sub(r"\.h5$", "", files[0].name) + ".html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--output {path}: expected a name that ends in .html")

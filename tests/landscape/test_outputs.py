@@ -12,6 +12,7 @@ import pytest
 
 from analysis.compare.compare_options import CompareOptions, CompareOutput
 from analysis.connectivity.connectivity_options import ConnectivityOptions, ConnectivityOutput
+from analysis.curvature.__main__ import main as curvature
 from analysis.hessian.hessian_options import HessianOptions, HessianOutput
 from analysis.roughness.__main__ import main as roughness
 from analysis.sharpness.sharpness_options import SharpnessOptions, SharpnessOutput
@@ -19,7 +20,9 @@ from landscape.commandline.outputs import check_text_outputs
 from landscape.commandline.results import prepare_folder
 from landscape.errors import UserError
 from landscape.files import atomic_path, check_target
+from landscape.keeping.lock import owned
 from landscape.plot import plot_surfaces
+from landscape.viewer.__main__ import main as viewer
 from tests.landscape.test_edges import surface_called
 
 COMMANDS = {
@@ -139,3 +142,16 @@ def test_what_a_killed_run_left_of_a_finished_result_goes(tmp_path: Path) -> Non
     (young := tmp_path / ".x.png.0a1b2c3d.tmp").write_text("half")
     prepare_folder(tmp_path / "x.surface.h5")
     assert list(tmp_path.iterdir()) == [young]
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_a_folder_in_place_of_a_surface_is_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (lambda: curvature([name, "net.pt"]), lambda: viewer([name])):
+        with pytest.raises(SystemExit) as left:
+            command()
+        shown = capsys.readouterr().err
+        assert left.value.code == 2
+        assert shown.startswith("error: ")
+        assert shown.count("\n") == 1
+    with pytest.raises(UserError, match="a folder; expected the name of a file"), owned(Path(name)):
+        pass
