@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -223,8 +224,9 @@ def _attribute(draw: st.DrawFn, file: h5py.File, place: str) -> None:
     name = draw(st.sampled_from([*sorted(attributes), "x"]))
     now = attributes.get(name)
     if isinstance(now, str) and now[:1] in "{[" and draw(st.booleans()):
-        attributes[name] = json.dumps(draw(_changed_tree(json.loads(now))))
-        return
+        with suppress(ValueError):  # it was changed before, to such a text
+            attributes[name] = json.dumps(draw(_changed_tree(json.loads(now))))
+            return
     value = draw(
         st.one_of(st.integers(-(1 << 63), (1 << 63) - 1), st.floats(), st.booleans(), ARRAYS, _TEXTS)
     )
