@@ -1,4 +1,4 @@
-"""Claim: S2-SAM trains as fast as SGD to within 6 %, SAM half as fast, with sparse methods too.
+"""Claim: S2-SAM trains as fast as SGD to within 8 %, SAM half as fast, with sparse methods too.
 
     python tests/benchmarks/bench_optimizers.py
     python tests/benchmarks/bench_optimizers.py --methods grasp rigl mest_em --record results/mini/throughput
