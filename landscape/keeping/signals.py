@@ -64,7 +64,7 @@ def raised_signals() -> Iterator[None]:
 
     Only in the main thread, where Python handles signals; elsewhere the block changes nothing.
     """
-    with _handled(numbers := listened_to()), _not_lost(bool(numbers)):
+    with _handled(listened_to()):
         yield
 
 
@@ -137,26 +137,6 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     _held.number = number
 
 
-@contextmanager
-def _not_lost(here: bool) -> Iterator[None]:
-    """Python ignores what is raised in finalizers and callbacks of C: a signal there comes again."""
-    usual = sys.unraisablehook
-
-    def again(found: sys.UnraisableHookArgs) -> None:
-        if isinstance(found.exc_value, Interrupted):
-            later = threading.Timer(0.01, _send, [found.exc_value.number])
-            later.daemon = True
-            later.start()
-        else:
-            usual(found)
-
-    sys.unraisablehook = again if here else usual
-    try:
-        yield
-    finally:
-        sys.unraisablehook = usual
-
-
 def _send(number: int) -> None:
     """To the main thread, out of a wait as well, where the system can."""
     if hasattr(signal, "pthread_kill") and (main := threading.main_thread().ident) is not None:
@@ -167,9 +147,24 @@ def _send(number: int) -> None:
 
 @contextmanager
 def _handled(numbers: list[int]) -> Iterator[None]:
-    before = {number: signal.signal(number, _interrupt) for number in numbers}
+    """Python ignores what is raised in finalizers and callbacks of C: a signal there comes again."""
+    if not numbers:
+        yield
+        return
+    before, usual = {number: signal.signal(number, _interrupt) for number in numbers}, sys.unraisablehook
+
+    def again(found: sys.UnraisableHookArgs) -> None:
+        if isinstance(found.exc_value, Interrupted):
+            later = threading.Timer(0.01, _send, [found.exc_value.number])
+            later.daemon = True
+            later.start()
+        else:
+            usual(found)
+
+    sys.unraisablehook = again
     try:
         yield
     finally:
+        sys.unraisablehook = usual
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -98,7 +98,7 @@ def _drawn(strategy: Any, number: int) -> list[Any]:
 
 def faults(options: argparse.Namespace, inputs: Path, folder: Path) -> Found:
     """Each fault at each file operation; a command's turn comes as often as another's."""
-    survey = Survey(inputs, folder, [name for name in options.commands or WORKS if name != "reproduce"])
+    survey = Survey(inputs, folder, options.commands)
     draw = random.Random(options.seed)
     cases = {
         name: [one for one in there if one.kind in options.kinds]
@@ -155,7 +155,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="of fuzz, faults and mixed each")
     parser.add_argument("--faults", type=int, default=1000, help="SIGKILLs")
     parser.add_argument("--kinds", nargs="+", choices=FAULTS, default=list(FAULTS), help="of faults at files")
-    parser.add_argument("--commands", nargs="+", choices=WORKS, help="whose file operations meet faults")
+    each = [name for name in WORKS if name != "reproduce"]
+    parser.add_argument("--commands", nargs="+", choices=each, default=each, help="whose files meet faults")
     parser.add_argument("--units", type=int, default=10_000, help="points, products, steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=Path("reliability.json"), help="where the counts go")
