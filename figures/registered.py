@@ -13,7 +13,7 @@ from math import exp, isfinite, isnan, log, nan
 
 import numpy as np
 
-from analysis.roughness import roughness
+from analysis.roughness import roughness_by_plane
 from analysis.statistics.directed import Directed, directed_test, holm
 from figures import figure1, figure3
 from figures.results import Results, Run
@@ -101,11 +101,8 @@ def primary(run: Run, split: str | None = None) -> list[float]:
     UserError
         When the surface doesn't reach so far, or a loss isn't positive.
     """
-    values = []
-    for number in range(len(run.surface.planes)):
-        one = roughness(run.plane(number), split=split, log=True, span=SPAN).ra.value
-        values.append(log(one) if one > 0 else nan)
-    return values
+    values = roughness_by_plane(run.surface, split=split, log=True, span=SPAN)
+    return [log(one) if one > 0 else nan for one in values]
 
 
 def _claim(

@@ -65,10 +65,6 @@ class Run:
     ra: Roughness
     row: Mapping[str, str] = field(default_factory=dict)
 
-    def plane(self, number: int) -> Surface:
-        """Its surface with that plane alone."""
-        return replace(self.surface, planes=(self.surface.planes[number],))
-
 
 @dataclass(frozen=True)
 class Cell:

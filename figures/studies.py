@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import isfinite, nan
 
-from analysis.roughness import Roughness, roughness
+from analysis.roughness import Roughness, roughness, roughness_by_plane
 from analysis.statistics.uncertainty import Estimate
 from figures.results import SUFFIX, Results, Run
 from landscape.surface import Surface, load_surface
@@ -134,8 +134,7 @@ class Studies:
         """Ra per direction seed as a share of the run's mean, for runs with several finite ones."""
         found = []
         for run in self.results.runs:
-            numbers = range(len(run.surface.planes))
-            values = [ra_of(run.surface, [number], self.results.log).value for number in numbers]
+            values = roughness_by_plane(run.surface, log=self.results.log).tolist()
             mean = sum(values) / len(values)
             if len(values) > 1 and all(map(isfinite, values)) and mean > 0:
                 found.append((run, [value / mean for value in values]))

@@ -28,7 +28,7 @@ from analysis.statistics.uncertainty import Estimate, estimate
 from landscape.errors import UserError
 from landscape.surface import Surface
 
-__all__ = ["METRICS", "Roughness", "roughness"]
+__all__ = ["METRICS", "Roughness", "roughness", "roughness_by_plane"]
 
 FEWEST = 8  # points evaluated within a span that can carry its roughness
 UNSURE = 0.2  # share of Ra from which its interpolation error is worth a warning
@@ -131,6 +131,50 @@ def roughness(
         grid, fewer than `FEWEST` of the points within a span were evaluated and the others interpolated, or a
         loss isn't positive and its logarithm is asked for.
     """
+    region = _finished(surface, split, log=log, reference=reference, span=span)
+    diverged: npt.NDArray[np.bool_] = np.any(np.isinf(np.array(region.losses)), axis=0)
+    if diverged.any():
+        return _diverged(region, diverged)
+    return _result(region, _estimates(region))
+
+
+def roughness_by_plane(
+    surface: Surface,
+    metric: str = "ra",
+    *,
+    split: str | None = None,
+    log: bool = False,
+    reference: Reference = "mean",
+    span: float | None = None,
+) -> FloatArray:
+    """One metric of each plane by itself, shape ``[planes]``, without its errors, which are most of the work.
+
+    Parameters
+    ----------
+    metric
+        A name of `analysis.roughness.metrics.METRICS`.
+    surface, split, log, reference, span
+        As for `roughness`; it is inf on a plane where the network diverges within the square.
+
+    Raises
+    ------
+    UserError
+        As `roughness`, and where there is no such metric.
+    """
+    if metric not in METRICS:
+        raise UserError(f"no metric {metric!r}; expected one of {', '.join(METRICS)}")
+    region = _finished(surface, split, log=log, reference=reference, span=span)
+    _check_positive(region)
+    compute = METRICS[metric].compute
+    return np.array(
+        [inf if np.isinf(loss).any() else compute(region.heights(loss)) for loss in region.losses]
+    )
+
+
+def _finished(
+    surface: Surface, split: str | None, *, log: bool, reference: Reference, span: float | None
+) -> Region:
+    """What is measured; UserError where points of it are missing or weren't evaluated."""
     region = select_region(surface, split, log=log, reference=reference, span=span)
     if span is not None:
         _check_evaluated(region, span)
@@ -141,10 +185,7 @@ def roughness(
             f"{surface.label}: unfinished: {missing} of {losses.size} points missing; "
             "run landscape.surface with the same settings again to finish it"
         )
-    diverged: npt.NDArray[np.bool_] = np.any(np.isinf(losses), axis=0)
-    if diverged.any():
-        return _diverged(region, diverged)
-    return _result(region, _estimates(region))
+    return region
 
 
 def _check_evaluated(region: Region, span: float) -> None:
@@ -159,12 +200,17 @@ def _check_evaluated(region: Region, span: float) -> None:
             )
 
 
-def _estimates(region: Region) -> dict[str, Estimate]:
+def _check_positive(region: Region) -> None:
+    """UserError where there is no logarithm."""
     if region.log and any((loss <= 0).any() for loss in region.losses):
         low = min(float(loss.min()) for loss in region.losses)
         raise UserError(
             f"{region.surface.label}: the smallest loss is {low:g}, log loss needs positive losses"
         )
+
+
+def _estimates(region: Region) -> dict[str, Estimate]:
+    _check_positive(region)
     values = np.array([_metrics(region.heights(loss)) for loss in region.losses])
     counts = block_counts(region.surface, region.split)
     replicates = np.array([_replicates(region, plane, len(counts)) for plane in range(len(values))])

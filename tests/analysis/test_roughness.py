@@ -10,7 +10,7 @@ import pytest
 from roughness_surfaces import axis, noisy_surface, surface_of
 from scipy.special import stdtrit
 
-from analysis.roughness import roughness
+from analysis.roughness import roughness, roughness_by_plane
 from analysis.roughness.heights import heights
 from analysis.roughness.metrics import METRICS
 from analysis.roughness.metrics.ra import ra
@@ -103,6 +103,38 @@ def test_divergence_on_any_plane_counts() -> None:
     assert found.diverged_radius == pytest.approx(sqrt(2))
     assert found.finite is not None
     assert found.finite.planes == 2
+
+
+@pytest.mark.parametrize("metric", list(METRICS))
+@pytest.mark.parametrize("log", [False, True])
+def test_each_plane_is_measured_as_if_it_were_alone(metric: str, log: bool) -> None:
+    values = np.stack([BOWL, BOWL**2, BOWL[::-1] + 0.1 * X])
+    alone = [roughness(surface_of(one), log=log, span=0.8).estimates[metric].value for one in values]
+    found = roughness_by_plane(surface_of(values), metric, log=log, span=0.8)
+    np.testing.assert_allclose(found, alone, rtol=1e-13)
+
+
+def test_a_plane_that_diverges_is_infinite_alone() -> None:
+    values = np.stack([BOWL, BOWL])
+    values[1, 0, 0] = inf
+    whole, diverged = roughness_by_plane(surface_of(values))
+    assert whole == roughness(surface_of(BOWL)).ra.value
+    assert diverged == inf
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "message"),
+    [
+        ("sa", 1.0, "no metric 'sa'; expected one of ra, "),
+        ("ra", nan, "unfinished: 1 of 121 points missing"),
+        ("ra", 0.0, "the smallest loss is 0, log loss needs positive losses"),
+    ],
+)
+def test_what_by_plane_refuses(metric: str, value: float, message: str) -> None:
+    values = BOWL.copy()
+    values[3, 3] = value
+    with pytest.raises(UserError, match=message):
+        roughness_by_plane(surface_of(values), metric, log=True)
 
 
 def test_lines_work() -> None:
