@@ -8,7 +8,7 @@ from math import inf, isinf, isnan, nan
 from pathlib import Path
 from typing import Any
 
-from analysis.compare.rows import Cell, Row, share
+from analysis.compare.rows import PLAIN, Cell, Row, share
 from analysis.statistics.uncertainty import Estimate
 from landscape.commandline.console import note
 from landscape.errors import UserError
@@ -16,7 +16,7 @@ from landscape.files import check_regular
 from landscape.files.json_files import number_or_none, read_json
 
 HDF5 = (".h5", ".hdf5")
-PLAIN_STEMS = ("final", "last", "best", "model", "checkpoint")  # say nothing: the folder's name does
+KINDS = (".surface.h5", ".hessian.h5", ".robustness.h5")  # what our commands call their files
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -25,9 +25,15 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def row_name(path: Path) -> str:
-    """What a checkpoint is called: its name, or its folder's where the name says nothing."""
-    folder = path.resolve().parent.name
-    return folder if path.stem in PLAIN_STEMS and folder else path.stem
+    """What a file is called: its name without its kind, or its folder's where the name says nothing."""
+    kind = next((one for one in KINDS if path.name.endswith(one)), path.suffix)
+    stem, folder = path.name.removesuffix(kind), path.resolve().parent.name
+    return folder if stem in PLAIN and folder else stem
+
+
+def _name(label: str, file: str) -> str:
+    """What a result calls its network, or its file's name where that says nothing."""
+    return row_name(Path(file)) if Path(label).stem in PLAIN else label
 
 
 def read_results(path: Path) -> list[Row]:
@@ -71,7 +77,7 @@ def _surface(path: Path) -> Row:
 
     surface = load_surface(path)
     checkpoint = _mapping(surface.about.get("checkpoint"))
-    name = path.stem.removesuffix(".surface") if surface.label in PLAIN_STEMS else surface.label
+    name = _name(surface.label, str(path))
     row = Row(name, [str(path)], str(checkpoint.get("sha256") or ""))
     row.cells |= _metrics(_mapping(checkpoint.get("metrics")), row.name)
     density = surface.planes[0].about.get("density")
@@ -99,8 +105,7 @@ def _robustness(path: Path) -> Row:
         raise UserError(
             f"{path} lacks some of the 15 corruptions of the benchmark; go on with `sharpscape robustness`"
         )
-    plain = Path(found.name).stem in PLAIN_STEMS
-    row = Row(row_name(Path(found.file)) if plain else found.name, [str(path)], found.sha256)
+    row = Row(_name(found.name, found.file or str(path)), [str(path)], found.sha256)
     row.cells["corrupted"] = _estimate(mean)
     made = {
         "images": found.settings.get("images"),
@@ -136,8 +141,7 @@ def _reader(content: Mapping[str, Any], path: Path) -> Callable[[Mapping[str, An
 
 
 def sharpness_row(content: Mapping[str, Any]) -> Row:
-    row = Row(content["name"], [content["file"]], content["sha256"])
-    row.name = row_name(Path(content["file"])) if row.name in PLAIN_STEMS else row.name
+    row = Row(_name(content["name"], content["file"]), [content["file"]], content["sha256"])
     about = content["about"]
     row.cells |= _metrics(_mapping(_mapping(about.get("checkpoint")).get("metrics")), row.name)
     row.cells["sparsity"] = Cell(1 - about["density"])
@@ -157,7 +161,8 @@ def sharpness_row(content: Mapping[str, Any]) -> Row:
 def spectrum_row(content: Mapping[str, Any]) -> Row:
     about = content["about"]
     checkpoint = _mapping(about.get("checkpoint"))
-    row = Row(content["label"], [content["file"]], str(checkpoint.get("sha256") or ""))
+    name = _name(content["label"], content["file"])
+    row = Row(name, [content["file"]], str(checkpoint.get("sha256") or ""))
     row.cells |= _metrics(_mapping(checkpoint.get("metrics")), row.name)
     if not isinstance(content["top"], list):
         raise TypeError("the largest eigenvalues aren't a list")
@@ -176,7 +181,8 @@ def _roughness(content: Mapping[str, Any]) -> Row:
     ra = content["estimates"]["ra"]
     value = inf if ra["value"] is None and content["diverged_radius"] is not None else _number(ra["value"])
     key = "ra_log" if content["quantity"] == "log loss" else "ra"
-    row = Row(content["surface"], [content["file"]])
+    name = _name(content["surface"], content["file"])
+    row = Row(name, [content["file"]], content.get("sha256", ""))
     row.cells[key] = Cell(value, _number(ra["low"]), _number(ra["high"]))
     row.made |= {f"surface {name}": str(text) for name, text in content["made"].items()}
     row.made["surface split"] = content["split"]

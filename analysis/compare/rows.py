@@ -16,6 +16,7 @@ TITLES = {
     "lambda_max": "λmax",
     "trace": "trace",
 }
+PLAIN = ("final", "last", "best", "model", "checkpoint")  # names that say nothing: the folder's does
 SHARES = ("accuracy", "corrupted", "sparsity")  # fractions, shown in percent
 
 
@@ -56,6 +57,8 @@ class Row:
 
 def merge(rows: Iterable[Row]) -> list[Row]:
     """Rows of the same network become one: equal digests, or equal names where a digest isn't known.
+
+    A name that says nothing, as "final", tells no networks apart and joins none.
 
     Where they contradict each other, as two surfaces on other planes do, both stay, told apart by their file.
     """
@@ -109,7 +112,7 @@ def share(value: float, count: int | None) -> Cell:
 def _same(one: Row, other: Row) -> bool:
     if one.sha256 and other.sha256:
         return one.sha256 == other.sha256
-    return one.name == other.name
+    return one.name == other.name and (one.name not in PLAIN or one.files == other.files)
 
 
 def _contradict(one: Row, other: Row) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -83,8 +83,13 @@ def _rows(paths: Sequence[str], options: MeasureOptions) -> list[Row]:
             loss = roughness(surface, split=split, reference=options.reference, span=options.span)
             log_loss = _log_roughness(surface, split, options)
             made = conventions(surface, split)
-            rows.append(Row(name, path, loss, log_loss, made, surface.complete))
+            rows.append(Row(name, path, loss, log_loss, made, surface.complete, _digest(surface)))
     return rows
+
+
+def _digest(surface: Surface) -> str:
+    checkpoint = surface.about.get("checkpoint")
+    return str(checkpoint.get("sha256") or "") if isinstance(checkpoint, Mapping) else ""
 
 
 def _log_roughness(surface: Surface, split: str, options: MeasureOptions) -> Roughness | None:

@@ -39,6 +39,8 @@ class Row:
         How the surface was made (`analysis.roughness.conventions.conventions`).
     complete
         False while the surface is being computed.
+    sha256
+        Of the checkpoint, where the surface knows it.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Row:
     log_loss: Roughness | None
     made: Mapping[str, str]
     complete: bool = True
+    sha256: str = ""
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -160,6 +163,7 @@ def _object(row: Row, measured: Roughness) -> dict[str, Any]:
     return {
         "surface": row.name,
         "file": row.file,
+        "sha256": row.sha256,
         **facts,
         "complete": row.complete,
         "confidence": CONFIDENCE,

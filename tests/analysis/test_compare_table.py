@@ -127,6 +127,25 @@ def test_roughness_json_gives_the_surfaces_ra(tmp_path: Path) -> None:
     assert row.cells["ra_log"].value == pytest.approx(roughness(surface, log=True).ra.value)
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["digests", "no digests"])
+def test_networks_that_are_all_called_final_stay_apart(tmp_path: Path, known: bool) -> None:
+    from analysis.roughness.__main__ import main as run
+
+    for number in (1, 2):
+        folder = tmp_path / f"run{number}"
+        folder.mkdir()
+        digest = str(number) if known else ""
+        saved_surface(folder / "one.surface.h5", "final", sha256=digest, scale=float(number))
+        run([str(folder / "one.surface.h5"), "--json", str(folder / "ra.json")])
+        saved_spectrum(folder / "h.json", "final", digest)
+    results = [tmp_path / "run1" / "ra.json", tmp_path / "run2" / "h.json"]
+    ra, spectrum = merge(row for path in results for row in read_results(path))
+    assert set(ra.cells) == {"ra", "ra_log"}
+    assert set(spectrum.cells) == {"lambda_max", "trace"}
+    same = [tmp_path / "run1" / "ra.json", tmp_path / "run1" / "one.surface.h5"]
+    assert len(merge(row for path in same for row in read_results(path))) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "word"), [("{", "not readable as JSON"), ("3", "expected JSON"), ('[{"top": []}]', "damaged")]
 )
@@ -141,6 +160,8 @@ def test_other_json_is_refused(tmp_path: Path, text: str, word: str) -> None:
 def test_names_of_checkpoints() -> None:
     assert row_name(Path("runs/snip-0.9-sgd-seed0/final.pt")) == "snip-0.9-sgd-seed0"
     assert row_name(Path("runs/mine.pt")) == "mine"
+    assert row_name(Path("runs/snip-0.9-sgd-seed0/final.surface.h5")) == "snip-0.9-sgd-seed0"
+    assert row_name(Path("hessian/snip-0.9-sgd-seed0.hessian.h5")) == "snip-0.9-sgd-seed0"
 
 
 def made_rows(count: int = 7) -> list[Row]:
