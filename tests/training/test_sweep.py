@@ -12,10 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from sweep_fake import Sweeps, World, alive, name
 
 from landscape.checkpoint.format import FORMAT
+from landscape.images import read_images
+from landscape.images.selection import fingerprint
+from training.config import RunConfig
+from training.photographs import Reading, read_training_data
 from training.sweep.__main__ import main
+from training.sweep.images import Images
 from training.sweep.plan import load_plan
 from training.sweep.schedule import log_path
 
@@ -183,6 +189,49 @@ def test_a_folder_with_other_settings_fails_and_stays(world: World) -> None:
     assert states(world) == ["failed", "finished"]
     assert "holds another run: epochs 7, now 2; move it away" in table(world)[name(0)]["error"]
     assert len(world.starts()) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "said"), [("sha256", "other sample images;"), ("test_sha256", "other sample test images;")]
+)
+def test_a_finished_run_of_other_images_of_that_name_is_refused(world: World, key: str, said: str) -> None:
+    assert sweep(world) == 0
+    of = {"sha256": "train", "test_sha256": "test"}
+    data = {one: fingerprint(read_images("sample", split)) for one, split in of.items()}
+    for seed, known in ((0, data | {key: "5eed"}), (1, data)):
+        content = {"format": FORMAT, "metrics": METRICS, "data": known}
+        torch.save(content, world.root / name(seed) / "final.pt")
+    assert sweep(world) == 1
+    assert states(world) == ["failed", "finished"]
+    assert said in table(world)[name(0)]["error"]
+    assert len(world.starts()) == 2
+
+
+def test_images_that_are_not_here_are_said_not_to_be_checked(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep(world, "--data", "npz:gone/sample.npz") == 0
+    for seed in (0, 1):
+        content = {"format": FORMAT, "metrics": METRICS, "data": {"sha256": "5eed"}}
+        torch.save(content, world.root / name(seed) / "final.pt")
+    capsys.readouterr()
+    assert sweep(world, "--data", "npz:gone/sample.npz") == 0
+    said = capsys.readouterr().err
+    assert said.count("not checked that finished runs are of the images of npz:gone/sample.npz: ") == 1
+
+
+def test_pictures_of_a_folder_are_told_by_names_and_sizes(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for label in ("a", "b"):
+            (tmp_path / split / label).mkdir(parents=True)
+            Image.new("RGB", (40, 30), (9, 9, 9)).save(tmp_path / split / label / "1.png")
+    config = RunConfig(data=f"imagefolder:{tmp_path}", image_size=16)
+    reading = read_training_data(config.data, 0.0, 0, torch.device("cpu"), Reading(), image_size=16)
+    known = {"sha256": reading.sha256, "test_sha256": reading.test_sha256}
+    assert Images(None).others(config, known) == ""
+    Image.new("RGB", (40, 90), (9, 1, 9)).save(tmp_path / "val" / "b" / "1.png")
+    assert Images(None).others(config, known) == "test images"
+    assert Images(None).others(config, known | {"left_out": {"train": 1}}) == ""
 
 
 def test_a_damaged_result_fails_and_stays(world: World) -> None:

@@ -24,6 +24,7 @@ from landscape.cores import cores
 from landscape.errors import UserError
 from landscape.keeping.signals import Interrupted, exit_code, name_of
 from training.sweep.display import Display
+from training.sweep.images import Images
 from training.sweep.laned import check_lanes
 from training.sweep.plan import SPECS, Overrides, Plan, in_turn, load_plan
 from training.sweep.planned import PlannedRun
@@ -164,7 +165,8 @@ def run(spec: str, options: Options, training: Sequence[str]) -> int:
     jobs = options.jobs if options.lanes == 1 else options.lanes * len(devices)
     with working(options.cluster) as cluster, Display(len(chosen)) as display:
         limits = Limits(jobs, time.monotonic() + budget, options.keep_state, devices, cluster, options.lanes)
-        sweep = Sweep(runs, plan.runs, chosen, partial(_command, plan, options, training), limits, display)
+        command, images = partial(_command, plan, options, training), Images(options.data_root)
+        sweep = Sweep(runs, plan.runs, chosen, command, limits, display, images)
         sweep.run()
     _show(runs, plan, chosen, sweep.errors)
     out(f"results: {table_path(plan.output)}")

@@ -16,6 +16,7 @@ from landscape.commandline.claims import claim
 from landscape.commandline.jobs import Process, Schedule, start
 from training.sweep.display import Display, Running
 from training.sweep.estimate import Estimator, duration
+from training.sweep.images import Images
 from training.sweep.laned import TAKEN, LaneProcess
 from training.sweep.planned import PlannedRun
 from training.sweep.status import Runs, Status, saved_epochs
@@ -54,6 +55,8 @@ class Sweep(Schedule[PlannedRun]):
         Those to run.
     command
         The command line of a run's process, on a device.
+    images
+        By which a finished run of other images is told.
 
     Attributes
     ----------
@@ -69,11 +72,12 @@ class Sweep(Schedule[PlannedRun]):
         command: Command,
         limits: Limits,
         display: Display,
+        images: Images,
     ) -> None:
         super().__init__(limits.jobs, limits.deadline, devices=limits.devices, cluster=limits.cluster)
         self._lanes, self._lane_processes = limits.lanes, dict[str, LaneProcess]()
         self.runs, self.planned, self.chosen = runs, planned, chosen
-        self.command, self.keep_state, self.display = command, limits.keep_state, display
+        self.command, self.keep_state, self.display, self.images = command, limits.keep_state, display, images
         self.errors: dict[str, str] = {}
         self._estimator = Estimator()
         self._first: dict[str, int] = {}  # epochs that were saved when a run was started here
@@ -100,7 +104,10 @@ class Sweep(Schedule[PlannedRun]):
         """Finished runs are skipped, those that can't be run are noted, the rest waits."""
         for run in self.chosen:
             status = self.runs.status(run.name, run.settings)
-            if status.state == "finished":
+            others = self.images.others(run.config, status.data)
+            if others:
+                self._refuse(run, others)
+            elif status.state == "finished":
                 self._done += 1
                 self.runs.tidy(run.name, self.keep_state)
                 self._estimator.learn(
@@ -110,6 +117,12 @@ class Sweep(Schedule[PlannedRun]):
                 self._fail(run, status.error)
             else:
                 self.waiting.append(run)
+
+    def _refuse(self, run: PlannedRun, others: str) -> None:
+        """A finished run of other images."""
+        text = f"{self.runs.root / run.name} holds a finished run of other {run.settings['data']} {others}"
+        self.runs.refused[run.name] = f"{text}; move it away or choose another --output"
+        self._fail(run, self.runs.refused[run.name])
 
     def expected(self, job: PlannedRun) -> float | None:
         """By the epochs that are left, and what epochs of runs like it took."""

@@ -20,24 +20,31 @@ State = Literal["finished", "failed", "interrupted", "missing"]
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run stands; `epochs` are saved, `metrics` are those of ``final.pt``."""
+    """Where a run stands; `epochs` are saved, `metrics` and `data` are those of ``final.pt``."""
 
     state: State
     error: str = ""
     epochs: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Runs:
-    """The folder of a sweep's runs; results are read once, as loading many of them takes seconds."""
+    """The folder of a sweep's runs; results are read once, as loading many of them takes seconds.
+
+    `refused` has the runs that are finished and not what the sweep means, and why.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._metrics: dict[str, tuple[int, Mapping[str, Any]]] = {}
+        self.refused: dict[str, str] = {}
+        self._results: dict[str, tuple[int, Mapping[str, Any], Mapping[str, Any]]] = {}
 
     def status(self, name: str, settings: Mapping[str, Any] | None = None) -> Status:
         """Status of a run; "failed" when the folder holds one with other settings, or a damaged result."""
         folder = self.root / name
+        if name in self.refused:
+            return Status("failed", self.refused[name])
         try:
             there = self.settings(name)
             if there is None:
@@ -49,7 +56,8 @@ class Runs:
             epochs = saved_epochs(folder)
             if not (folder / "final.pt").exists():
                 return Status("interrupted", epochs=epochs)
-            return Status("finished", epochs=epochs, metrics=self._result(name))
+            metrics, data = self._result(name)
+            return Status("finished", epochs=epochs, metrics=metrics, data=data)
         except UserError as error:
             return Status("failed", str(error))
 
@@ -70,17 +78,19 @@ class Runs:
         """All runs of the folder, of this sweep or another."""
         return sorted(file.parent.name for file in self.root.glob("*/run.json"))
 
-    def _result(self, name: str) -> Mapping[str, Any]:
+    def _result(self, name: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         file = self.root / name / "final.pt"
         changed = file.stat().st_mtime_ns
-        known = self._metrics.get(name)
+        known = self._results.get(name)
         if known is None or known[0] != changed:
             content = load_dict(file)
             metrics = content.get("metrics")
             if not is_checkpoint(content) or not isinstance(metrics, dict):
                 raise UserError(f"{file} is no checkpoint with metrics; remove it")
-            known = self._metrics[name] = changed, completed(content)
-        return known[1]
+            data = content.get("data")
+            known = changed, completed(content), data if isinstance(data, Mapping) else {}
+            self._results[name] = known
+        return known[1:]
 
     def tidy(self, name: str, keep_state: bool) -> None:
         """Remove what a finished run needs no more: its state, and what a kill has left half-written."""
