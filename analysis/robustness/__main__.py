@@ -104,12 +104,9 @@ def _images(networks: Sequence[Subject], options: RobustnessOptions) -> list[Cho
 
 def _measure(subject: Subject, shown: ChosenImages, path: Path, options: RobustnessOptions) -> Robustness:
     from analysis.robustness.measuring import robustness
-    from landscape.checks.identity import Functions
-    from landscape.keeping.settings import FUNCTIONS
 
     prepare_folder(path)
     machine, output = subject.machine, options.output
-    functions = Functions(subject.model, subject.loss)
     with (
         resuming(path, "images", overwrite=output.overwrite) as listener,
         terminal_bar(subject.name, "images") as bar,
@@ -123,7 +120,6 @@ def _measure(subject: Subject, shown: ChosenImages, path: Path, options: Robustn
             name=subject.name,
             file=str(subject.path),
             sha256=subject.loaded.sha256,
-            settings={FUNCTIONS: functions.about()},
             about=_about(subject) | {"data": shown.about},
             path=path,
             overwrite=output.overwrite,

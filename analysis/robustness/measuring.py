@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from torch import nn
 
 from analysis.robustness import robustness_file
 from analysis.robustness.corruption_names import CORRUPTIONS, SEVERITIES, check_corruptions
+from analysis.robustness.dependable import check_dependable
 from analysis.robustness.result import BoolArray, Robustness, Source
 from analysis.robustness.versions import Bytes, Versions
+from landscape.checks.arguments import number, positive, whole
+from landscape.checks.identity import Functions
 from landscape.devices import choose_device
 from landscape.engine import own_copy
 from landscape.engine.cuda_graph import numerics
@@ -25,12 +29,16 @@ from landscape.engine.precision import in_precision
 from landscape.errors import UserError
 from landscape.keeping.keeper import Keeper
 from landscape.keeping.lock import owned
-from landscape.keeping.settings import check_settings
+from landscape.keeping.settings import FUNCTIONS, check_settings
 from landscape.keeping.signals import held_back
 from landscape.progress import Watch, counted, watching
+from landscape.provenance import digest
+from landscape.threads import one_thread
 
 OTHERWISE = "name another --output, or give --overwrite"
+_FEW = 16  # images on which the network is tried
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_CLEAN = "clean", 0  # stands beside corruptions and their severities
 _NEAR_TIES = 0.005  # share of answers that another machine's rounding may turn
 _OVERWRITE = "give --overwrite to compute it anew"
 
@@ -69,10 +77,12 @@ def robustness(
     name, file, sha256, about
         Of the network, for the result.
     settings
-        What else determines the answers; JSON types.
+        What else determines the answers; JSON types. Digests of weights, buffers and the network's code are
+        among them anyway.
     path
         Where the result is kept while it is computed. If it is there, with the same settings, what it holds
-        is taken over, after one of its corruptions was answered again and the answers are the same.
+        is taken over, finished or not, after one of its corruptions was answered again and the answers are
+        the same.
     overwrite
         Compute anew whatever is there.
     batch_size
@@ -85,27 +95,33 @@ def robustness(
     Raises
     ------
     UserError
-        For unknown corruptions, images or labels that don't fit the network, an earlier result with other
-        settings or other answers, and what can't be written.
+        For unknown corruptions, images or labels that don't fit the network, answers that depend on more
+        than image and weights, an earlier result with other settings or other answers, and what can't be
+        written.
     """
-    wanted = check_corruptions(corruptions)
+    wanted = check_corruptions([corruptions] if isinstance(corruptions, str) else corruptions)
     target = None if path is None else Path(path)
+    if not wanted:
+        raise UserError(f"no corruption is asked for; expected some of {', '.join(CORRUPTIONS)}")
+    mean, std = _channels(mean, std)
+    asker = _Asker(model, versions, mean, std, batch_size, device, dtype)
     fixed: dict[str, Any] = {
         **(settings or {}),
         **versions.settings,
-        "mean": list(mean),
-        "std": list(std),
+        "mean": mean,
+        "std": std,
         "dtype": dtype,
         "network": sha256,
+        **_identity(model),
     }
-    asker = _Asker(model, versions, mean, std, batch_size, device, dtype)
     with owned(target), watching(progress, name, "images") as listener:
         work = _Work(_begun(versions, wanted, name, file, sha256, fixed, dict(about or {})))
         if target is not None and target.exists() and not overwrite:
             work.take_over(robustness_file.read(target), target)
         left = work.left(wanted)
         keeper = Keeper(target)
-        again = work.known() if left or work.needs_clean(versions) else None
+        asker.check(wanted)
+        again = work.known(versions)
         tell = None
         if listener is not None:
             passes = len(left) + work.needs_clean(versions) + (again is not None)
@@ -123,6 +139,35 @@ def robustness(
         if left or (target is not None and not target.exists()) or work.changed:
             keeper.save(lambda place: robustness_file.save(work.result(), place))
         return work.result()
+
+
+def _channels(mean: Any, std: Any) -> tuple[list[float], list[float]]:
+    """Three numbers each; UserError otherwise."""
+    if not (np.shape(mean) == np.shape(std) == (3,)):
+        raise UserError(f"mean {mean} and std {std}: expected three numbers each")
+    wrong = [one for one in mean if not isfinite(number("mean", one))]
+    if wrong:
+        raise UserError(f"mean {wrong[0]}: expected a finite number")
+    return [float(one) for one in mean], [positive("std", one) for one in std]
+
+
+def _identity(model: nn.Module) -> dict[str, Any]:
+    """Which network it is, for the settings: digests of its numbers and of its code."""
+    functions = Functions(model, None).about()
+    functions.pop("loss")
+    numbers = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {"weights": digest(numbers), FUNCTIONS: functions}
+
+
+def _known_weights(holder: str, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`stored` with the weights' digest; where older files lack it, the checkpoint's says as much."""
+    if "weights" in stored:
+        return stored
+    if not stored.get("network"):
+        raise UserError(
+            f"{holder} made without a digest of its weights, so whose it is can't be told; {OTHERWISE}"
+        )
+    return {**stored, "weights": wanted["weights"]}
 
 
 def _begun(
@@ -187,18 +232,19 @@ class _Work:
         """Whether the clean images are at hand and weren't answered yet."""
         return self._result.clean is None and versions.clean() is not None
 
-    def known(self) -> tuple[str, int] | None:
-        """One corruption and severity that an earlier run has answered."""
+    def known(self, versions: Versions) -> tuple[str, int] | None:
+        """What an earlier run has answered and can be asked again: a corruption and severity, or `_CLEAN`."""
         places = np.argwhere(self._result.done)
-        if not len(places):
-            return None
-        return self._result.corruptions[places[0][0]], SEVERITIES[places[0][1]]
+        if len(places):
+            return self._result.corruptions[places[0][0]], SEVERITIES[places[0][1]]
+        return None if self._result.clean is None or versions.clean() is None else _CLEAN
 
     def take_over(self, earlier: Robustness, path: Path) -> None:
         """Put in what an earlier run has; UserError where it had other settings."""
         fresh = self._result
         holder = f"{path} holds the robustness of {earlier.name}"
-        check_settings(holder, earlier.settings, fresh.settings, OTHERWISE)
+        stored = _known_weights(holder, earlier.settings, fresh.settings)
+        check_settings(holder, stored, fresh.settings, OTHERWISE)
         same = np.array_equal(earlier.places, fresh.places) and np.array_equal(earlier.labels, fresh.labels)
         before = dict(zip(earlier.corruptions, earlier.sources, strict=True))
         now = dict(zip(fresh.corruptions, fresh.sources, strict=True))
@@ -209,10 +255,10 @@ class _Work:
         names = tuple(one for one in CORRUPTIONS if one in before or one in now)
         correct = np.zeros((len(names), *fresh.correct.shape[1:]), bool)
         done = np.zeros((len(names), len(SEVERITIES)), bool)
-        for number, one in enumerate(names):
+        for row, one in enumerate(names):
             if one in before:
                 place = earlier.corruptions.index(one)
-                correct[number], done[number] = earlier.correct[place], earlier.done[place]
+                correct[row], done[row] = earlier.correct[place], earlier.done[place]
         self.changed = names != earlier.corruptions
         about = fresh.about | {
             key: {**earlier.about.get(key, {}), **fresh.about[key]} for key in ("deviations", "pixels")
@@ -230,11 +276,14 @@ class _Work:
     def check(self, known: tuple[str, int], asker: _Asker, path: Path | None) -> None:
         """Answer once more what an earlier run has answered; UserError where pixels or answers are others."""
         result, (corruption, severity) = self._result, known
-        answers, pixels = asker.answers(asker.versions.corrupted(corruption, severity))
-        where = f"{path}: {corruption} at severity {severity}"
+        answers, pixels = asker.answers(_shown(asker.versions, *known))
+        where = f"{path}: {corruption} at severity {severity}" if severity else f"{path}: the clean images"
         if pixels != result.about["pixels"].get(_key(corruption, severity), pixels):
             raise UserError(f"{where} was measured on other pixels than there are now; {_OVERWRITE}")
-        before = result.correct[result.corruptions.index(corruption), severity - 1]
+        if severity:
+            before = result.correct[result.corruptions.index(corruption), severity - 1]
+        else:
+            before = np.asarray(result.clean)
         turned = int((answers != before).sum())
         if turned > max(1, _NEAR_TIES * len(before)):
             raise UserError(
@@ -244,17 +293,15 @@ class _Work:
 
     def answer_clean(self, asker: _Asker) -> None:
         """Of the clean images."""
-        parts = asker.versions.clean()
-        assert parts is not None
-        answers, pixels = asker.answers(parts)
+        answers, pixels = asker.answers(_shown(asker.versions, *_CLEAN))
         about = self._result.about
         with held_back():
-            about["pixels"]["clean"] = pixels
+            about["pixels"][_key(*_CLEAN)] = pixels
             self._result = replace(self._result, clean=answers)
 
     def answer(self, corruption: str, severity: int, asker: _Asker) -> None:
         """Of one corruption at one severity."""
-        answers, pixels = asker.answers(asker.versions.corrupted(corruption, severity))
+        answers, pixels = asker.answers(_shown(asker.versions, corruption, severity))
         place = self._result.corruptions.index(corruption), severity - 1
         with held_back():
             self._result.about["pixels"][_key(corruption, severity)] = pixels
@@ -263,7 +310,14 @@ class _Work:
 
 
 def _key(corruption: str, severity: int) -> str:
-    return f"{corruption} {severity}"
+    return f"{corruption} {severity}" if severity else corruption
+
+
+def _shown(versions: Versions, corruption: str, severity: int) -> Iterator[Bytes]:
+    """The images with it, or as `_CLEAN` without."""
+    parts = versions.corrupted(corruption, severity) if severity else versions.clean()
+    assert parts is not None
+    return parts
 
 
 class _Asker:
@@ -281,14 +335,23 @@ class _Asker:
     ) -> None:
         if dtype not in _DTYPES:
             raise UserError(f"dtype {dtype!r}: expected one of {', '.join(_DTYPES)}")
+        if batch_size is not None:
+            whole("batch size", batch_size)
         self.versions, self.batch_size = versions, batch_size
         self.device, self.dtype = torch.device(choose_device(device)), _DTYPES[dtype]
-        self.model = in_precision(own_copy(model).eval(), self.device, self.dtype)
+        self._given = model
+        self.model = self._fresh()
         self.tell: Any = None
         numbers = (torch.tensor(tuple(one), dtype=torch.float64).reshape(1, -1, 1, 1) for one in (mean, std))
         self._mean, self._std = (one.to(self.device, self.dtype) for one in numbers)
-        if self._mean.shape != (1, 3, 1, 1) or self._std.shape != (1, 3, 1, 1):
-            raise UserError(f"mean {list(mean)} and std {list(std)}: expected three numbers each")
+
+    def check(self, wanted: Sequence[str]) -> None:
+        """Refuse, on a few images, answers that depend on more than image and weights; UserError."""
+        shown = _CLEAN if self.versions.clean() is not None else (wanted[0], SEVERITIES[0])
+        few = next(_shown(self.versions, *shown), None)
+        if few is not None and len(few):
+            with self._computing(), one_thread():
+                check_dependable(self._scores, self.model, self._fresh, self._inputs(few[:_FEW]))
 
     def answers(self, parts: Iterator[Bytes]) -> tuple[BoolArray, str]:
         """Which images are answered right, bool ``[N]``, and the digest of their pixels."""
@@ -308,19 +371,22 @@ class _Asker:
         return answers, sha.hexdigest()[:16]
 
     def _right(self, pixels: Bytes, wanted: torch.Tensor) -> BoolArray:
-        images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
         found = []
-        step = self.batch_size or len(images)
-        for start in range(0, len(images), step):
-            part = images[start : start + step].to(self.device)
-            scores = self._scores((part.to(self.dtype) / 255 - self._mean) / self._std)
+        step = self.batch_size or len(pixels)
+        for start in range(0, len(pixels), step):
+            scores = self._scores(self.model, self._inputs(pixels[start : start + step]))
             right = scores.argmax(1) == wanted[start : start + step]
             found.append(right & scores.isfinite().all(1))  # NaN is no answer
         answers: BoolArray = torch.cat(found).cpu().numpy()
         return answers
 
-    def _scores(self, inputs: torch.Tensor) -> torch.Tensor:
-        scores = self.model(inputs)
+    def _inputs(self, pixels: Bytes) -> torch.Tensor:
+        """What the network gets, ``[n, 3, height, width]``."""
+        images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+        return (images.to(self.device).to(self.dtype) / 255 - self._mean) / self._std
+
+    def _scores(self, model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+        scores = model(inputs)
         if not isinstance(scores, torch.Tensor) or scores.dim() != 2 or len(scores) != len(inputs):
             kind = list(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
             raise UserError(f"the model returns {kind} for {len(inputs)} images; expected scores per class")
@@ -330,6 +396,10 @@ class _Asker:
                 f"{self.versions.classes}; choose the --data that the model was trained on"
             )
         return scores
+
+    def _fresh(self) -> nn.Module:
+        """A copy that was never called."""
+        return in_precision(own_copy(self._given), self.device, self.dtype).eval()
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

@@ -105,11 +105,16 @@ class GeneratedImages:
                 f"{self.name}: labels are {labels.dtype} of shape {labels.shape}; "
                 f"expected integers of shape ({len(images)},)"
             )
+        classes = self.classes or int(labels.max()) + 1
+        if int(labels.min()) < 0 or int(labels.max()) >= classes:
+            raise UserError(
+                f"{self.name}: labels run from {labels.min()} to {labels.max()}; expected 0 to {classes - 1}"
+            )
         places = self.places if len(self.places) else np.arange(len(images), dtype=np.int64)
         _ = recipe(images.shape[1:3], self.seed)  # refused at once
         object.__setattr__(self, "labels", labels.astype(np.int64))
         object.__setattr__(self, "places", places)
-        object.__setattr__(self, "classes", self.classes or int(labels.max()) + 1)
+        object.__setattr__(self, "classes", classes)
 
     @property
     def settings(self) -> Mapping[str, Any]:
