@@ -6,8 +6,9 @@ A mask holds bool tensors keyed like ``named_parameters``, True = kept, for the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,7 +75,8 @@ def resolve_mask(
         ``zeros``: exact zeros even where a mask is stored. ``none``: treat the network as dense.
     stored
         The mask that came with the checkpoint, None where there was none: then that by which
-        `torch.nn.utils.prune` prunes the network at present counts as stored.
+        `torch.nn.utils.prune` prunes the network at present counts as stored, and with ``auto`` the exact
+        zeros of weights that it doesn't prune count beside it.
     params
         The network's parameters by name; of `landscape.parameters.Moving`, zeros of those that move count.
 
@@ -83,13 +85,13 @@ def resolve_mask(
     UserError
         When `choice` is unknown, ``checkpoint`` finds no mask, or a stored mask doesn't fit `params`.
     """
-    if choice not in get_args(MaskChoice):
+    if not isinstance(choice, str) or choice not in get_args(MaskChoice):
         raise UserError(f"unknown mask {choice!r}; expected one of {', '.join(get_args(MaskChoice))}")
-    stored = stored or (params.pruned if isinstance(params, Moving) else None)
+    stored = stored or _pruned_at_present(params, choice)
     if choice == "checkpoint" and not stored:
         raise UserError("--mask checkpoint: the checkpoint stores no mask; use --mask zeros, none or auto")
     if choice in ("auto", "checkpoint") and stored:
-        return _checked(stored, params), "checkpoint"
+        return checked_mask(stored, params), "checkpoint"
     mask = infer_mask(params) if choice in ("auto", "zeros") else None
     return mask, "none" if mask is None else "zeros"
 
@@ -104,14 +106,37 @@ def density(mask: Mapping[str, Tensor]) -> float:
     return sum(int(kept.sum()) for kept in mask.values()) / total if total else 1.0
 
 
-def _checked(mask: Mapping[str, Tensor], params: Mapping[str, Tensor]) -> Mask:
+def _pruned_at_present(params: Mapping[str, Tensor], choice: str) -> Mask | None:
+    """What `torch.nn.utils.prune` masks; for "auto" with the zeros of layers whose pruning was made final."""
+    if not isinstance(params, Moving) or not params.pruned:
+        return None
+    others = {name: one for name, one in params.items() if name not in params.pruned}
+    zeros = infer_mask(Moving(others, {}, tables=params.tables)) if choice == "auto" else None
+    return {**params.pruned, **(zeros or {})}
+
+
+def checked_mask(mask: Mapping[str, Any], params: Mapping[str, Tensor]) -> Mask:
+    """A mask of bool tensors or arrays, as tensors on the CPU.
+
+    Raises
+    ------
+    UserError
+        When it names no parameter, or isn't bool of a parameter's shape.
+    """
     params = params.every if isinstance(params, Moving) else params
-    for name, kept in mask.items():
+    found = {}
+    for name, given in mask.items():
         if name not in params:
             raise UserError(f"the mask names {name!r}, which is no parameter of the network")
-        if kept.dtype != torch.bool or kept.shape != params[name].shape:
+        shape = tuple(params[name].shape)
+        kept = torch.tensor(given) if isinstance(given, np.ndarray) and given.dtype == np.bool_ else given
+        if not isinstance(kept, Tensor):
+            what = f"an array of {kept.dtype}" if isinstance(kept, np.ndarray) else f"a {type(kept).__name__}"
+            raise UserError(f"the mask of {name!r} is {what}; expected a bool tensor of shape {shape}")
+        if kept.dtype != torch.bool or tuple(kept.shape) != shape:
             raise UserError(
                 f"the mask of {name!r} is {kept.dtype} of shape {tuple(kept.shape)}; "
-                f"expected torch.bool of shape {tuple(params[name].shape)}"
+                f"expected torch.bool of shape {shape}"
             )
-    return {name: kept.detach().cpu() for name, kept in mask.items()}
+        found[name] = kept.detach().cpu()
+    return found

@@ -48,6 +48,9 @@ class PlaneSpec(Protocol):
 class RandomPlane:
     """Seeded Gaussian directions, normalized (Li et al. 2018) and kept inside the mask.
 
+    Only kept weights count for their length, also where the others aren't zero: a mask of the caller's own,
+    or `torch.nn.utils.prune`, which multiplies by its mask at every call.
+
     Attributes
     ----------
     seed
@@ -65,11 +68,12 @@ class RandomPlane:
     def directions(
         self, params: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None, dim: int
     ) -> list[Params]:
-        """Masked first and normalized afterwards, so that filter norms equal those of the weights."""
+        """Masked first and normalized afterwards, so that filter norms equal those of the kept weights."""
         return [
-            normalize(
-                apply_mask(random_direction(params, self.seed, axis), mask),
+            _normalized(
+                random_direction(params, self.seed, axis),
                 params,
+                mask,
                 self.normalize,
                 skip_vectors=self.skip_vectors,
             )
@@ -160,8 +164,8 @@ class GivenPlane:
         check_directions(self.given)
         if len(self.given) < dim:
             raise UserError(f"{len(self.given)} direction(s) given, {dim} needed; give more or use --dim 1")
-        chosen = [apply_mask(given_direction(params, one), mask) for one in self.given[:dim]]
-        return [normalize(one, params, self.normalize, skip_vectors=False) for one in chosen]
+        chosen = [given_direction(params, one) for one in self.given[:dim]]
+        return [_normalized(one, params, mask, self.normalize, skip_vectors=False) for one in chosen]
 
     def axis(self, index: int, points: int, span: float) -> FloatArray:
         """From −span to span."""
@@ -170,6 +174,19 @@ class GivenPlane:
     def about(self) -> dict[str, Any]:
         """Kind, label and normalization."""
         return {"kind": "given", "label": self.label, "normalize": self.normalize, **self.extra}
+
+
+def _normalized(
+    direction: Params,
+    params: Mapping[str, Tensor],
+    mask: Mapping[str, Tensor] | None,
+    how: Normalization,
+    *,
+    skip_vectors: bool,
+) -> Params:
+    """A direction inside the mask, with the scale of the weights that the mask keeps."""
+    weights = apply_mask({name: value.detach().cpu() for name, value in params.items()}, mask)
+    return normalize(apply_mask(direction, mask), weights, how, skip_vectors=skip_vectors)
 
 
 def symmetric_axis(points: int, span: float) -> FloatArray:

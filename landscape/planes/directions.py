@@ -220,8 +220,8 @@ def checked(directions: Iterable[Mapping[str, Tensor]], params: Mapping[str, Ten
 def filter_norms(tensor: Tensor) -> Tensor:
     """Euclidean norm of each slice along dimension 0, shape ``[tensor.shape[0]]``, in float64."""
     value = tensor.detach().double()
-    norms: Tensor = value.reshape(value.shape[0] if value.dim() else 1, -1).norm(dim=1)
-    return norms
+    norms: Tensor = (value.flatten(1) if value.dim() > 1 else value.reshape(-1, 1)).norm(dim=1)
+    return norms  # of none, too: shape [0, 4] has no filter
 
 
 def _per_filter(direction: Tensor, weight: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import UserError
-from landscape.kept_weights import resolve_mask
+from landscape.kept_weights import checked_mask, resolve_mask
 from landscape.planes.directions import Params, apply_mask
 from landscape.planes.principal import MEMORY, principal_components
 from landscape.surface import FloatArray, Path2D
@@ -147,7 +147,10 @@ def trajectory_plane(
     names = [str(number) for number in range(len(networks))] if labels is None else list(labels)
     if len(names) != len(networks):
         raise UserError(f"{len(names)} labels for {len(networks)} networks; expected one each")
-    kept = resolve_mask(mask, None, params)[0] if isinstance(mask, str) else mask
+    if isinstance(mask, Mapping):
+        kept = checked_mask({name: one for name, one in mask.items() if name in params}, params)
+    else:
+        kept = resolve_mask("none" if mask is None else mask, None, params)[0]
     way = networks
     if not parts:
         before = len(networks) - same_weights(params, networks[len(networks) - 1])

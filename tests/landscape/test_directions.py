@@ -10,9 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
+from landscape.engine import own_copy
 from landscape.errors import UserError
-from landscape.planes import RandomPlane
+from landscape.kept_weights import resolve_mask
+from landscape.parameters import moving_params
+from landscape.planes import BetweenPlane, GivenPlane, RandomPlane
 from landscape.planes.directions import (
     Normalization,
     Params,
@@ -95,6 +99,46 @@ def test_masking_comes_before_normalizing() -> None:
         *map(slices, (found, raw["head.weight"], params["head.weight"])), strict=True
     ):
         np.testing.assert_allclose(got, drawn * np.linalg.norm(weights) / np.linalg.norm(drawn), rtol=1e-6)
+
+
+@pytest.mark.parametrize("how", get_args(Normalization))
+def test_only_kept_weights_count_where_a_mask_hides_others(how: Normalization) -> None:
+    """torch's pruning keeps the pruned weights and hides them; a caller's mask may lie on any weights."""
+    params, mask = sparse(network(), 0.7)
+    hidden = {
+        name: torch.where(mask[name], one, 3.0) if name in mask else one for name, one in params.items()
+    }
+    drawn = random_direction(params, 2, 0)
+    planes = (RandomPlane(2, how), GivenPlane([drawn], how), BetweenPlane(network(5), normalize=how))
+    for plane in planes:
+        axes = 2 if isinstance(plane, BetweenPlane) else 1
+        ours, theirs = (plane.directions(one, mask, axes)[-1] for one in (hidden, params))
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_networks_pruned_at_present_have_the_directions_of_those_whose_pruning_is_final() -> None:
+    torch.manual_seed(0)
+    live = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+    for place in (0, 2):
+        prune.l1_unstructured(live[place], "weight", 0.8)
+    final = own_copy(live)
+    for place in (0, 2):
+        prune.remove(final[place], "weight")
+    found = []
+    for model in (live, final):
+        params = moving_params(model)
+        mask, _ = resolve_mask("auto", None, params)
+        found.append(RandomPlane().directions(params, mask, 1)[0])
+    assert torch.equal(found[0]["0.weight_orig"], found[1]["0.weight"])
+    assert torch.equal(found[0]["2.weight_orig"], found[1]["2.weight"])
+
+
+def test_a_parameter_without_entries_has_a_direction_without() -> None:
+    params = {"weight": torch.ones(3, 2), "none": torch.ones(0, 4), "flat": torch.ones(0)}
+    for how in get_args(Normalization):
+        found = RandomPlane(normalize=how, skip_vectors=False).directions(params, None, 1)[0]
+        assert found["none"].shape == (0, 4)
+        assert found["flat"].shape == (0,)
 
 
 def test_vectors_are_skipped_by_default() -> None:

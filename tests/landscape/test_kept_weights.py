@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from landscape.errors import UserError
 from landscape.kept_weights import density, infer_mask, resolve_mask
+from landscape.parameters import moving_params
 
 
 def weight(rows: int, columns: int, zeros: int, seed: int = 0) -> Tensor:
@@ -87,3 +90,36 @@ def test_density_counts_weights_not_tensors() -> None:
     mask = {"a": torch.zeros(1, 30, dtype=torch.bool), "b": torch.ones(2, 5, dtype=torch.bool)}
     assert density(mask) == 0.25
     assert density({}) == 1.0
+
+
+def test_masks_may_be_arrays_and_what_is_no_mask_is_refused() -> None:
+    params = {"w": weight(4, 4, 8)}
+    kept = np.arange(16).reshape(4, 4) % 3 > 0
+    found, _ = resolve_mask("auto", {"w": kept}, params)  # type: ignore[dict-item]
+    assert found is not None
+    assert found["w"].dtype == torch.bool
+    assert torch.equal(found["w"], torch.tensor(kept))
+    for wrong, words in (
+        ([[True] * 4] * 4, r"the mask of 'w' is a list; expected a bool tensor of shape \(4, 4\)"),
+        (None, "a NoneType; expected a bool tensor"),
+        (kept.astype(np.int64), "an array of int64; expected a bool tensor"),
+        (kept[:, :3], r"shape \(4, 3\); expected torch.bool of shape \(4, 4\)"),
+    ):
+        with pytest.raises(UserError, match=words):
+            resolve_mask("auto", {"w": wrong}, params)  # type: ignore[dict-item]
+
+
+def test_a_layer_pruned_at_present_hides_no_zeros_of_others() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4))
+    for layer in model:
+        prune.l1_unstructured(layer, "weight", 0.8)
+    live, _ = resolve_mask("auto", None, moving_params(model))
+    prune.remove(model[1], "weight")
+    mixed, source = resolve_mask("auto", None, moving_params(model))
+    assert live is not None
+    assert mixed is not None
+    assert source == "checkpoint"
+    assert torch.equal(mixed["1.weight"], live["1.weight_orig"])
+    only, _ = resolve_mask("checkpoint", None, moving_params(model))
+    assert list(only or {}) == ["0.weight_orig"]
