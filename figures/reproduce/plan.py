@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from figures import figure1, figure3
+from figures.reproduce.made import made
 from figures.reproduce.scale import Scale
 from figures.results import SUFFIX
 from landscape.commandline.cluster_options import ClusterOptions
-from landscape.errors import UserError
-from landscape.surface import load_surface
+from landscape.files import sha256
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Job:
         The file that it leaves.
     somewhere
         Whether the command takes ``--device``.
+    asked
+        What the product must say of how it was made, where it says so (`figures.reproduce.made`).
     """
 
     kind: str
@@ -56,6 +59,7 @@ class Job:
     command: Sequence[str]
     product: Path
     somewhere: bool = True
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -68,15 +72,9 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether the product is there, and finished."""
-        if not self.product.exists():
-            return False
-        if not self.product.name.endswith(SUFFIX):
-            return True
-        try:
-            return load_surface(self.product).complete
-        except UserError:
-            return False
+        """Whether the product is there, finished, and of this checkpoint and these settings."""
+        found = made(self.product)
+        return found is not None and all(found.get(key) in (None, one) for key, one in self.asked.items())
 
 
 def sweep_commands(scale: Scale, root: Path, options: Options) -> list[list[str]]:
@@ -152,33 +150,41 @@ def _python(module: str, *arguments: str) -> list[str]:
 
 def _surface(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
     product = root / "surfaces" / f"{name}{SUFFIX}"
-    more = [
-        f"--planes={scale.surface.planes}",
-        f"--span={scale.surface.span:g}",
-        f"--split={scale.surface.split}",
-        *_sampling(scale),
-    ]
-    return _surface_job("surface", scale, options, name, checkpoint, product, more)
+    asked = _plane(scale, scale.surface.planes) | {"split": scale.surface.split}
+    more = [f"--split={scale.surface.split}", *_sampling(scale)]
+    return _surface_job("surface", scale, options, name, checkpoint, product, asked, more)
 
 
 def _spans(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> list[Job]:
     return [
-        _study(scale, root, options, name, checkpoint, f"span{span:g}", f"--span={span:g}")
+        _study(scale, root, options, name, checkpoint, f"span{span:g}", {"span": span})
         for span in scale.studies.spans
     ]
 
 
 def _dense(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
-    span = f"--span={scale.surface.span:g}"
-    return _study(scale, root, options, name, checkpoint, "dense", span, "--mask=none")
+    return _study(scale, root, options, name, checkpoint, "dense", {"mask": "none"})
 
 
 def _study(
-    scale: Scale, root: Path, options: Options, name: str, checkpoint: Path, key: str, *more: str
+    scale: Scale,
+    root: Path,
+    options: Options,
+    name: str,
+    checkpoint: Path,
+    key: str,
+    unlike: Mapping[str, Any],
 ) -> Job:
+    """A surface that differs from the run's main one in what is named, and in its planes."""
     product = root / "studies" / f"{name}.{key}{SUFFIX}"
-    arguments = [f"--planes={scale.studies.planes}", *_sampling(scale), *more]
-    return _surface_job("study", scale, options, f"{name}.{key}", checkpoint, product, arguments)
+    asked = {**_plane(scale, scale.studies.planes), **unlike}
+    more = [*_sampling(scale), *(["--mask=none"] if asked.get("mask") == "none" else [])]
+    return _surface_job("study", scale, options, f"{name}.{key}", checkpoint, product, asked, more)
+
+
+def _plane(scale: Scale, planes: int) -> dict[str, Any]:
+    sampling = {"tolerance": scale.surface.tolerance, "max_points": scale.surface.max_points}
+    return {"span": scale.surface.span, "planes": planes, **sampling}
 
 
 def _sampling(scale: Scale) -> list[str]:
@@ -187,8 +193,8 @@ def _sampling(scale: Scale) -> list[str]:
 
 def _exact(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
     product = root / "studies" / f"{name}.exact{SUFFIX}"
-    more = ["--exact", f"--span={scale.surface.span:g}"]
-    return _surface_job("exact", scale, options, f"{name}.exact", checkpoint, product, more)
+    asked = {"span": scale.surface.span, "planes": 1}
+    return _surface_job("exact", scale, options, f"{name}.exact", checkpoint, product, asked, ["--exact"])
 
 
 def _surface_job(
@@ -198,19 +204,24 @@ def _surface_job(
     name: str,
     checkpoint: Path,
     product: Path,
+    asked: Mapping[str, Any],
     more: Sequence[str],
 ) -> Job:
-    """A surface file without page and picture; an earlier one of other settings is computed anew."""
+    """A surface file without page and picture; the command refuses to write over one of other settings."""
+    asked = {"examples": scale.surface.examples, "points": scale.surface.points, **asked}
     arguments = [
         str(checkpoint),
         *options.arguments,
-        f"--examples={scale.surface.examples}",
-        f"--points={scale.surface.points}",
+        f"--examples={asked['examples']}",
+        f"--points={asked['points']}",
+        f"--planes={asked['planes']}",
+        f"--span={asked['span']:g}",
         "--no-page",
         "--no-plot",
         f"--output={product}",
     ]
-    return Job(kind, name, _python("landscape.surface", *arguments, *more), product)
+    line = _python("landscape.surface", *arguments, *more)
+    return Job(kind, name, line, product, asked={"checkpoint": sha256(checkpoint), **asked})
 
 
 def _hessian(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
@@ -226,7 +237,8 @@ def _hessian(scale: Scale, root: Path, options: Options, name: str, checkpoint: 
         f"--output={product.with_suffix('.hessian.h5')}",
         f"--json={product}",
     ]
-    return Job("hessian", name, _python("analysis.hessian", *arguments), product)
+    asked = {"checkpoint": sha256(checkpoint), **vars(scale.hessian)}
+    return Job("hessian", name, _python("analysis.hessian", *arguments), product, asked=asked)
 
 
 def _sharpness(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
@@ -240,7 +252,8 @@ def _sharpness(scale: Scale, root: Path, options: Options, name: str, checkpoint
         f"--output={product.with_suffix('.json')}",
         f"--csv={product}",
     ]
-    return Job("sharpness", name, _python("analysis.sharpness", *arguments), product)
+    asked = {"checkpoint": sha256(checkpoint), "measures": set(scale.sharpness.measures)}
+    return Job("sharpness", name, _python("analysis.sharpness", *arguments), product, asked=asked)
 
 
 def _step(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
@@ -254,4 +267,6 @@ def _step(scale: Scale, root: Path, options: Options, name: str, checkpoint: Pat
         f"--name={name}",
         f"--output={root / 'figure2'}",
     ]
-    return Job("step", name, _python("figures.step", *arguments), root / "figure2" / "step.json", False)
+    asked = {"rate": step.rate, "rho": step.rho}
+    product = root / "figure2" / "step.json"
+    return Job("step", name, _python("figures.step", *arguments), product, somewhere=False, asked=asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import signal
@@ -11,15 +12,17 @@ import threading
 from itertools import chain, repeat
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from made_results import NETWORK, run_name, surface_of
 
 import figures.reproduce.__main__ as command
+from figures.reproduce.made import made
 from figures.reproduce.plan import Job, Options, cells_shown, jobs, sweep_commands
 from figures.reproduce.runner import Outcome, Reproduction, log_of, run_jobs
-from figures.reproduce.scale import FOLDER, load_scale
+from figures.reproduce.scale import FOLDER, Scale, load_scale
 from landscape.commandline.claims import claim
 from landscape.errors import UserError
 
@@ -92,13 +95,13 @@ def test_commands_are_understood(tmp_path: Path) -> None:
 
 def test_done_is_skipped_and_half_a_surface_is_not_done(tmp_path: Path) -> None:
     todo = [job(tmp_path, name) for name in "abc"]
-    todo[1].product.write_text("as it was")
+    todo[1].product.write_text('["as it was"]')
     surface = tmp_path / "d.surface.h5"
     half = Job("surface", "d", [], surface)
     surface_of(np.ones((3, 3)), alpha=np.arange(3.0), beta=np.arange(3.0), complete=False).save(surface)
     assert not half.done
     outcome = run_jobs(todo, tmp_path / "logs")
-    assert [one.product.read_text() for one in todo] == ["{}", "as it was", "{}"]
+    assert [one.product.read_text() for one in todo] == ["{}", '["as it was"]', "{}"]
     assert (outcome.failed, outcome.left, outcome.stopped) == ({}, [], None)
     surface.write_bytes(b"not HDF5")
     assert not half.done
@@ -299,3 +302,80 @@ def test_nested_scales_are_one_line(tmp_path: Path) -> None:
     path.write_text("a = " + "[" * 5000)
     with pytest.raises(UserError, match="nested too deeply"):
         load_scale(str(path))
+
+
+def made_product(root: Path, kind: str, scale: Scale) -> Job:
+    """A job of a kind, with the product that its command would have left."""
+    trained(root, f"{scale.network}-grasp-0.9-sgd-seed0")
+    one = next(one for one in jobs(scale, root, TOLD) if one.kind == kind)
+    one.product.parent.mkdir(parents=True)
+    digest = {"checkpoint": {"sha256": one.asked.get("checkpoint")}}
+    if kind == "surface":
+        asked, axis = one.asked, np.linspace(-one.asked["span"], one.asked["span"], one.asked["points"])
+        surface = surface_of(np.ones((len(axis), len(axis))), alpha=axis, beta=axis)
+        counts = np.array([asked["examples"] // 5] * 5)
+        split = dataclasses.replace(
+            surface.planes[0].splits["train"], examples=asked["examples"], block_counts=counts
+        )
+        planes = (dataclasses.replace(surface.planes[0], splits={asked["split"]: split}),) * asked["planes"]
+        sampling = {key: asked[key] for key in ("tolerance", "max_points")}
+        settings, about = {**surface.settings, "sampling": sampling}, {**surface.about, **digest}
+        dataclasses.replace(surface, planes=planes, settings=settings, about=about).save(one.product)
+    elif kind == "hessian":
+        values = {key: one.asked[key] for key in ("top", "tolerance", "max_products")}
+        settings = {"eigenvalues": values | {"bottom": 0}}
+        row = {"about": digest, "examples": one.asked["examples"], "settings": settings}
+        one.product.write_text(json.dumps([row]))
+    elif kind == "sharpness":
+        rows = "".join(f"{name},0.1\n" for name in scale.sharpness.measures)
+        one.product.write_text("measure,value\n" + rows)
+        beside = {"results": [{"sha256": one.asked["checkpoint"]}]}
+        one.product.with_suffix(".json").write_text(json.dumps(beside))
+    else:
+        one.product.write_text(json.dumps({"learning_rate": scale.step.rate, "rho": scale.step.rho}))
+    return one
+
+
+@pytest.mark.parametrize(
+    ("kind", "part", "field", "other"),
+    [
+        ("surface", "surface", "span", 0.5),
+        ("surface", "surface", "points", 17),
+        ("surface", "surface", "planes", 1),
+        ("surface", "surface", "examples", 7),
+        ("surface", "surface", "split", "test"),
+        ("surface", "surface", "max_points", 99),
+        ("hessian", "hessian", "examples", 7),
+        ("hessian", "hessian", "top", 9),
+        ("sharpness", "sharpness", "measures", ["asam"]),
+        ("step", "step", "rho", 0.9),
+    ],
+)
+def test_what_was_made_of_other_settings_is_not_done(
+    tmp_path: Path, kind: str, part: str, field: str, other: Any
+) -> None:
+    scale = load_scale("smoke")
+    assert made_product(tmp_path, kind, scale).done
+    assert getattr(getattr(scale, part), field) != other
+    changed = dataclasses.replace(
+        scale, **{part: dataclasses.replace(getattr(scale, part), **{field: other})}
+    )
+    assert not next(one for one in jobs(changed, tmp_path, TOLD) if one.kind == kind).done
+
+
+@pytest.mark.parametrize("kind", ["surface", "hessian", "sharpness"])
+def test_what_was_made_of_another_checkpoint_is_not_done(tmp_path: Path, kind: str) -> None:
+    scale = load_scale("smoke")
+    one = made_product(tmp_path, kind, scale)
+    assert one.done
+    next(tmp_path.glob("runs/*/final.pt")).write_bytes(b"trained again")
+    assert not next(one for one in jobs(scale, tmp_path, TOLD) if one.kind == kind).done
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[3]", '[{"about": 3}]', '{"results": 3}'])
+def test_products_of_another_form_say_nothing(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    assert not any((made(path) or {}).values())
+    (tmp_path / "x.csv").write_text(text)
+    assert not (made(tmp_path / "x.csv") or {}).get("measures")
