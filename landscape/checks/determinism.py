@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -50,11 +51,14 @@ def check_determined(
     *,
     loss: Any = None,
     fresh: Callable[[], nn.Module] | None = None,
+    beside: Callable[[], AbstractContextManager[None]] | None = None,
 ) -> bool:
     """Refuse a loss that isn't a function of the weights.
 
     The batch is evaluated three times, the last time after `other`; where the model keeps something between
-    calls, `other` is evaluated by a fresh one as well.
+    calls, `other` is evaluated by a fresh one as well. At other weights the batch is evaluated before and
+    after `other` again: what follows the weights from call to call (a power iteration) has settled at those
+    of the user.
 
     Parameters
     ----------
@@ -68,6 +72,8 @@ def check_determined(
         The user's, to say what it keeps.
     fresh
         Gives another copy that was never called.
+    beside
+        Inside it the model has other weights, a little beside; None for a look at the present ones only.
 
     Returns
     -------
@@ -104,7 +110,22 @@ def check_determined(
             alone = _copied(call(fresh(), other))
             if not _equal(alone, after_batch):
                 _refuse("called after another batch first", alone, after_batch, draws, kept, rounding)
-    return draws.seen is not None or bool(kept.changes()) or (loss is not None and sets_state(loss))
+    changes = bool(kept.changes())
+    if beside is not None:
+        with beside():
+            _check_beside(call, model, batch, other, draws, kept)
+    return draws.seen is not None or changes or (loss is not None and sets_state(loss))
+
+
+def _check_beside(call: Call, model: nn.Module, batch: Any, other: Any, draws: _Draws, kept: _Kept) -> None:
+    """The same bits before and after other calls; nothing is said where it can't be called there."""
+    first = _called(call, model, batch)
+    if first is None or (other is not None and _called(call, model, other) is None):
+        return
+    kept.note_settled()
+    again = _called(call, model, batch)
+    if again is not None and not _equal(first, again):
+        _refuse("called again, at weights beside these", first, again, draws, kept, _rounding(first))
 
 
 def _refuse(
@@ -119,7 +140,7 @@ def _refuse(
     name, difference = _largest_difference(one, two)
     changes = kept.changes()
     unordered = any(value.is_cuda for value in one.values())  # a CPU's single thread adds in one order
-    if difference <= rounding and draws.seen is None and (unordered or not changes):
+    if difference <= rounding and draws.seen is None and (unordered or not kept.firm_changes()):
         return
     if draws.seen is not None and "dropout" in draws.seen:
         why = "dropout stays on in evaluation mode; write F.dropout(x, p, training=self.training)"
@@ -215,6 +236,7 @@ class _Kept:
 
     def __init__(self, model: nn.Module, loss: Any, batch: Any) -> None:
         self._model, self._loss, self._batch = model, loss, batch
+        self._parameters, self._settled = self._copies(), False
         self._attributes = _attributes(model)
         self._buffers = {name: one.detach().clone() for name, one in model.named_buffers()}
         self._described = self._description()
@@ -230,8 +252,37 @@ class _Kept:
                 whose, _, where = place.partition(".")
                 draws.note(f"the {whose}'s {where}")
 
+    def note_settled(self) -> None:
+        """Take the present parameters for those that it holds; all batches were seen at these weights."""
+        self._parameters.clear()  # the earlier ones go first: they may be large
+        self._parameters, self._settled = self._copies(), True
+
+    def _copies(self) -> dict[str, Tensor]:
+        return {name: one.detach().clone() for name, one in self._model.named_parameters()}
+
     def changes(self) -> list[str]:
         """What is another now, in words."""
+        changed = [
+            f"the network's {name!r}"
+            for name, one in self._model.named_parameters()
+            if name not in self._parameters or not _same(self._parameters[name], one)
+        ]
+        return changed + self._other_changes()
+
+    def firm_changes(self) -> list[str]:
+        """Without parameters whose change may be rounding.
+
+        What keeps to a bound on them (an embedding's largest norm) rounds anew at every call, and touches
+        those that a batch is the first to use; so none counts before `note_settled`.
+        """
+        changed = [
+            f"the network's {name!r}"
+            for name, one in self._model.named_parameters()
+            if self._settled and _beyond_rounding(self._parameters[name], one.detach())
+        ]
+        return changed + self._other_changes()
+
+    def _other_changes(self) -> list[str]:
         found = [
             f"the network's {name!r}"
             for name, one in self._model.named_buffers()
@@ -290,6 +341,12 @@ def _same(one: Tensor, two: Tensor) -> bool:
     if one.layout != torch.strided or two.layout != torch.strided:
         return bool((one.to_dense() == two.to_dense()).all())
     return bool(((one == two) | ((one != one) & (two != two))).all())
+
+
+def _beyond_rounding(one: Tensor, two: Tensor) -> bool:
+    if not one.is_floating_point():
+        return not _same(one, two)
+    return relative_difference(one, two) > ROUNDING.get(one.dtype, 0.0)
 
 
 def _copied(values: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from landscape.checks.determinism import check_determined
 from landscape.engine.apart import check_apart, check_once_per_batch
-from landscape.engine.following import Source, check_follows
+from landscape.engine.following import Source, check_follows, moved_beside
 from landscape.engine.probe import Probe, fails_again
 from landscape.engine.totals import batch_values
 from landscape.errors import UserError
@@ -97,7 +98,8 @@ def check_contract(
 
     if other is not None and len(batches) == 1 and not _works(call, module, other):
         other = None
-    alone = check_determined(call, module, batches[0], other, loss=loss, fresh=source.fresh)
+    beside = partial(moved_beside, module, source.moving) if source.moving else None
+    alone = check_determined(call, module, batches[0], other, loss=loss, fresh=source.fresh, beside=beside)
     check_follows(call, module, batches[0], source)
     if halves is not None:
         _check_sums(loss, module, halves, seen, given)

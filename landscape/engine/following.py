@@ -27,6 +27,7 @@ Call = Callable[[Any, Any], Mapping[str, Tensor]]
 """``call(model, batch)``: what the loss gives, by name."""
 
 _MOVED = 0.01  # share of the weights
+_MOVED_FURTHER = 0.1  # what a power iteration is behind by goes with the square of this
 _ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5}
 _ROUNDING_LOW = 5e-2
 _SHARE = 0.02  # of what moving does; what is kept makes more
@@ -118,18 +119,18 @@ def check_follows(call: Call, module: nn.Module, batch: Any, source: Source) -> 
         )
 
 
-def _beside(module: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+def _beside(module: nn.Module, names: Sequence[str], share: float = _MOVED) -> dict[str, Tensor]:
     """Weights by name, moved a little."""
     generator, params = torch.Generator().manual_seed(0), dict(module.named_parameters())
-    return {name: _shifted(params[name].detach(), generator) for name in names if name in params}
+    return {name: _shifted(params[name].detach(), generator, share) for name in names if name in params}
 
 
-def _shifted(value: Tensor, generator: torch.Generator) -> Tensor:
+def _shifted(value: Tensor, generator: torch.Generator, share: float) -> Tensor:
     noise = torch.randn(value.shape, generator=generator, dtype=torch.float32, device="cpu").to(value.device)
     exact = value.to(torch.promote_types(value.dtype, torch.float32))
     typical = exact.square().mean().sqrt() if value.numel() else exact.sum()
     scale = exact.abs() + 0.1 * torch.where(typical > 0, typical, torch.ones_like(typical))
-    return (exact + _MOVED * noise * scale).to(value.dtype)
+    return (exact + share * noise * scale).to(value.dtype)
 
 
 def _put(module: nn.Module, values: Mapping[str, Tensor]) -> None:
@@ -137,6 +138,13 @@ def _put(module: nn.Module, values: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in values.items():
             params[name].copy_(value)
+
+
+@contextmanager
+def moved_beside(module: nn.Module, names: Sequence[str]) -> Iterator[None]:
+    """Inside it the parameters of these names are beside by a tenth; afterwards they are what they were."""
+    with _moved(module, _beside(module, names, _MOVED_FURTHER)):
+        yield
 
 
 @contextmanager

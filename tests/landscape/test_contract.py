@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from landscape.compute import compute_surface
+from landscape.engine import Engine
 from landscape.errors import UserError
+from landscape.examples import Examples
+from landscape.losses import classification
 from landscape.surface import Surface
 
 
@@ -256,6 +259,56 @@ def test_dropout_that_stays_on_and_state_are_refused() -> None:
 
     with pytest.raises(UserError, match="dropout stays on in evaluation mode"):
         surface(Noisy(), examples())
+
+
+class PowerIteration(nn.Module):
+    """Spectral normalization made at home: each call improves what it keeps, which has settled at w*."""
+
+    def __init__(self, kept: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.w, self.head = nn.Parameter(torch.randn(12, 36)), nn.Linear(12, 3)
+        start = F.normalize(torch.randn(12), dim=0)
+        if kept == "buffer":
+            self.register_buffer("u", start)
+        else:
+            self.u = nn.Parameter(start, requires_grad=False)
+        for _ in range(300):
+            self(torch.zeros(1, 36))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            v = F.normalize(self.w.t() @ self.u, dim=0)
+            self.u.copy_(F.normalize(self.w @ v, dim=0))
+        return self.head(F.relu(x.flatten(1) @ (self.w / (self.u @ (self.w @ v))).t()))
+
+
+@pytest.mark.parametrize("kept", ["buffer", "parameter"])
+@pytest.mark.parametrize("count", [1, 40])
+def test_state_that_has_settled_at_the_network_itself_is_refused(kept: str, count: int) -> None:
+    model, few = PowerIteration(kept), tuple(one[:count] for one in examples())
+    direction = {"w": torch.randn(12, 36)}
+    words = "called (again, at weights beside these|twice on the same batch), .*the network's 'u' changes"
+    with pytest.raises(UserError, match=words):
+        surface(model, few)
+    with pytest.raises(UserError, match=words):
+        Engine(model, {"data": Examples.from_tensors(*few)}, classification, [direction])
+
+
+def test_an_embedding_that_keeps_its_norm_bounded_is_none_the_worse() -> None:
+    class Bounded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.table, self.head = nn.Embedding(10, 6, max_norm=1.0), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.table(x).mean(1))
+
+    torch.manual_seed(1)
+    tokens, labels = torch.randint(10, (40, 4)), torch.randint(3, (40,))
+    found = [surface(Bounded(), (tokens, labels), exact_grid=True, batch_size=size).loss for size in (3, 40)]
+    np.testing.assert_allclose(*found, rtol=1e-6)
 
 
 def test_batch_norm_without_statistics_needs_batches_of_ones_own() -> None:

@@ -103,7 +103,7 @@ def test_masking_comes_before_normalizing() -> None:
 
 @pytest.mark.parametrize("how", get_args(Normalization))
 def test_only_kept_weights_count_where_a_mask_hides_others(how: Normalization) -> None:
-    """torch's pruning keeps the pruned weights and hides them; a caller's mask may lie on any weights."""
+    """Pruning by hooks keeps the pruned weights and hides them; a caller's mask may lie on any weights."""
     params, mask = sparse(network(), 0.7)
     hidden = {
         name: torch.where(mask[name], one, 3.0) if name in mask else one for name, one in params.items()
