@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from analysis.hessian.network_function import ChainRule, Reparametrized, reparam
 from analysis.hessian.sampled import BLOCKS
 from analysis.hessian.shifted import Shifted
 from analysis.hessian.space import WeightSpace
-from landscape.checks.arguments import whole
+from landscape.checks.arguments import number, whole
 from landscape.checks.fitting import check_labels, fitting_loss
 from landscape.compute import Data, as_examples
 from landscape.devices import choose_device
@@ -139,7 +139,7 @@ class HessianOperator(LinearOperator):
         memory: float | None = None,
         derivatives: Derivatives = "checked",
     ) -> None:
-        _check(dtype, batch_size, memory)
+        _check(dtype, batch_size, memory, derivatives)
         self.torch_device = torch.device(choose_device(device))
         self.space = WeightSpace(model, mask, params).to(self.torch_device)
         examples, reason, alone = as_examples(data), None, False
@@ -469,10 +469,14 @@ def _refuse_infinite(loss: float, gradient: Sequence[Tensor]) -> None:
         )
 
 
-def _check(dtype: str, batch_size: int | None, memory: float | None) -> None:
+def _check(dtype: str, batch_size: int | None, memory: float | None, derivatives: str) -> None:
     if dtype not in DTYPES:
         raise UserError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
     if batch_size is not None:
         whole("batch size", batch_size)
-    if memory is not None and not memory >= 0:
+    if derivatives not in get_args(Derivatives):
+        raise UserError(
+            f"unknown derivatives {derivatives!r}; expected one of {', '.join(get_args(Derivatives))}"
+        )
+    if memory is not None and not number("memory", memory) >= 0:
         raise UserError(f"memory must be a number of bytes, 0 or more, got {memory}")

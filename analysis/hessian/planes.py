@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from analysis.hessian.result import Spectrum
+from landscape.checks.arguments import whole
 from landscape.errors import UserError
 from landscape.planes import GivenPlane
 from landscape.planes.directions import Normalization
 
-Which = tuple[Literal["top", "bottom"], int]
+End = Literal["top", "bottom"]
+Which = tuple[End, int]
 
 
 def eigenvector_plane(
@@ -39,13 +41,17 @@ def eigenvector_plane(
     Raises
     ------
     UserError
-        When the spectrum holds no such eigenvector.
+        When the spectrum holds no such eigenvector, and for ends and normalizations that there aren't.
 
     Examples
     --------
     ``compute_surface(model, data, plane=eigenvector_plane(spectrum, ("top", 0), ("bottom", 0)))``
     """
-    chosen = which or (("top", 0), ("top", 1))
+    if normalize not in get_args(Normalization):
+        raise UserError(
+            f"unknown normalization {normalize!r}; expected one of {', '.join(get_args(Normalization))}"
+        )
+    chosen = [_checked(one) for one in which or (("top", 0), ("top", 1))]
     given = []
     about: dict[str, list[Any]] = {"vectors": [], "eigenvalues": [], "residuals": [], "axes": []}
     for end, rank in chosen:
@@ -63,6 +69,13 @@ def eigenvector_plane(
         about["axes"].append(f"{_UNITS[normalize]}, {_symbol(end, rank)} = {_number(value)}")
     facts = {"kind": "hessian", **about, **(extra or {})}
     return GivenPlane(given, normalize, label="Hessian eigenvectors", extra=facts)
+
+
+def _checked(which: Any) -> Which:
+    """An end and a rank; UserError for anything else."""
+    if not isinstance(which, tuple | list) or len(which) != 2 or which[0] not in get_args(End):
+        raise UserError(f'eigenvector {which!r}; expected ("top", rank) or ("bottom", rank), ranks from 0')
+    return which[0], whole("an eigenvector's rank", which[1], -(2**63))
 
 
 _UNITS: dict[str, str] = {

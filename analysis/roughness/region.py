@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from analysis.roughness.heights import FloatArray, Heights, Reference, heights, trapezoid_weights
+from landscape.checks.arguments import number
 from landscape.errors import UserError
 from landscape.surface import Surface
 
@@ -95,7 +97,16 @@ def split_name(surface: Surface, split: str | None) -> str:
 def select_region(
     surface: Surface, split: str | None, *, log: bool, reference: Reference, span: float | None
 ) -> Region:
-    """The grid points with ``|alpha|, |beta| <= span``; UserError where they make no area or line."""
+    """The grid points with ``|alpha|, |beta| <= span``.
+
+    Raises
+    ------
+    UserError
+        For an unknown reference or split, a span that is none, and where the points make no area or line.
+    """
+    if reference not in get_args(Reference):
+        raise UserError(f"unknown reference {reference!r}; expected one of {', '.join(get_args(Reference))}")
+    span = None if span is None else number("span", span)
     reach = float(max(np.abs(surface.alpha).max(), np.abs(surface.beta).max()))
     if span is not None and not 0 < span <= reach * (1 + 1e-9):
         raise UserError(

@@ -13,7 +13,8 @@ from math import ceil, inf, nan
 import numpy as np
 import numpy.typing as npt
 
-from analysis.statistics.paired import permutation_test
+from analysis.statistics.paired import all_equal, permutation_test
+from landscape.checks.arguments import number
 from landscape.errors import UserError
 
 FloatArray = npt.NDArray[np.float64]
@@ -38,7 +39,7 @@ class Directed:
         One-sided: in the claimed direction, and in the other one.
     units_needed
         Units that would show a mean like this one at 5 % in 4 of 5 repetitions, at the spread that was
-        seen (normal approximation); inf where the mean has the other sign.
+        seen (normal approximation); inf where the mean has the other sign, NaN without a spread.
     """
 
     n: int
@@ -66,7 +67,8 @@ def directed_test(values: Sequence[float], sign: int) -> Directed:
     Raises
     ------
     UserError
-        Without values, for more than 20, and as `analysis.statistics.paired.permutation_test`.
+        Without values, for more than 20, another sign, and as
+        `analysis.statistics.paired.permutation_test`.
 
     >>> found = directed_test([0.3, 0.1, 0.4, 0.1, 0.5, 0.9], +1)
     >>> found.p_value, found.p_opposite
@@ -74,11 +76,13 @@ def directed_test(values: Sequence[float], sign: int) -> Directed:
     """
     if len(values) > MOST:
         raise UserError(f"{len(values)} units; expected at most {MOST}")
+    if number("sign", sign) not in (1, -1):
+        raise UserError(f"sign {sign}: expected +1 or -1, the sign that is claimed")
     two_sided = permutation_test(values)
     claimed = sign * np.asarray(values, np.float64)
     flips = 1 - 2 * ((np.arange(2 ** len(claimed))[:, None] >> np.arange(len(claimed))) & 1)
     sums, observed, rounding = flips @ claimed, claimed.sum(), ROUNDING * np.abs(claimed).sum()
-    spread = float(claimed.std(ddof=1)) if len(claimed) > 1 else nan
+    spread = float(claimed.std(ddof=1)) if not all_equal(claimed) else nan
     return Directed(
         two_sided.n,
         two_sided.mean,
@@ -99,9 +103,19 @@ def _needed(mean: float, spread: float) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for their number, in the given order (Holm, Scandinavian J. of Statistics 6, 1979).
 
+    Raises
+    ------
+    UserError
+        For numbers outside 0 to 1 and NaN: one that is unknown would change what the others are corrected by.
+
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
+    wrong = [one for one in p_values if not 0 <= number("a p-value", one) <= 1]
+    if wrong:
+        raise UserError(
+            f"a p-value is {wrong[0]}; expected 0 to 1: leave out tests that give none, and say so"
+        )
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     corrected, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb, nan
+from math import comb, isnan, nan
 from statistics import median
+
+from landscape.errors import UserError
 
 CONFIDENCE = 0.95
 
@@ -16,11 +18,22 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
     on one side of it, which has a binomial probability (Conover, "Practical Nonparametric Statistics",
     section 3.2); r is the largest with 95 % or more. Below six draws there is none, and both ends are NaN.
 
+    Raises
+    ------
+    UserError
+        Without values, and for NaN, which has no place in their order.
+
     >>> median_interval([3, 1, 2, 6, 5, 4, 7])
     (4, 1, 7)
     >>> median_interval([1, 2, 3])
     (2, nan, nan)
     """
+    if not len(values):
+        raise UserError("a median of no values; expected one or more")
+    if any(map(isnan, values)):
+        raise UserError(
+            "a median of values with NaN among them; expected numbers: leave these out, and say so"
+        )
     ranked = sorted(values)
     count = len(ranked)
     outside, below = 0.0, 0

@@ -22,6 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 MOST_EXACT = 16  # pairs; 2^15 distinct changes of sign
 RESAMPLES = 100_000  # changes of sign drawn where there are more pairs
 ROUNDING = 1e-12  # share of the sum of |differences| by which equal means may differ
+EQUAL = 1e-9  # share of the largest by which equal differences may differ: each is one of larger numbers
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class PairedTest:
         NaN for a single pair.
     effect
         Standardized mean difference d_z: mean over standard deviation of the differences (Cohen,
-        "Statistical Power Analysis", 1988, section 2.3.5). NaN for one pair and for equal differences.
+        "Statistical Power Analysis", 1988, section 2.3.5). NaN for one pair and where all are equal.
     p_value
         Two-sided, of the sign-flip permutation test of the mean.
     interval
@@ -94,7 +95,13 @@ def permutation_test(differences: Sequence[float] | FloatArray, *, seed: int = 0
     interval = "permutation"
     if not isfinite(high - low):
         low, high, interval = _student(mean, spread, n)
-    return PairedTest(n, mean, low, high, mean / spread if spread > 0 else nan, p_value, interval)
+    effect = nan if all_equal(values) else mean / spread
+    return PairedTest(n, mean, low, high, effect, p_value, interval)
+
+
+def all_equal(values: FloatArray) -> bool:
+    """Whether numbers have no spread but that of rounding; one number has none."""
+    return bool(np.ptp(values) <= EQUAL * np.abs(values).max())
 
 
 def _checked(differences: Sequence[float] | FloatArray) -> FloatArray:

@@ -81,13 +81,15 @@ def estimate(
     replicates
         Shape ``[P, K]``: the number on each plane with one block of examples left out; K may be 0.
     block_counts
-        Shape ``[K]``: examples in each block.
+        Shape ``[K]``: examples in each block; blocks without any say nothing.
     error
         Interpolation error to add to the interval; NaN = unknown, then not added.
     signed
         Whether values below zero exist. Where they don't, mean, jackknife and t are those of the logarithms;
         of a number that is zero on some plane they are plain, and the interval is cut at zero.
     """
+    if replicates.shape[1] == len(block_counts) and not (block_counts > 0).all():
+        replicates, block_counts = replicates[:, block_counts > 0], block_counts[block_counts > 0]
     if not signed and (values > 0).all() and np.isfinite(values).all():
         return _positive(values, replicates, block_counts, error)
     value, planes, blocks = float(values.mean()), len(values), replicates.shape[1]

@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from analysis.statistics.correlation import rank_correlation
+from analysis.statistics.median import median_interval
 from analysis.statistics.paired import permutation_test
 from landscape.errors import UserError
 
@@ -83,6 +84,22 @@ def test_effect_and_shift_of_units() -> None:
     assert scaled.effect == pytest.approx(-found.effect)
     assert scaled.p_value == found.p_value
     assert (scaled.low, scaled.high) == pytest.approx((-1000 * found.high, -1000 * found.low))
+
+
+def test_differences_that_are_equal_up_to_rounding_have_no_effect_size() -> None:
+    values = np.array([0.929, 0.917, 0.901, 0.883]) - np.array([0.939, 0.927, 0.911, 0.893])
+    assert 0 < values.std(ddof=1) < 1e-13
+    assert isnan(permutation_test(values).effect)
+    assert isnan(permutation_test(np.zeros(4)).effect)
+    assert permutation_test([1.0, 1.0 + 1e-6]).effect == pytest.approx(np.sqrt(2) * 1e6, rel=1e-3)
+
+
+def test_a_median_of_nothing_or_of_nan_is_refused() -> None:
+    with pytest.raises(UserError, match="no values"):
+        median_interval([])
+    with pytest.raises(UserError, match="NaN among them"):
+        median_interval([1.0, nan, 2.0])
+    assert median_interval([1.0, inf, 2.0, 3.0, 4.0, 5.0]) == (3.5, 1.0, inf)
 
 
 @pytest.mark.parametrize(("values", "word"), [([], "shape"), ([1.0, nan], "2 of 2 is nan"), ([inf], "inf")])

@@ -13,7 +13,8 @@ from scipy.stats import permutation_test
 from analysis.statistics.directed import directed_test, holm
 from landscape.errors import UserError
 
-VALUES = st.lists(st.floats(-5, 5, allow_subnormal=False), min_size=2, max_size=9)
+# Rounded: what differs by less than `ROUNDING` counts as equal here, not there.
+VALUES = st.lists(st.floats(-5, 5).map(lambda one: round(one, 6)), min_size=2, max_size=9)
 
 
 @given(VALUES, st.sampled_from([1, -1]))
@@ -63,3 +64,25 @@ def test_refuses_what_it_cant_count() -> None:
         directed_test([1.0] * 21, 1)
     with pytest.raises(UserError, match="finite"):
         directed_test([1.0, np.nan], 1)
+
+
+@pytest.mark.parametrize("sign", [0, 0.5, 2, np.nan, "+"])
+def test_a_sign_is_plus_or_minus_one(sign: float) -> None:
+    with pytest.raises(UserError, match="sign"):
+        directed_test([1.0, 2, 3, 4, 5, 6], sign)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [np.nan, -1.0, 2.0, np.inf, "0.5"])
+def test_holm_takes_probabilities_alone(wrong: float) -> None:
+    for place in range(3):
+        given = [0.01, 0.02]
+        given.insert(place, wrong)
+        with pytest.raises(UserError, match="p-value"):
+            holm(given)
+    assert holm([]) == []
+    assert holm([1.0, 0.0]) == [1.0, 0.0]
+
+
+def test_equal_values_need_no_number_of_units() -> None:
+    assert np.isnan(directed_test([0.3 - 0.2, 0.1, 0.2 - 0.1], 1).units_needed)
+    assert np.isnan(directed_test([0.1], 1).units_needed)

@@ -242,6 +242,8 @@ def test_the_model_stays_as_it_was() -> None:
         ({"dtype": "bfloat16"}, "unknown dtype 'bfloat16'; expected one of float32, float64"),
         ({"batch_size": 0}, "batch size must be at least 1, got 0"),
         ({"memory": float("nan")}, "memory must be a number of bytes"),
+        ({"memory": "x"}, "memory must be a number, got 'x'"),
+        ({"derivatives": "Checked"}, "unknown derivatives 'Checked'; expected one of checked, exact"),
         ({"device": "tpu9"}, "unknown device 'tpu9'"),
         ({"mask": {"nothing": torch.ones(2) > 0}}, "names 'nothing', which is no parameter"),
         ({"mask": {"0.bias": torch.ones(4)}}, "torch.float32 of shape .4.; expected torch.bool"),

@@ -278,6 +278,13 @@ def test_eigenvectors_span_a_plane_with_the_eigenvalues_as_curvatures() -> None:
     assert plane.about()["eigenvalues"] == [found.top.values[0], found.bottom.values[0]]
     with pytest.raises(UserError, match="number 9 is wanted"):
         eigenvector_plane(found, ("top", 9))
+    for wrong in (("Top", 0), ("largest", 0), "top", ("top",), 0):
+        with pytest.raises(UserError, match=r"expected \(.top., rank\) or"):
+            eigenvector_plane(found, wrong)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"rank must be a whole number, got 0\.5"):
+        eigenvector_plane(found, ("top", 0.5))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="unknown normalization 'bad'; expected one of filter"):
+        eigenvector_plane(found, normalize="bad")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,16 @@ def test_impossible_spans(span: float) -> None:
         roughness(surface_of(BOWL), span=span)
 
 
+@pytest.mark.parametrize("reference", ["median", "Mean", None])
+def test_an_unknown_reference_is_refused(reference: Any) -> None:
+    surface = surface_of(BOWL)
+    for measure in (roughness, roughness_by_plane):
+        with pytest.raises(UserError, match=r"unknown reference .*; expected one of mean, plane"):
+            measure(surface, reference=reference)
+        with pytest.raises(UserError, match=r"span must be a number, got '0\.5'"):
+            measure(surface, span="0.5")  # type: ignore[arg-type]
+
+
 def test_refuses_what_has_no_area_or_no_such_split() -> None:
     with pytest.raises(UserError, match=r"1×1 grid points within span 0.1; roughness needs"):
         roughness(surface_of(BOWL), span=0.1)

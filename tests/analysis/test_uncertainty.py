@@ -96,3 +96,13 @@ def test_the_reference_plane_is_that_of_the_triangles(uneven: bool) -> None:
     plane = np.linalg.lstsq(design * root[:, None], np.array(values) * root, rcond=None)[0]
     expected = z - (plane[0] + plane[1] * alpha[:, None] + plane[2] * beta)
     np.testing.assert_allclose(shown.z * shown.scale, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_blocks_without_examples_say_nothing(signed: bool) -> None:
+    """Batches in which every label is padding, where a loss gives sums."""
+    values, left_out, counts = np.array([2.0]), np.array([[2.1, 1.8, 2.3]]), np.array([5, 4, 6])
+    known = estimate(values, left_out, counts, signed=signed)
+    empty = estimate(values, np.insert(left_out, 1, 2.0, axis=1), np.insert(counts, 1, 0), signed=signed)
+    assert (empty.low, empty.high, empty.stderr_examples) == (known.low, known.high, known.stderr_examples)
+    assert known.stderr_examples > 0
