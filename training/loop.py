@@ -259,7 +259,7 @@ def _epoch(run: Run, reporter: Reporter, extras: Extras) -> Iterator[None]:
 
     run.history.append(run.world.by_first(close))
     run.epoch += 1
-    run.world.by_first(lambda: run.folder.save_state(run.state()))
+    run.save()
     for text in run.notes:
         reporter.note(text)
     reporter.epoch(run.history[-1])
@@ -340,7 +340,7 @@ class _Saving:
         bad = not_finite(run.model)
         if bad:  # a state from which nothing can go on would replace a good one
             raise UserError(f"{bad} is not finite in epoch {run.epoch + 1}, step {step}; {_advice(run)}")
-        run.world.by_first(lambda: run.folder.save_state(run.state()))
+        run.save()
         run.within, self.last = None, time.perf_counter()
         return True
 

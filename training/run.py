@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,7 @@ from training.flops import ForwardFlops, forward_flops
 from training.kept import KeptForward, check_same_path, choose, obstacle
 from training.masks import AppliedMask, Mask
 from training.network import first_network
+from training.optimizers.perturbing import Perturbing
 from training.schedule import Epoch, lr_factor, plan
 from training.sparsity.base import MaskedMethod
 from training.state import check_state
@@ -202,8 +203,24 @@ class Run:
         for name, value in values.items():
             state[name].copy_(value)
 
-    def state(self) -> dict[str, Any]:
-        """Everything that going on needs, after a whole step."""
+    def save(self) -> None:
+        """Write the state to ``last.pt``; all processes call this at the same place."""
+        processes = self.world.gather(self._apart()) if self.is_apart else []
+        self.world.by_first(lambda: self.folder.save_state(self.state(processes)))
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether each process has optimizer state of its own."""
+        return self.world.size > 1 and isinstance(self.optimizer, Perturbing) and bool(self.optimizer.apart)
+
+    def _apart(self) -> dict[int, dict[str, Tensor]]:
+        """By a parameter's number in the optimizer, what this process alone has; on the CPU, to travel."""
+        assert isinstance(self.optimizer, Perturbing)
+        keys, values = self.optimizer.apart, self.optimizer.state_dict()["state"]
+        return {number: {key: one[key].cpu() for key in keys if key in one} for number, one in values.items()}
+
+    def state(self, processes: Sequence[Mapping[int, Mapping[str, Tensor]]] = ()) -> dict[str, Any]:
+        """Everything that going on needs, after a whole step; what only one has, by `processes`."""
         state = {
             "epoch": self.epoch,
             "history": self.history,
@@ -220,6 +237,8 @@ class Run:
         }
         if self.config.method.gradient == "last":
             state["gradients"] = self.gradients()
+        if processes:
+            state["processes"] = list(processes)
         return state
 
     @property
@@ -272,7 +291,11 @@ class Run:
                 f"{self.folder.path}: the run was started with other {self.data.name} images or another order"
             )
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        optimizer = dict(state["optimizer"])
+        if self.is_apart:
+            own = state["processes"][self.world.rank]
+            optimizer["state"] = {key: one | own.get(key, {}) for key, one in optimizer["state"].items()}
+        self.optimizer.load_state_dict(optimizer)
         begun = state.get("sparse")  # early states don't say: dense
         if self.sparse == "auto" and begun is None:
             self.kept, self.dense_because = None, "the run began so"

@@ -47,8 +47,20 @@ def check_state(state: Mapping[str, Any], run: Run) -> None:
     UserError
         Naming the first thing that can't be, and what to do.
     """
+    checks = (
+        _kinds,
+        _within,
+        _progress,
+        _model,
+        _masks,
+        _rewind,
+        _memory,
+        _optimizer,
+        _processes,
+        _gradients,
+    )
     try:
-        for check in (_kinds, _within, _progress, _model, _masks, _rewind, _memory, _optimizer, _gradients):
+        for check in checks:
             check(state, run)
     except _ImpossibleError as error:
         raise UserError(
@@ -218,6 +230,27 @@ def _of_parameter(what: str, value: Any, parameter: Tensor) -> None:
         _expect(not value.is_floating_point() or bool(value.isfinite().all()), f"its {what} isn't finite")
     else:
         _expect(value is None or _is_number(value), f"its {what} is a {type(value).__name__}")
+
+
+def _processes(state: Mapping[str, Any], run: Run) -> None:
+    """What each process has of its own, which no other number of them can go on with."""
+    found, size = state.get("processes"), run.world.size
+    if found is None and not run.is_apart:
+        return
+    count = len(found) if isinstance(found, list) else 1  # earlier versions kept the first one's
+    if count != size:
+        raise UserError(
+            f"{run.folder.last}: each process has an average of its own gradients, of which this file has "
+            f"{count}, for {size} processes; start as many as before, or choose another --output"
+        )
+    parameters = [one for group in run.optimizer.param_groups for one in group["params"]]
+    for rank, part in enumerate(found or ()):
+        fits = isinstance(part, dict) and set(part) == set(state["optimizer"]["state"])
+        _expect(fits, f"the state of process {rank} isn't of the optimizer's parameters")
+        for number, values in part.items():
+            _expect(isinstance(values, dict), f"process {rank} has no state of parameter {number}")
+            for key, value in values.items():
+                _of_parameter(f"process {rank}'s {key} of parameter {number}", value, parameters[number])
 
 
 def _gradients(state: Mapping[str, Any], run: Run) -> None:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,14 @@ from loop_helpers import CPU, SMALL
 from PIL import Image
 from torch import distributed
 
+from landscape.errors import UserError
 from training.checkpoint import RunFolder
 from training.data import load_splits
 from training.distributed import World
+from training.optimizers import OPTIMIZERS
 from training.result import checkpoint_of
 from training.run import start_run
+from training.state import _processes
 
 SETTINGS = "--widths 4 6 8 --epochs 2 --batch-size 16 --validation 0.1 --device cpu --threads 1"
 
@@ -178,6 +182,28 @@ def test_photographs_of_two_processes(tmp_path: Path, pair: Pair) -> None:
     assert_one_line(
         pair(tmp_path, *[f"{line} --output {tmp_path}/bad"] * 2), "can't be decoded", "--skip-broken"
     )
+
+
+def test_averages_of_each_process_are_saved(tiny_npz: Path, tmp_path: Path, pair: Pair) -> None:
+    """Each has that of its own gradients: a run that goes on, in as many processes, ends with the same bits."""
+    line = f"{SETTINGS} --data npz:{tiny_npz} --optimizer fsam --perturbation process --output {tmp_path}"
+    assert [code for code, _ in pair(tmp_path, *[f"{line}/whole"] * 2)] == [0, 0]
+    ends_after_one = "sys.exit(3) if run.epoch else train(run, *rest)"
+    before = f"train = loop._epoch\nloop._epoch = lambda run, *rest: {ends_after_one}"
+    assert [code for code, _ in pair(tmp_path, *[f"{line}/cut"] * 2, before)] == [3, 3]
+    state = torch.load(tmp_path / "cut/last.pt", weights_only=True)
+    first, second = (part[0]["gradient_average"] for part in state["processes"])
+    assert not torch.equal(first, second)
+    config = replace(
+        SMALL, data=f"npz:{tiny_npz}", epochs=2, optimizer=OPTIMIZERS["fsam"](perturbation="process")
+    )
+    data = load_splits(config.data, config.validation, config.seed, CPU)
+    run = start_run(config, data, RunFolder(tmp_path / "cut", {}), CPU, World(), False)
+    with pytest.raises(UserError, match="this file has 2, for 1 processes; start as many as before"):
+        _processes(state, run)
+    assert [code for code, _ in pair(tmp_path, *[f"{line}/cut"] * 2)] == [0, 0]
+    whole, cut = (torch.load(tmp_path / name / "final.pt", weights_only=True) for name in ("whole", "cut"))
+    assert all(torch.equal(value, cut["state_dict"][key]) for key, value in whole["state_dict"].items())
 
 
 def test_a_checkpoint_is_moved_to_the_cpu_before_it_travels(

@@ -85,6 +85,11 @@ class FriendlySAM(SAM):
             restore=restore,
         )
 
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """With `perturbation` "process" the averages, each of one process's gradients."""
+        return (_AVERAGE,) if self.perturbation == "process" else ()
+
     def _perturbation(self) -> dict[str, Any]:
         own = {"sigma": self.sigma, "decay": self.decay, "average": self.average}
         return {**super()._perturbation(), **own}

@@ -65,6 +65,11 @@ class Perturbing(torch.optim.Optimizer):
         self._begin_anew()
 
     @property
+    def apart(self) -> tuple[str, ...]:
+        """Keys of a parameter's state that is another in each of several processes."""
+        return ()
+
+    @property
     def radius(self) -> float:
         """Length of the next perturbation."""
         return self.rho if self.rho_c is None else math.sqrt(self.rho_c / (self.steps + 1))
