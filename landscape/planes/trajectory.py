@@ -147,10 +147,7 @@ def trajectory_plane(
     names = [str(number) for number in range(len(networks))] if labels is None else list(labels)
     if len(names) != len(networks):
         raise UserError(f"{len(names)} labels for {len(networks)} networks; expected one each")
-    if isinstance(mask, Mapping):
-        kept = checked_mask({name: one for name, one in mask.items() if name in params}, params)
-    else:
-        kept = resolve_mask("none" if mask is None else mask, None, params)[0]
+    kept = _kept(mask, params)
     way = networks
     if not parts:
         before = len(networks) - same_weights(params, networks[len(networks) - 1])
@@ -166,6 +163,14 @@ def trajectory_plane(
     )
     path = Path2D(alpha, beta, tuple(names), parts)
     return TrajectoryPlane(found.directions, path, tuple(found.explained.tolist()), found.outside)
+
+
+def _kept(
+    mask: Mapping[str, Tensor] | str | None, params: Mapping[str, Tensor]
+) -> Mapping[str, Tensor] | None:
+    if isinstance(mask, Mapping):
+        return checked_mask({name: one for name, one in mask.items() if name in params}, params)
+    return resolve_mask("none" if mask is None else mask, None, params)[0]
 
 
 def _check_arguments(params: object, networks: object) -> None:

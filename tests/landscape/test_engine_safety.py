@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 import weakref
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from devices import devices
 from engine_cases import NETWORKS, directions, examples, images, moved, network, plain_values, unchanged
-from torch import nn
+from torch import Tensor, nn
 
 from landscape.compute import compute_surface
 from landscape.engine import Engine
+from landscape.engine.batch_norm import Recalibration
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import LossResult, classification
@@ -171,3 +173,73 @@ def test_types_of_numbers(device: str, dtype: str, tolerance: float) -> None:
     plain = float(plain_values(network("resnet option B"), along, POINT, torch.float64)[0].mean())
     assert engine.evaluate(POINT)["test"].mean("loss") == pytest.approx(plain, rel=tolerance)
     assert engine.about["dtype"] == dtype
+
+
+class Reading(nn.Module):
+    """Applies a norm's statistics by itself, or calls it; a second norm is for training."""
+
+    def __init__(self, reads: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.norm, self.head = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 3)
+        self.helper, self.reads = nn.BatchNorm1d(4), reads
+        with torch.no_grad():
+            self.norm.running_mean.fill_(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, norm = self.layer(x), self.norm
+        if self.reads:
+            h = F.batch_norm(h, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        else:
+            h = norm(h)
+        h = F.relu(h).mean((2, 3))
+        return self.head(self.helper(h) if self.training else h)
+
+
+def pixels() -> Examples:
+    torch.manual_seed(1)
+    return Examples.from_tensors(torch.randn(20, 1, 6, 6) * 5 + 3, torch.randint(3, (20,)))
+
+
+def recalibrated(model: nn.Module) -> float:
+    engine = Engine(model, {"test": pixels()}, classification, [], batch_norm="recalibrate")
+    return engine.evaluate([])["test"].mean("loss")
+
+
+def test_statistics_that_are_used_and_cannot_be_estimated_are_refused() -> None:
+    called = recalibrated(Reading(reads=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, its files remain
+        script = torch.jit.trace(Reading(reads=False).eval(), pixels().tensors[0])
+    for model in (Reading(reads=True), script):
+        with pytest.raises(UserError, match=r"running statistics of 'norm' can't be re-estimated.*fixed"):
+            recalibrated(model)
+    old = Reading(reads=False)
+    old.norm.num_batches_tracked = None  # as in files of old versions
+    assert recalibrated(old) == called
+
+
+def test_norms_that_no_batch_passes_keep_their_statistics() -> None:
+    model = Reading(reads=False).eval()
+    model.helper.running_mean.fill_(7.0)
+    one = Recalibration(model, classification, pixels().batches(10))
+    one.run()
+    one.run()
+    assert model.helper.running_mean.tolist() == [7.0] * 4
+    assert model.helper.running_var.tolist() == [1.0] * 4
+
+
+def test_instance_norm_that_keeps_statistics_is_recalibrated() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.InstanceNorm2d(4, track_running_stats=True), nn.Flatten(), nn.Linear(64, 3)
+    ).eval()
+    with torch.no_grad():
+        features = [model[0](inputs) for inputs, _ in pixels().batches(10)]
+    Recalibration(model, classification, pixels().batches(10)).run()
+    mean = torch.stack([one.mean((2, 3)).mean(0) for one in features]).mean(0)
+    variance = torch.stack([one.var((2, 3)).mean(0) for one in features]).mean(0)
+    torch.testing.assert_close(model[1].running_mean, mean)
+    torch.testing.assert_close(model[1].running_var, variance)
+    assert not model[1]._forward_pre_hooks
+    assert not model[1].training
