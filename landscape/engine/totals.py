@@ -117,25 +117,53 @@ def _check_names(metrics: Any) -> None:
 
 
 def total(batches: Sequence[BatchValues], blocks: int) -> Totals:
-    """Sum over `blocks` blocks; fewer where there are fewer examples, or fewer batches with only a sum."""
+    """Sum over `blocks` blocks; fewer where there are fewer examples, or fewer batches with only a sum.
+
+    Raises
+    ------
+    UserError
+        When nothing counts, or batches give other metrics, or values where others give sums.
+    """
     sizes = np.array([batch.count for batch in batches], dtype=np.int64)
     if not sizes.sum():
         raise UserError("no examples: every batch is empty, or nothing in it counts; at least one is needed")
-    names = list(batches[0].values)
-    whole = {name: bool(batches[0].values[name].dim()) for name in names}
+    whole = _kinds(batches)
     if all(whole.values()):
         edges = _edges(int(sizes.sum()), blocks)
-    else:
-        ends = np.concatenate([[0], np.cumsum(sizes)])
-        edges = ends[_edges(len(batches), blocks)]
+    else:  # each begins with a batch in which something counts
+        full = np.flatnonzero(sizes)
+        firsts = full[_edges(len(full), blocks)[:-1]]
+        firsts[0] = 0
+        edges = np.concatenate([[0], np.cumsum(sizes)])[[*firsts, len(batches)]]
     sums, squares = {}, {}
-    for name in names:
+    for name in whole:
         values = gathered([batch.values[name] for batch in batches])
-        starts = edges[:-1] if whole[name] else _edges(len(batches), blocks)[:-1]
+        starts = edges[:-1] if whole[name] else firsts
         with np.errstate(invalid="ignore", over="ignore"):
             sums[name] = np.add.reduceat(values, starts)
             squares[name] = float(np.square(values).sum()) if whole[name] else float("nan")
     return Totals(np.diff(edges), sums, squares)
+
+
+def _kinds(batches: Sequence[BatchValues]) -> dict[str, bool]:
+    """Whether there are values per example, by metric; of a single example either will do."""
+    names = batches[0].values.keys()
+    for number, batch in enumerate(batches):
+        if batch.values.keys() != names:
+            raise UserError(
+                f"the loss returned {', '.join(batch.values)} for batch {number} (from 0) and "
+                f"{', '.join(names)} for the first; expected the same for all, NaN where there is no value"
+            )
+    found = {}
+    for name in names:
+        several = [bool(batch.values[name].dim()) for batch in batches if batch.count != 1]
+        found[name] = any(several or (bool(batch.values[name].dim()) for batch in batches))
+        if any(one != found[name] for one in several):
+            raise UserError(
+                f"the loss returned the sum of {name!r} for some batches and one value per example for "
+                "others; expected either for all"
+            )
+    return found
 
 
 def _edges(count: int, blocks: int) -> npt.NDArray[np.int64]:

@@ -12,6 +12,7 @@ from engine_cases import directions, examples, images, moved, network, plain_val
 from torch import Tensor, nn
 
 from landscape.engine import Engine
+from landscape.engine.totals import Totals, batch_values, total
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import LossResult, classification, regression
@@ -195,3 +196,48 @@ def test_losses_that_break_the_contract(result: Any, message: str) -> None:
 
     with pytest.raises(UserError, match=message):
         Engine(network("vgg"), examples(), loss, [])
+
+
+def per_batch(*results: tuple[Any, ...]) -> Totals:
+    """What comes of a loss that gives these, a batch each, in three blocks."""
+    return total([batch_values(one) for one in results], 3)
+
+
+def test_batches_of_one_example_may_give_a_value_or_a_sum() -> None:
+    one, two, three = torch.tensor(1.0), torch.tensor([2.0, 4.0]), torch.tensor([3.0, 5.0, 7.0])
+    for first in (one, one.reshape(1)):
+        values = per_batch((first, 1), (two, 2), (three, 3))
+        assert values.counts.tolist() == [2, 2, 2]
+        assert values.sums["loss"].tolist() == [3.0, 7.0, 12.0]
+        assert values.squares["loss"] == 104.0
+        sums = per_batch((first, 1), (two.sum(), 2), (three.sum(), 3))
+        assert sums.counts.tolist() == [1, 2, 3]
+        assert sums.sums["loss"].tolist() == [1.0, 6.0, 15.0]
+        assert np.isnan(sums.squares["loss"])
+    alone = per_batch((one, 1), (one, 1))
+    assert np.isnan(alone.squares["loss"])  # sums, as before
+    assert per_batch((one, 1), (one.reshape(1), 1)).squares["loss"] == 2.0
+
+
+def test_batches_in_which_nothing_counts_make_no_block() -> None:
+    nothing, some = torch.tensor(0.0), torch.tensor(6.0)
+    found = per_batch((nothing, 0), (some, 2), (nothing, 0), (nothing, 0), (some, 3), (nothing, 0))
+    assert found.counts.tolist() == [2, 3]
+    assert found.sums["loss"].tolist() == [6.0, 6.0]
+    values = torch.ones(2)
+    mixed = per_batch((values, 2, {"m": some}), (values[:0], 0, {"m": nothing}), (values, 2, {"m": some}))
+    assert mixed.counts.tolist() == [2, 2]
+    assert mixed.sums["loss"].tolist() == [2.0, 2.0]
+    assert mixed.sums["m"].tolist() == [6.0, 6.0]
+    many = per_batch(*[(some, 1 + number) for number in range(5)])
+    assert many.counts.tolist() == [1, 5, 9]
+
+
+def test_batches_must_give_the_same() -> None:
+    values = torch.ones(2)
+    for second in ((values.sum(), 2), (values, 2, {"m": values})):
+        for results in (((values, 2), second), (second, (values, 2))):
+            with pytest.raises(UserError, match=r"sum of 'loss' for some|loss, m for|for batch 1 .from 0"):
+                per_batch(*results)
+    with pytest.raises(UserError, match="the sum of 'm' for some batches and one value per example"):
+        per_batch((values, 2, {"m": values}), (values, 2, {"m": values.sum()}))
