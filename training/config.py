@@ -119,6 +119,8 @@ class RunConfig(Recipe):
         object.__setattr__(self, "model", TORCHVISIONS.get(self.model, self.model))
         if self.widths is not None and min(self.widths) < 1:
             raise UserError(f"widths {' '.join(map(str, self.widths))}: expected 1 or more each")
+        if self.widths is not None and max(self.widths) > 100_000:
+            raise UserError(f"widths {' '.join(map(str, self.widths))}: expected 100,000 or fewer each")
         if not 0 < self.optimizer.lr < float("inf"):
             raise UserError(f"lr {self.optimizer.lr}: expected a positive number")
 

@@ -110,6 +110,10 @@ def test_magnitudes_need_no_images(method: MaskedMethod) -> None:
         (Snip, {"sparsity": 1.0}, "below 1"),
         (Snip, {"batches": 0}, "batches 0: expected 1 or more"),
         (Snip, {"images_per_batch": 0}, "images-per-batch 0: expected 1 or more"),
+        (Snip, {"images_per_batch": 10**19}, "images-per-batch 10000000000000000000: expected 1,000,000 or"),
+        (GraSP, {"draws": 10**19}, "draws 10000000000000000000: expected 1,000,000 or fewer"),
+        (SynFlow, {"rounds": 10**19}, "rounds 10000000000000000000: expected 1,000,000 or fewer"),
+        (LotteryTicket, {"search_epochs": 10**19}, "search-epochs 10000000000000000000: expected 1,000,000"),
         (GraSP, {"sparsity": 1.0}, "below 1"),
         (GraSP, {"per_class": 0}, "per-class 0: expected 1 or more"),
         (GraSP, {"draws": 0}, "draws 0: expected 1 or more"),
@@ -132,3 +136,59 @@ def test_magnitudes_need_no_images(method: MaskedMethod) -> None:
 def test_settings_out_of_range(kind: type[MaskedMethod], values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         kind(**values)
+
+
+class Gated(nn.Module):
+    """A convolution, and a gate of it by a sigmoid, which an image of ones saturates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gate, self.linear = nn.Conv2d(3, 50, 3), nn.Conv2d(50, 50, 1), nn.Linear(50, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        return self.linear((x * self.gate(40 * x).sigmoid()).mean((2, 3)))
+
+
+@pytest.mark.parametrize("bound", [nn.ReLU6, lambda: nn.Hardtanh(0, 1)])
+def test_synflow_sees_beyond_a_bound(bound: Callable[[], nn.Module]) -> None:
+    """An image of ones drives activations with a bound to it, where no weight matters."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        rest = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+        model = nn.Sequential(nn.Conv2d(3, 60, 3), nn.ReLU(), nn.Conv2d(60, 8, 3), nn.ReLU(), *rest)
+        for one in (model[0], model[2]):
+            one.weight.data *= 10
+    plain = SynFlow(0.9, rounds=3).init_mask(model, FakeSource(), seeded())
+    model[1], model[3] = bound(), bound()
+    assert equal(SynFlow(0.9, rounds=3).init_mask(model, FakeSource(), seeded()), plain)
+    assert not masks.empty_layers(plain)
+    assert not isinstance(model[1], nn.ReLU)
+
+
+def test_synflow_refuses_layers_without_flow() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Gated()
+    with pytest.raises(UserError, match=r"of 1 of 3 layers are all 0.*\(gate.weight\).*another method"):
+        SynFlow(0.5).init_mask(model, FakeSource(), seeded())
+
+
+@pytest.mark.parametrize("method", [Snip(0.2), GraSP(0.2)])
+def test_no_order_of_layers_decides_what_scores_do_not(method: MaskedMethod) -> None:
+    """Behind a ReLU that is never positive no weight has a score."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+    )
+    bias = model[2].bias
+    assert isinstance(bias, nn.Parameter)
+    nn.init.constant_(bias, -1e6)
+    with pytest.raises(UserError, match=r"444 weights have the score 0, .* stay \(0.weight\) .* --sparsity"):
+        method.init_mask(model, FakeSource(), seeded())
+    more = type(method)(0.2, ranking="uniform")  # type: ignore[call-arg]
+    assert masks.kept(more.init_mask(model, FakeSource(), seeded())) == round(0.8 * 444)
+
+
+def test_more_images_in_a_batch_than_there_are() -> None:
+    masked = Snip(images_per_batch=1_000_000).init_mask(small_network(), FakeSource(), seeded())
+    assert equal(masked, Snip(images_per_batch=200).init_mask(small_network(), FakeSource(), seeded()))

@@ -1,11 +1,14 @@
 """Masks and layer densities: exact counts, published numbers, untouched tensors."""
 
 import math
+from dataclasses import fields
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scoring_cases import FakeSource
 from torch import nn
 
 from landscape.errors import UserError
@@ -69,6 +72,38 @@ def test_uniform_plus() -> None:
     assert densities["middle"] == pytest.approx((0.1 * 37936 - 432 - 128) / 36864)
     with pytest.raises(UserError, match="first and last layer"):
         layer_counts(shapes, 0.99, "uniform+")
+
+
+def test_uniform_plus_beside_dense_layers() -> None:
+    """What is kept dense anyway has no rule, and no other layer takes its place."""
+    shapes = {"one": (64, 64, 3, 3), "two": (64, 64, 3, 3), "last": (10, 64)}
+    counts = layer_counts(shapes, 0.9, "uniform+", dense=("first",))
+    assert counts["last"] == 128
+    assert counts["one"] == pytest.approx(counts["two"], abs=1)
+    assert sum(counts.values()) == round(0.1 * (2 * 36864 + 640))
+    del shapes["last"]
+    assert layer_counts(shapes, 0.9, "uniform+", dense=("first", "last")) == {"one": 3687, "two": 3686}
+
+
+@pytest.mark.parametrize("name", ["mest_em", "mest_ems", "dsr", "set", "snip", "magnitude", "safe", "lt"])
+def test_methods_know_which_layers_are_first_and_last(name: str) -> None:
+    """Of the network, not of those that they mask."""
+    kind = METHODS[name]
+    own = "ranking" if any(one.name == "ranking" for one in fields(kind)) else "distribution"
+    settings: dict[str, Any] = {own: "uniform+", "keep_dense": ("first", "last")}
+    if name == "magnitude":
+        settings |= {"begin": 0, "end": 0}
+    method = kind(0.8, **settings)  # type: ignore[arg-type]
+    model = build_model("resnet20", widths=(8, 8, 8))
+    mask = method.init_mask(model, FakeSource(), torch.Generator().manual_seed(0))
+    if name == "lt":
+        mask = method.next_round(model, mask, method.cuts)  # type: ignore[attr-defined]
+    if name == "safe":
+        mask = {key: one != 0 for key, one in method.projected(dict(method.maskable(model))).items()}  # type: ignore[attr-defined]
+    wanted = 0.25 if name == "mest_ems" else 0.2
+    assert [float(part.float().mean()) for part in mask.values()] == pytest.approx(
+        [wanted] * len(mask), abs=2e-3
+    )
 
 
 shapes_strategy = st.lists(

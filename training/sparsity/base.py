@@ -101,6 +101,11 @@ class SparsityMethod(ABC):
         """
         return "none"
 
+    @property
+    def dynamic(self) -> bool:
+        """Whether the mask, or what the method keeps beside it, is to change between steps."""
+        return type(self).update_due is not SparsityMethod.update_due
+
     def update_due(self, moment: Moment) -> bool:
         """Whether the mask changes before the next step; asked once for every step, from ``step == 0``."""
         return False

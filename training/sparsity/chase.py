@@ -23,7 +23,7 @@ from training.sparsity.channels import (
     silenced_channels,
 )
 from training.sparsity.distribution import Distribution
-from training.sparsity.prune_grow import begins_interval, check_positive, check_share
+from training.sparsity.prune_grow import begins_interval, check_positive, check_share, whole_steps
 from training.sparsity.random import Random
 from training.sparsity.ranking import top
 
@@ -139,7 +139,7 @@ class Chase(MaskedMethod):
 
     def channels_due(self, moment: Moment) -> bool:
         """Half an `interval` before each `channel_interval` ends, and at the last step."""
-        half = round(self.interval * moment.steps_per_epoch / 2)
+        half = whole_steps(self.interval / 2, moment)
         shifted = Moment(moment.step + half, moment.steps, moment.steps_per_epoch)
         last = self.last_step(moment)
         due = moment.step == last or begins_interval(shifted, self.channel_interval)

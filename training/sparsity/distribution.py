@@ -7,10 +7,11 @@ Erdős–Rényi-kernel (Evci et al., "Rigging the Lottery", 2020).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal
 
 from landscape.errors import UserError
+from training.masks import Layer
 
 Shapes = Mapping[str, tuple[int, ...]]
 Distribution = Literal["uniform", "uniform+", "er", "erk"]
@@ -18,7 +19,9 @@ Distribution = Literal["uniform", "uniform+", "er", "erk"]
 _LAST_DENSITY = 0.2  # of the classifier, in uniform+
 
 
-def layer_counts(shapes: Shapes, sparsity: float, distribution: Distribution) -> dict[str, int]:
+def layer_counts(
+    shapes: Shapes, sparsity: float, distribution: Distribution, dense: Collection[Layer] = ()
+) -> dict[str, int]:
     """Kept weights of each layer; their sum is exactly ``round((1 - sparsity) * total)``.
 
     Parameters
@@ -29,6 +32,9 @@ def layer_counts(shapes: Shapes, sparsity: float, distribution: Distribution) ->
         Pruned share of all these weights, in [0, 1).
     distribution
         A key of :data:`DENSITIES`.
+    dense
+        Which of the network's layers aren't among these: without its "first" or "last", uniform+ has no rule
+        for it.
 
     Raises
     ------
@@ -38,7 +44,11 @@ def layer_counts(shapes: Shapes, sparsity: float, distribution: Distribution) ->
     if not 0 <= sparsity < 1:
         raise UserError(f"sparsity {sparsity}: expected a pruned share of at least 0 and below 1")
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    return _round_exactly(DENSITIES[distribution](shapes, 1 - sparsity), sizes, 1 - sparsity)
+    if distribution == "uniform+":
+        densities = _uniform_plus(shapes, 1 - sparsity, dense)
+    else:
+        densities = DENSITIES[distribution](shapes, 1 - sparsity)
+    return _round_exactly(densities, sizes, 1 - sparsity)
 
 
 def _round_exactly(
@@ -59,17 +69,21 @@ def _uniform(shapes: Shapes, density: float) -> dict[str, float]:
     return dict.fromkeys(shapes, density)
 
 
-def _uniform_plus(shapes: Shapes, density: float) -> dict[str, float]:
-    """First layer dense, classifier at least 20 %, the others share what is left."""
+def _uniform_plus(shapes: Shapes, density: float, dense: Collection[Layer] = ()) -> dict[str, float]:
+    """First layer dense, classifier at least 20 %, the others share what is left.
+
+    What is `dense` of these two anyway isn't among `shapes`, and no other layer takes its place.
+    """
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    first, last = next(iter(sizes)), list(sizes)[-1]
-    fixed = {first: 1.0, last: max(_LAST_DENSITY, density)}
+    fixed = {} if "first" in dense else {next(iter(sizes)): 1.0}
+    fixed |= {} if "last" in dense else {list(sizes)[-1]: max(_LAST_DENSITY, density)}
     spent = sum(fixed[name] * sizes[name] for name in fixed)
     room = sum(size for name, size in sizes.items() if name not in fixed)
     left = density * sum(sizes.values()) - spent
     if left < 0 or not room:
+        which = " and ".join(one for one in ("first", "last") if one not in dense)
         raise UserError(
-            f"uniform+ keeps {spent:.0f} weights in the first and last layer, more than the "
+            f"uniform+ keeps {spent:.0f} weights in the {which} layer, more than the "
             f"{density * sum(sizes.values()):.0f} that are to stay; choose a lower sparsity"
         )
     return {name: fixed.get(name, left / room) for name in sizes}

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from landscape.errors import UserError
 from training.masks import Mask, prunable
 from training.sparsity.base import MaskedMethod, Source
-from training.sparsity.ranking import Ranking, keep_top
+from training.sparsity.prune_grow import check_count
+from training.sparsity.ranking import Ranking, check_decided, keep_top
 from training.sparsity.scoring import Loss, batch_losses, scored_copy, summed_gradients
 
 
@@ -52,8 +53,7 @@ class GraSP(MaskedMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("per_class", "draws", "chunks"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name.replace('_', '-')} {getattr(self, name)}: expected 1 or more")
+            check_count(name.replace("_", "-"), getattr(self, name))
         if not 0 < self.temperature < float("inf"):
             raise UserError(f"temperature {self.temperature}: expected a positive number")
 
@@ -66,7 +66,11 @@ class GraSP(MaskedMethod):
             losses = [loss for images, labels in draws for loss in self._losses(copied, images, labels)]
             scores = grasp_scores(prunable(copied), losses)
         # The largest scores go, and keep_top keeps the largest.
-        return keep_top({name: -scores[name] for name in self.maskable(model)}, self.sparsity, self.ranking)
+        flipped = {name: -scores[name] for name in self.maskable(model)}
+        mask = keep_top(flipped, self.sparsity, self.ranking, self.keep_dense)
+        if self.ranking == "global":
+            check_decided(flipped, mask)
+        return mask
 
     def _losses(self, model: nn.Module, images: Tensor, labels: Tensor) -> list[Loss]:
         size = -(-len(labels) // self.chunks)

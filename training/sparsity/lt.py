@@ -16,6 +16,7 @@ from torch import nn
 from landscape.errors import UserError
 from training.masks import Mask
 from training.sparsity.base import MaskedMethod, Source
+from training.sparsity.prune_grow import check_count
 from training.sparsity.ranking import Ranking, check_reachable
 from training.sparsity.shrinking import shrink
 
@@ -49,12 +50,12 @@ class LotteryTicket(MaskedMethod):
             raise UserError(f"prune-fraction {self.prune_fraction}: expected a share from 0.001 to below 1")
         if self.rewind_step < 0:
             raise UserError(f"rewind-step {self.rewind_step}: expected 0 or more")
-        if self.search_epochs is not None and self.search_epochs < 1:
-            raise UserError(f"search-epochs {self.search_epochs}: expected 1 or more")
+        if self.search_epochs is not None:
+            check_count("search-epochs", self.search_epochs)
 
     def init_mask(self, model: nn.Module, source: Source, generator: torch.Generator) -> Mask:
         """Keep everything."""
-        check_reachable(self.shapes(model), self.sparsity, self.ranking)
+        check_reachable(self.shapes(model), self.sparsity, self.ranking, self.keep_dense)
         return {
             name: torch.ones_like(weight, dtype=torch.bool) for name, weight in self.maskable(model).items()
         }
@@ -73,4 +74,4 @@ class LotteryTicket(MaskedMethod):
         """Keep the kept weights that became largest."""
         sparsity = self.sparsity if number >= self.cuts else 1 - (1 - self.prune_fraction) ** number
         scores = {name: weight.detach().abs() for name, weight in self.maskable(model).items()}
-        return shrink(mask, scores, sparsity, self.ranking)
+        return shrink(mask, scores, sparsity, self.ranking, self.keep_dense)

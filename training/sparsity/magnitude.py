@@ -61,8 +61,14 @@ class Magnitude(MaskedMethod):
 
     def init_mask(self, model: nn.Module, source: Source, generator: torch.Generator) -> Mask:
         """Keep everything, or prune the first weights when `end` is 0."""
-        check_reachable(self.shapes(model), self.sparsity, self.ranking)
-        return keep_top(_magnitudes(self, model), 0 if self.end else self.sparsity, self.ranking)
+        check_reachable(self.shapes(model), self.sparsity, self.ranking, self.keep_dense)
+        sparsity = 0 if self.end else self.sparsity
+        return keep_top(_magnitudes(self, model), sparsity, self.ranking, self.keep_dense)
+
+    @property
+    def dynamic(self) -> bool:
+        """Unless all is pruned before the first step."""
+        return self.end > 0
 
     def update_due(self, moment: Moment) -> bool:
         """At `begin`, every interval from there, and at `end`."""
@@ -74,7 +80,8 @@ class Magnitude(MaskedMethod):
     def update_mask(self, now: Situation) -> Sequence[Mask]:
         """Keep the largest of the kept weights, as many as the schedule says."""
         sparsity = self.sparsity_at(now.moment)
-        return (shrink(now.mask, _magnitudes(self, now.model), sparsity, self.ranking),)
+        sizes = _magnitudes(self, now.model)
+        return (shrink(now.mask, sizes, sparsity, self.ranking, self.keep_dense),)
 
     def sparsity_at(self, moment: Moment) -> float:
         """``sparsity · (1 - (1 - progress)³)``, with the progress from `begin` to `end` in 0..1."""

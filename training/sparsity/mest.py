@@ -81,6 +81,11 @@ class Mest(MaskedMethod):
         """Sparsity after pruning and after growing in a stage that mutates `change`."""
 
     @property
+    def dynamic(self) -> bool:
+        """Unless no stage mutates anything."""
+        return any(self.changes())
+
+    @property
     def gradient(self) -> Gradient:
         """The latest step's, if they count."""
         return "last" if self.lambda_g > 0 else "none"
@@ -90,9 +95,10 @@ class Mest(MaskedMethod):
         shapes = self.shapes(model)
         for change in self.changes():  # a distribution that can't reach one of them fails now, not in between
             for sparsity in self.sparsities(change):
-                layer_counts(shapes, sparsity, self.distribution)
+                layer_counts(shapes, sparsity, self.distribution, self.keep_dense)
         scores = {name: weight.detach().abs() for name, weight in self.maskable(model).items()}
-        return keep_top(scores, self.sparsities(self.changes()[0])[1], self.distribution)
+        first = self.sparsities(self.changes()[0])[1]
+        return keep_top(scores, first, self.distribution, self.keep_dense)
 
     def changes(self) -> Stages:
         """The stages' shares: those given, or those published."""
@@ -111,7 +117,7 @@ class Mest(MaskedMethod):
         """The masks after pruning and after growing."""
         shapes = {name: tuple(part.shape) for name, part in now.mask.items()}
         keep, target = (
-            layer_counts(shapes, sparsity, self.distribution)
+            layer_counts(shapes, sparsity, self.distribution, self.keep_dense)
             for sparsity in self.sparsities(self.change(now.moment))
         )
         weights = now.weights()

@@ -31,7 +31,12 @@ def grow_random(kept: Tensor, count: int, generator: torch.Generator, among: Ten
 
 def begins_interval(moment: Moment, epochs: float) -> bool:
     """Whether the next step is the first of an interval of so many epochs, rounded to whole steps."""
-    return moment.step % max(1, round(epochs * moment.steps_per_epoch)) == 0
+    return moment.step % max(1, whole_steps(epochs, moment)) == 0
+
+
+def whole_steps(epochs: float, moment: Moment) -> int:
+    """Steps of so many epochs, rounded; of numbers like 1e300 more than any training has."""
+    return round(min(epochs * moment.steps_per_epoch, 2.0**62))
 
 
 def annealed(start: float, share: float, anneal: Anneal) -> float:
@@ -43,6 +48,14 @@ def check_share(name: str, value: float) -> None:
     """Raise UserError unless 0 ≤ value ≤ 1."""
     if not 0 <= value <= 1:
         raise UserError(f"{name} {value}: expected a share from 0 to 1")
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise UserError unless 1 ≤ value ≤ 1,000,000."""
+    if value < 1:
+        raise UserError(f"{name} {value}: expected 1 or more")
+    if value > 1_000_000:
+        raise UserError(f"{name} {value}: expected 1,000,000 or fewer")
 
 
 def check_positive(name: str, value: float) -> None:

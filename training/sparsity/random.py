@@ -27,7 +27,7 @@ class Random(MaskedMethod):
     def init_mask(self, model: nn.Module, source: Source, generator: torch.Generator) -> Mask:
         """Draw on the CPU, so that a seed gives the same mask on every device."""
         weights = self.maskable(model)
-        counts = layer_counts(self.shapes(model), self.sparsity, self.distribution)
+        counts = layer_counts(self.shapes(model), self.sparsity, self.distribution, self.keep_dense)
         return {
             name: random_positions(weight.numel(), counts[name], generator)
             .reshape(weight.shape)

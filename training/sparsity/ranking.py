@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from landscape.errors import UserError
-from training.masks import Mask
+from training.masks import Layer, Mask
 from training.sparsity.distribution import Distribution, layer_counts
 
 Ranking = Distribution | Literal["global"]
 """How kept weights are shared among layers: by a distribution, or by one threshold over all ("global")."""
 
 
-def keep_top(scores: Mapping[str, Tensor], sparsity: float, ranking: Ranking = "global") -> Mask:
+def keep_top(
+    scores: Mapping[str, Tensor],
+    sparsity: float,
+    ranking: Ranking = "global",
+    dense: Collection[Layer] = (),
+) -> Mask:
     """Keep ``round((1 - sparsity) * total)`` weights with the largest scores.
 
     Of equal scores the earlier layer's and, in a layer, the earlier position's is kept.
@@ -29,6 +34,8 @@ def keep_top(scores: Mapping[str, Tensor], sparsity: float, ranking: Ranking = "
         Pruned share in [0, 1).
     ranking
         "global" ranks over all layers (one may become empty), others rank within each.
+    dense
+        Layers that have no scores, as for :func:`training.sparsity.distribution.layer_counts`.
 
     Raises
     ------
@@ -39,7 +46,8 @@ def keep_top(scores: Mapping[str, Tensor], sparsity: float, ranking: Ranking = "
         if bool(score.isnan().any()):
             raise UserError(f"scores of {name} are not a number (NaN); are the weights or the data finite?")
     if ranking != "global":
-        counts = layer_counts({name: tuple(one.shape) for name, one in scores.items()}, sparsity, ranking)
+        shapes = {name: tuple(one.shape) for name, one in scores.items()}
+        counts = layer_counts(shapes, sparsity, ranking, dense)
         return {name: top(score, counts[name]) for name, score in scores.items()}
     flat = torch.cat([score.reshape(-1) for score in scores.values()])
     chosen = top(flat, round((1 - sparsity) * flat.numel()))
@@ -47,10 +55,29 @@ def keep_top(scores: Mapping[str, Tensor], sparsity: float, ranking: Ranking = "
     return {name: part.reshape(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
 
 
-def check_reachable(shapes: Mapping[str, tuple[int, ...]], sparsity: float, ranking: Ranking) -> None:
+def check_decided(scores: Mapping[str, Tensor], mask: Mapping[str, Tensor]) -> None:
+    """Raise UserError where of weights with score 0, in several layers, some stay and others go.
+
+    Scores of networks are exactly 0 only where nothing depends on a weight; which of them stay, the order of
+    the layers would say.
+    """
+    ties = {name: score == 0 for name, score in scores.items()}
+    stay = [name for name, tie in ties.items() if bool((tie & mask[name]).any())]
+    go = [name for name, tie in ties.items() if bool((tie & ~mask[name]).any())]
+    if stay and go and len({*stay, *go}) > 1:
+        raise UserError(
+            f"{sum(int(tie.sum()) for tie in ties.values())} weights have the score 0, of which some are to "
+            f"stay ({stay[0]}) and others to go ({go[-1]}): nothing says which; choose a higher --sparsity, "
+            "another --ranking, or another method"
+        )
+
+
+def check_reachable(
+    shapes: Mapping[str, tuple[int, ...]], sparsity: float, ranking: Ranking, dense: Collection[Layer]
+) -> None:
     """Fail now rather than after epochs where a distribution can't reach the sparsity (UserError)."""
     if ranking != "global":
-        layer_counts(shapes, sparsity, ranking)
+        layer_counts(shapes, sparsity, ranking, dense)
 
 
 def top(score: Tensor, count: int, among: Tensor | None = None) -> Tensor:

@@ -69,7 +69,7 @@ class Safe(MaskedMethod):
 
     def init_mask(self, model: nn.Module, source: Source, generator: torch.Generator) -> Mask:
         """Keep everything."""
-        check_reachable(self.shapes(model), self.sparsity, self.ranking)
+        check_reachable(self.shapes(model), self.sparsity, self.ranking, self.keep_dense)
         return keep_top(self._scores(model), 0)
 
     def first_memory(self, model: nn.Module, mask: Mask) -> dict[str, Any]:
@@ -82,7 +82,8 @@ class Safe(MaskedMethod):
 
     def projected(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The nearest tensors of this sparsity: the largest values, 0 elsewhere."""
-        kept = keep_top({name: one.abs() for name, one in values.items()}, self.sparsity, self.ranking)
+        sizes = {name: one.abs() for name, one in values.items()}
+        kept = keep_top(sizes, self.sparsity, self.ranking, self.keep_dense)
         return {name: one * kept[name] for name, one in values.items()}
 
     def penalty_at(self, moment: Moment) -> float:
@@ -119,7 +120,7 @@ class Safe(MaskedMethod):
 
     def last_masks(self, now: Situation) -> Sequence[Mask]:
         """Prune to the largest weights."""
-        return (keep_top(self._scores(now.model), self.sparsity, self.ranking),)
+        return (keep_top(self._scores(now.model), self.sparsity, self.ranking, self.keep_dense),)
 
     def restored(self, now: Situation, mask: Mask) -> Mapping[str, Tensor]:
         """Running statistics of the pruned network."""

@@ -50,7 +50,8 @@ def batch_losses(
         return lambda: F.cross_entropy(model(batch) / temperature, targets, reduction="sum") / len(labels)
 
     precision = next(iter(model.parameters())).dtype
-    parts = zip(torch.split(images.to(precision), batch_size), torch.split(labels, batch_size), strict=True)
+    size = min(batch_size, max(1, len(labels)))  # torch knows no numbers beyond 2**63
+    parts = zip(torch.split(images.to(precision), size), torch.split(labels, size), strict=True)
     return [loss_of(batch, targets) for batch, targets in parts]
 
 

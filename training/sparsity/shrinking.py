@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
-from training.masks import Mask, kept
+from training.masks import Layer, Mask, kept
 from training.sparsity.ranking import Ranking, keep_top, top
 
 
 def shrink(
-    mask: Mapping[str, Tensor], scores: Mapping[str, Tensor], sparsity: float, ranking: Ranking = "global"
+    mask: Mapping[str, Tensor],
+    scores: Mapping[str, Tensor],
+    sparsity: float,
+    ranking: Ranking = "global",
+    dense: Collection[Layer] = (),
 ) -> Mask:
     """Keep the best of the kept weights, ``round((1 - sparsity) * total)`` of them.
 
@@ -26,11 +30,11 @@ def shrink(
         Real tensors of the same names and shapes; those of pruned weights are ignored.
     sparsity
         Pruned share of all weights of the mask, in [0, 1).
-    ranking
+    ranking, dense
         As in :func:`training.sparsity.ranking.keep_top`, which also says what is raised.
     """
     alive = {name: scores[name].masked_fill(~part, -torch.inf) for name, part in mask.items()}
-    wanted = keep_top(alive, sparsity, ranking)
+    wanted = keep_top(alive, sparsity, ranking, dense)
     chosen = {name: part & mask[name] for name, part in wanted.items()}
     missing = kept(wanted) - kept(chosen)
     if not missing:

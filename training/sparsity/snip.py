@@ -12,10 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from landscape.errors import UserError
 from training.masks import Mask
 from training.sparsity.base import MaskedMethod, Source
-from training.sparsity.ranking import Ranking, keep_top
+from training.sparsity.prune_grow import check_count
+from training.sparsity.ranking import Ranking, check_decided, keep_top
 from training.sparsity.scoring import Loss, batch_losses, scored_copy, summed_gradients
 
 
@@ -47,8 +47,7 @@ class Snip(MaskedMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, value in (("batches", self.batches), ("images-per-batch", self.images_per_batch)):
-            if value < 1:
-                raise UserError(f"{name} {value}: expected 1 or more")
+            check_count(name, value)
 
     def init_mask(self, model: nn.Module, source: Source, generator: torch.Generator) -> Mask:
         """Score the weights on random training images."""
@@ -56,7 +55,10 @@ class Snip(MaskedMethod):
         with scored_copy(model, generator, training=self.norm_statistics == "batch") as copied:
             losses = batch_losses(copied, images, labels, self.images_per_batch)
             scores = snip_scores(self.maskable(copied), losses)
-        return keep_top(scores, self.sparsity, self.ranking)
+        mask = keep_top(scores, self.sparsity, self.ranking, self.keep_dense)
+        if self.ranking == "global":
+            check_decided(scores, mask)
+        return mask
 
 
 def snip_scores(weights: Mapping[str, Tensor], losses: Sequence[Loss]) -> dict[str, Tensor]:
