@@ -70,16 +70,21 @@ class Images:
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """`count` images and labels, without augmentation and without replacement."""
-        chosen = torch.randperm(len(self), generator=generator)[:count]
+        chosen = torch.randperm(len(self), generator=generator)[: min(count, len(self))]
         return self.normalized(self.take(chosen)), self.labels[chosen.to(self.labels.device)]
 
     def draw_balanced(self, per_class: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`per_class` images of each class, the classes interleaved (0, 1, …, 0, 1, …), not augmented."""
+        """`per_class` images of each class, the classes interleaved (0, 1, …, 0, 1, …), not augmented.
+
+        A class that has fewer gives all that it has.
+        """
         labels = self.labels.cpu()
         members = [torch.nonzero(labels == label).squeeze(1) for label in torch.unique(labels)]
-        few = min(per_class, *(len(one) for one in members))
-        chosen = [one[torch.randperm(len(one), generator=generator)[:few]] for one in members]
-        index = torch.stack(chosen, dim=1).reshape(-1)
+        chosen = [
+            one[torch.randperm(len(one), generator=generator)[: min(per_class, len(one))]] for one in members
+        ]
+        turns = torch.cat([torch.arange(len(one)) for one in chosen])
+        index = torch.cat(chosen)[turns.argsort(stable=True)]
         return self.normalized(self.take(index)), self.labels[index.to(self.labels.device)]
 
     def in_order(

@@ -114,6 +114,15 @@ def test_small_classes_give_all_they_have() -> None:
     assert torch.from_numpy(labels[chosen]).bincount().tolist() == [6, 2, 6]
 
 
+def test_a_small_class_leaves_the_others_theirs(data: TrainingData) -> None:
+    """Of two images, in a draw of five from each class."""
+    labels = torch.tensor([0] * 10 + [1] * 10 + [2] * 2)
+    images = dataclasses.replace(data.train, labels=labels, pixels=data.train.pixels[:22])
+    _, drawn = images.draw_balanced(5, torch.Generator().manual_seed(0))
+    assert drawn.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 0, 1, 0, 1]
+    assert len(images.draw(10**19, torch.Generator())[1]) == 22
+
+
 def test_balanced_draws(data: TrainingData) -> None:
     images, labels = data.train.draw_balanced(3, torch.Generator().manual_seed(0))
     assert labels.tolist() == [0, 1, 2, 3] * 3
