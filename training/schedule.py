@@ -28,17 +28,22 @@ class Epoch:
 
 
 def plan(
-    round_epochs: Sequence[int], rewind_step: int, steps_per_epoch: int, warmup: float = 0.0
+    round_epochs: Sequence[int],
+    rewind_step: int,
+    steps_per_epoch: int,
+    warmup: float = 0.0,
+    milestones: Sequence[float] = (),
 ) -> list[Epoch]:
     """All epochs of a run in order; rounds after the first begin in the epoch that holds `rewind_step`.
 
-    Each round has the whole schedule of the learning rate, its own `warmup` epochs included; a rewound one
-    takes it up at `rewind_step`.
+    Each round has the whole schedule of the learning rate, its own `warmup` epochs and `milestones` included;
+    a rewound one takes it up at `rewind_step`.
 
     Raises
     ------
     UserError
-        When a round has no epoch, would be rewound to its end or beyond, or ends before its warm-up does.
+        When a round has no epoch, would be rewound to its end or beyond, or ends before its warm-up does or
+        before its last milestone.
     """
     if min(round_epochs) < 1:
         raise UserError(f"rounds of {list(round_epochs)} epochs: expected at least 1 each")
@@ -51,6 +56,12 @@ def plan(
         raise UserError(
             f"warmup {warmup:g}: every round warms up, and the shortest has only {min(round_epochs)} epochs; "
             "choose a lower --warmup or a higher --search-epochs"
+        )
+    if milestones and milestones[-1] >= min(round_epochs):
+        given = " ".join(f"{one:g}" for one in milestones)
+        raise UserError(
+            f"milestones {given}: they are those of every round, and the shortest has only "
+            f"{min(round_epochs)} epochs; choose earlier ones, or a higher --search-epochs"
         )
     epochs = []
     for number, length in enumerate(round_epochs):

@@ -54,6 +54,16 @@ def test_every_round_warms_up(data: TrainingData, tmp_path: Path, monkeypatch: p
         assert rates == pytest.approx(rising + falling)
 
 
+def test_a_round_may_not_end_before_its_milestones(data: TrainingData, tmp_path: Path) -> None:
+    """It would never lower its learning rate."""
+    method = LotteryTicket(0.36, search_epochs=2)
+    config = dataclasses.replace(SMALL, epochs=3, warmup=0.0, milestones=(1.0, 2.0), method=method)
+    with pytest.raises(UserError, match=r"milestones 1 2: .*shortest has only 2 epochs.*--search-epochs"):
+        fit(config, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    plan([2, 2, 3], 0, STEPS, milestones=(1.0,))
+
+
 def test_a_round_may_not_end_before_its_warmup(data: TrainingData, tmp_path: Path) -> None:
     method = LotteryTicket(0.36, search_epochs=1)
     config = dataclasses.replace(SMALL, epochs=3, warmup=1.5, method=method)
