@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from landscape.errors import UserError
 from training.config import RunConfig
@@ -31,6 +32,8 @@ def first_network(
         model = build_model(config.model, **config.model_arguments(data.num_classes))
     model = model.to(device).to(memory_format=torch.channels_last)
     _check_size(config.model, model, data)
+    if ":" in config.model:  # not ours
+        _check_outputs(config.model, model, data)
     if smallest_piece(len(data.train), config.batch_size, processes, config.accumulate) == 1:
         _check_single_image(config, model, data)
     with _batch_norm_gets_enough("the method's images, seen singly"):
@@ -72,6 +75,21 @@ def _batch_norm_gets_enough(what: str) -> Iterator[None]:
             f"{what}: too few for batch norm, whose maps have one pixel here; choose another --batch-size, "
             "--examples or --accumulate, or larger images"
         ) from error
+
+
+def _check_outputs(name: str, model: nn.Module, data: TrainingData) -> None:
+    """Refuse a network that gives more than logits in training, such as those of auxiliary heads.
+
+    On a copy without values, which computes nothing; where that can't be done, the first step will tell.
+    """
+    with suppress(RuntimeError, ValueError), torch.random.fork_rng(devices=[]), torch.no_grad():
+        copied = copy.deepcopy(model).to("meta").train()
+        found = copied(data.train.head(2).to("meta"))
+        if not isinstance(found, Tensor):
+            raise UserError(
+                f"{name} gives {type(found).__name__} in training, expected logits; auxiliary heads can't be "
+                "trained here: choose another --model"
+            )
 
 
 def _check_size(name: str, model: nn.Module, data: TrainingData) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -26,7 +26,7 @@ from training.masks import AppliedMask, Mask
 from training.network import first_network
 from training.optimizers.perturbing import Perturbing
 from training.schedule import Epoch, lr_factor, plan
-from training.sparsity.base import MaskedMethod
+from training.sparsity.base import MaskedMethod, Moment
 from training.state import check_state
 
 
@@ -78,6 +78,8 @@ class Run:
     sparse, kept, dense_because
         Whether to compute with kept weights only; the forward pass that does, in place of `forward`, or None
         and why not.
+    latest
+        Copies of the latest gradients, where steps overwrite these and the method looks at them.
     graphs
         Whether passes may be CUDA graphs.
     lanes
@@ -107,6 +109,7 @@ class Run:
     dense_because: str = ""
     graphs: Graphs = "auto"
     lanes: int = 1
+    latest: dict[str, Tensor] = field(default_factory=dict)
     _priced: tuple[AppliedMask, tuple[int, int]] | None = None  # since the mask last changed
 
     @property
@@ -128,6 +131,7 @@ class Run:
             method.rewind_step,
             self.steps_per_epoch,
             self.config.warmup,
+            self.config.milestones,
         )
 
     def lr(self, epoch: Epoch, step: int) -> float:
@@ -272,8 +276,35 @@ class Run:
         found = choose(self.model, self.mask, self.image, self.sparse, against)
         self.kept, self.dense_because = (None, found) if isinstance(found, str) else (found, "")
 
+    def check_changes(self) -> None:
+        """Remark it where a dynamic method never changes anything, as the training is too short.
+
+        Raises
+        ------
+        UserError
+            Where it would then not reach its sparsity.
+        """
+        method = self.config.method
+        steps = max(one.epochs for one in self.plan) * self.steps_per_epoch
+        moments = (Moment(step, steps, self.steps_per_epoch) for step in range(steps))
+        if not method.dynamic or any(map(method.update_due, moments)):
+            return
+        text = f"no change by the method is due in a training of {steps} step{'s' * (steps > 1)}"
+        more = "or more --epochs"
+        if method.structured:
+            raise UserError(f"{text}, so no channel would go; choose a smaller --batch-size, {more}")
+        names = [one.name.replace("_", "-") for one in fields(method) if one.name.endswith("interval")]
+        self.remark(f"{text}; choose a shorter {' or '.join(f'--{name}' for name in names)}, {more}")
+
+    def keep_gradients(self) -> None:
+        """Copy the present gradients of the masked weights, before a step overwrites them."""
+        self.latest = {}
+        self.latest = {name: gradient.clone() for name, gradient in self.gradients().items()}
+
     def gradients(self) -> dict[str, Tensor]:
-        """The gradients that the masked weights hold at present."""
+        """The latest gradients of the masked weights: copies where there are some, else what they hold."""
+        if self.latest:
+            return self.latest
         found = {name: self.model.get_parameter(name).grad for name in self.mask}
         return {name: gradient for name, gradient in found.items() if gradient is not None}
 
@@ -349,5 +380,5 @@ def start_run(
     run.memory = config.method.first_memory(model, mask)
     run.use(mask)
     run.choose_path()
-    run.plan  # noqa: B018  # bad settings must be noticed before anything is written
+    run.check_changes()  # and the plan: bad settings must be noticed before anything is written
     return run

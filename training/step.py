@@ -79,7 +79,7 @@ class Closure:
     Attributes
     ----------
     then
-        Called once the gradients are there.
+        What is called, in turn, once the gradients are there.
     """
 
     def __init__(self, run: Run, batch: Part, loss_out: Tensor) -> None:
@@ -87,15 +87,15 @@ class Closure:
         self.whole = batch.total < run.world.size  # too few to share: every process computes all
         self.count = batch.total
         self.fresh = True
-        self.then: Callable[[], None] | None = None
+        self.then: list[Callable[[], None]] = []
 
     def __call__(self, sync: bool = True) -> Tensor:
         """Zero the gradients, fill them, mask them; `sync=False` keeps them to this process's part."""
         loss = self.gradients(sync, dense=False)
         if self.run.config.optimizer.masks_gradients:
             self.run.applied.to_gradients()
-        if self.then is not None:
-            self.then()
+        for work in self.then:
+            work()
         return loss
 
     def gradients(self, sync: bool = True, dense: bool = True) -> Tensor:
@@ -173,7 +173,11 @@ def train_step(
         group["lr"] = run.lr(epoch, step)
     pulled = method.pull(run.model, run.memory, moment)
     weights: dict[Tensor, Tensor] = {run.model.get_parameter(name): one for name, one in pulled.items()}
-    with pulling(run.optimizer, closure, weights):
+    kept = method.gradient == "last" and not config.optimizer.keeps_gradients
+    with (
+        before_update(run.optimizer, closure, run.keep_gradients) if kept else nullcontext(),
+        pulling(run.optimizer, closure, weights),
+    ):
         run.optimizer.step(closure)  # type: ignore[arg-type]  # torch says float; a tensor doesn't wait
     run.applied.to_weights()
 
@@ -182,23 +186,28 @@ def train_step(
 def pulling(optimizer: Any, closure: Closure, pulled: Mapping[Tensor, Tensor]) -> Iterator[None]:
     """Inside, a step adds tensors to the gradients it updates weights by, not to those it perturbs by."""
 
-    def add(*_: object) -> None:
+    def add() -> None:
         for weight, one in pulled.items():
             if weight.grad is None:
                 weight.grad = one
             else:
                 weight.grad += one
 
-    if not pulled:
+    with before_update(optimizer, closure, add) if pulled else nullcontext():
         yield
-    elif isinstance(optimizer, Perturbing):  # whose base gets the gradients as they are in the end
-        handle = optimizer.base.register_step_pre_hook(add)
+
+
+@contextmanager
+def before_update(optimizer: Any, closure: Closure, work: Callable[[], None]) -> Iterator[None]:
+    """Inside, a step does `work` when the gradients are there that it updates weights by."""
+    if isinstance(optimizer, Perturbing):  # whose base gets the gradients as they are in the end
+        handle = optimizer.base.register_step_pre_hook(lambda *_: work())
         try:
             yield
         finally:
             handle.remove()
     else:
-        closure.then = add
+        closure.then.append(work)
         yield
 
 

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 from dynamic_loop import Loop, NoData, linear, seeded, situation
 from hypothesis import given
 from hypothesis import strategies as st
+from loop_helpers import CPU, SMALL
 from torch import nn
 
 from landscape.errors import UserError
 from training import masks
+from training.checkpoint import RunFolder
+from training.data import load_splits
+from training.distributed import World
+from training.optimizers import OPTIMIZERS
+from training.run import start_run
 from training.sparsity.base import Moment
 from training.sparsity.distribution import layer_counts
 from training.sparsity.mest import Mest
 from training.sparsity.mest_em import MestEm
 from training.sparsity.mest_ems import MestEms
+from training.step import Closure, train_step
 
 # Steps in the first, second and third stage of 160 epochs of 10 steps.
 STAGES = [Moment(0, 1600, 10), Moment(900, 1600, 10), Moment(1200, 1600, 10)]
@@ -159,6 +168,37 @@ def test_gradient_counts_in_the_importance() -> None:
     assert pruned["weight"].tolist() == [[True, True, *[False] * 6]]
     pruned, _ = method.update_mask(situation(model, mask, STAGES[0]))  # before the first step
     assert pruned["weight"].tolist() == [[False, False, True, True, *[False] * 4]]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "s2sam", "fsam"])
+def test_the_latest_gradient_has_no_momentum(
+    optimizer: str, tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which torch adds to it in place where it updates several tensors at once, as it does on GPUs."""
+    config = replace(
+        SMALL,
+        optimizer=OPTIMIZERS[optimizer](0.1, nesterov=True, weight_decay=0.0),
+        method=MestEm(0.7, interval=5.0, lambda_g=1.0),
+    )
+    data = load_splits(f"npz:{tiny_npz}", 0.1, 0, CPU)
+    run = start_run(config, data, RunFolder(tmp_path, {}), CPU, World(), False)
+    run.optimizer.param_groups[0]["foreach"] = True
+    original, seen = Closure.__call__, []
+
+    def watched(self: Closure, sync: bool = True) -> torch.Tensor:
+        loss = original(self, sync)
+        seen.append({name: run.model.get_parameter(name).grad.clone() for name in run.mask})  # type: ignore[union-attr]
+        return loss
+
+    monkeypatch.setattr(Closure, "__call__", watched)
+    images = data.train.normalized(data.train.pixels[:16])
+    for step in range(3):
+        train_step(run, run.plan[0], step, images, data.train.labels[:16], torch.zeros(()))
+    found = run.gradients()
+    changed = [run.model.get_parameter(name).grad for name in found]
+    assert all(torch.equal(value, seen[-1][name]) for name, value in found.items())
+    assert not all(torch.equal(value, one) for value, one in zip(found.values(), changed, strict=True))
+    assert run.state()["gradients"] is found
 
 
 @pytest.mark.parametrize("kind", [MestEm, MestEms])

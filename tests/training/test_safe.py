@@ -46,14 +46,14 @@ class Quadratic:
         self.optimizer = make([self.weight])
         self.mask = method.init_mask(self.model, Any, generator)  # type: ignore[arg-type]
         self.memory = method.first_memory(self.model, self.mask)
-        self.then: Callable[[], None] | None = None
+        self.then: list[Callable[[], None]] = []
 
     def __call__(self) -> Tensor:
         self.optimizer.zero_grad()
         loss = (self.slope * (self.weight - self.goal) ** 2).sum() / 2
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.then is not None:
-            self.then()
+        for work in self.then:
+            work()
         return loss.detach()
 
     def run(self) -> None:
@@ -65,7 +65,7 @@ class Quadratic:
                 )
                 assert not found
             pulled = self.method.pull(self.model, self.memory, now)
-            self.then = None
+            self.then.clear()
             weights = {self.model.get_parameter(name): one for name, one in pulled.items()}
             with pulling(self.optimizer, self, weights):  # type: ignore[arg-type]
                 self.optimizer.step(self)

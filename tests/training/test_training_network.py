@@ -2,14 +2,17 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from loop_helpers import CPU, SMALL, fit
+from torch import nn
 
 from landscape.errors import UserError
+from training import network
 from training.data import Images, TrainingData, load_splits
 from training.network import smallest_piece
 from training.sparsity import METHODS
@@ -28,6 +31,32 @@ def shrunk(data: TrainingData, side: int) -> TrainingData:
 
     parts = {name: cut(getattr(data, name)) for name in ("train", "validation", "test")}
     return dataclasses.replace(data, **parts)
+
+
+class Heads(nn.Module):
+    """As torchvision's GoogLeNet: logits in evaluation, in training those of an auxiliary head, too."""
+
+    def __init__(self, both: bool = True) -> None:
+        super().__init__()
+        self.conv, self.norm, self.both = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), both
+
+    def forward(self, x: torch.Tensor) -> Any:
+        x = self.norm(self.conv(x)).mean((2, 3))
+        return (x, x) if self.training and self.both else x
+
+
+def test_auxiliary_heads_are_refused(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "build_model", lambda *_, num_classes: Heads())
+    config = dataclasses.replace(SMALL, model="torchvision:googlenet", widths=None, method=METHODS["dense"]())
+    with pytest.raises(UserError, match="torchvision:googlenet gives tuple in training, expected logits"):
+        fit(config, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    plain = Heads(both=False)
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    network._check_outputs("torchvision:other", plain, data)
+    assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
 
 
 @pytest.mark.parametrize(

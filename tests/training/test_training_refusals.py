@@ -5,6 +5,7 @@ import math
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from training.memory import restart_with_large_pages
 from training.optimizers import OPTIMIZERS, SGD
 from training.run import start_run
 from training.sparsity import METHODS
+from training.sparsity.base import Moment
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,39 @@ def test_a_finished_run_of_other_images_is_refused(data: TrainingData, tmp_path:
     fit(config, data, tmp_path)
     with pytest.raises(UserError, match="finished run of other tiny images"):
         fit(config, dataclasses.replace(data, sha256="0"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["chex", "chase"])
+def test_one_step_removes_no_channel(name: str, data: TrainingData, tmp_path: Path) -> None:
+    """There is no step at which channels could go, and the sparsity would silently be missed."""
+    config = dataclasses.replace(SMALL, epochs=1, batch_size=72, warmup=0, method=METHODS[name](0.5))
+    with pytest.raises(UserError, match=r"no change by the method is due .* of 1 step, .* --batch"):
+        fit(config, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    moments = [Moment(step, 2, 2) for step in range(2)]
+    assert [config.method.update_due(one) for one in moments] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "option"),
+    [
+        ("set", {}, "--interval"),
+        ("set", {"interval": 1e308}, "--interval"),
+        ("dsr", {"update_interval": 1000}, "--update-interval"),
+        ("safe", {}, "--dual-interval"),
+        ("rigl", {}, ""),
+        ("mest_em", {"stages": (0.0, 0.0, 0.0)}, ""),
+        ("magnitude", {"begin": 0, "end": 0}, ""),
+        ("magnitude", {"interval": 1000}, ""),
+    ],
+)
+def test_a_mask_that_never_changes_is_remarked(
+    name: str, settings: dict[str, Any], option: str, data: TrainingData, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(SMALL, epochs=1, method=METHODS[name](0.5, **settings))  # type: ignore[arg-type]
+    run = start_run(config, data, RunFolder(tmp_path, {}), CPU, World(), False)
+    found = [note.partition("; ")[2] for note in run.notes if "is due in a training of 5 steps" in note]
+    assert found == ([f"choose a shorter {option}, or more --epochs"] if option else [])
 
 
 def test_numbers_that_the_last_update_broke(data: TrainingData, tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ class OptimizerConfig(ABC):
         """Whether the closure sets the gradients of pruned weights to 0."""
         return True
 
+    @property
+    def keeps_gradients(self) -> bool:
+        """Whether a step leaves gradients in ``.grad`` as they are."""
+        return True
+
     @abstractmethod
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return an optimizer over the model's parameters."""

@@ -41,6 +41,11 @@ class SGD(OptimizerConfig):
         if self.nesterov and not self.momentum:
             raise UserError("nesterov with momentum 0: it needs momentum")
 
+    @property
+    def keeps_gradients(self) -> bool:
+        """Not where torch's implementation for several tensors at once adds the momentum to them."""
+        return not self.nesterov or self.weight_decay > 0
+
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimizer over the model's parameters."""
         return torch.optim.SGD(
