@@ -185,7 +185,7 @@ def test_photographs_of_two_processes(tmp_path: Path, pair: Pair) -> None:
 
 
 def test_averages_of_each_process_are_saved(tiny_npz: Path, tmp_path: Path, pair: Pair) -> None:
-    """Each has that of its own gradients: a run that goes on, in as many processes, ends with the same bits."""
+    """Each has that of its own gradients: what goes on, in as many processes, ends with the same bits."""
     line = f"{SETTINGS} --data npz:{tiny_npz} --optimizer fsam --perturbation process --output {tmp_path}"
     assert [code for code, _ in pair(tmp_path, *[f"{line}/whole"] * 2)] == [0, 0]
     ends_after_one = "sys.exit(3) if run.epoch else train(run, *rest)"
