@@ -265,7 +265,7 @@ class _Kept:
         changed = [
             f"the network's {name!r}"
             for name, one in self._model.named_parameters()
-            if name not in self._parameters or not _same(self._parameters[name], one)
+            if name not in self._parameters or not same(self._parameters[name], one)
         ]
         return changed + self._other_changes()
 
@@ -286,7 +286,7 @@ class _Kept:
         found = [
             f"the network's {name!r}"
             for name, one in self._model.named_buffers()
-            if name not in self._buffers or not _same(self._buffers[name], one)
+            if name not in self._buffers or not same(self._buffers[name], one)
         ]
         now = _attributes(self._model)
         found += [
@@ -295,7 +295,7 @@ class _Kept:
             if not _alike(self._attributes.get(name), now[name])
         ]
         pairs = zip(self._tensors, tensors_in(self._batch), strict=True)
-        found += ["the batch itself"] if any(not _same(one, two) for one, two in pairs) else []
+        found += ["the batch itself"] if any(not same(one, two) for one, two in pairs) else []
         described = self._description()
         found += [
             f"the loss's {place.partition('.')[2] or 'state'}"
@@ -330,11 +330,11 @@ def _shown(value: Any) -> Any:
 
 def _alike(one: Any, two: Any) -> bool:
     if isinstance(one, Tensor) and isinstance(two, Tensor):
-        return _same(one, two)
+        return same(one, two)
     return not isinstance(one, Tensor) and not isinstance(two, Tensor) and bool(one == two)
 
 
-def _same(one: Tensor, two: Tensor) -> bool:
+def same(one: Tensor, two: Tensor) -> bool:
     """The same bits."""
     if one.shape != two.shape or one.dtype != two.dtype:
         return False
@@ -345,7 +345,7 @@ def _same(one: Tensor, two: Tensor) -> bool:
 
 def _beyond_rounding(one: Tensor, two: Tensor) -> bool:
     if not one.is_floating_point():
-        return not _same(one, two)
+        return not same(one, two)
     return relative_difference(one, two) > ROUNDING.get(one.dtype, 0.0)
 
 
@@ -354,7 +354,7 @@ def _copied(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _equal(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
-    return one.keys() == two.keys() and all(_same(value, two[name]) for name, value in one.items())
+    return one.keys() == two.keys() and all(same(value, two[name]) for name, value in one.items())
 
 
 def _rounding(values: Mapping[str, Tensor]) -> float:

@@ -17,7 +17,7 @@ from landscape.checks.usable import check_usable
 from landscape.devices import checked_device
 from landscape.engine.batch_norm import BATCH_SIZE as RECALIBRATION_BATCH_SIZE
 from landscape.engine.batch_norm import Recalibration
-from landscape.engine.contract import check_contract, check_data, cut_batch, first_batches
+from landscape.engine.contract import changed, check_contract, check_data, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import CapturedRun, numerics
 from landscape.engine.following import Source
@@ -33,6 +33,8 @@ from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.examples.pictures import PictureBatches
 from landscape.examples.structure import tensors_in
+from landscape.factories import place_of
+from landscape.keeping.points import point_name
 from landscape.losses import Loss
 from landscape.progress import passed
 from landscape.threads import one_thread
@@ -129,7 +131,6 @@ class Engine:
         self._prefix = prefix
         self._weights = Weights(master, [_renamed(one, prefix) for one in directions])
         module = master if run_in == exact else in_precision(copy.deepcopy(master), self._device, run_in)
-        self._recalibration = _recalibration(batch_norm, master, loss, recalibration or first, exact)
         with one_thread(), numerics(self._device, self._tf32):
             few = first_batches(first, self._device, run_in)
             check_labels(loss, module, few[0], data.values())
@@ -139,6 +140,7 @@ class Engine:
             chosen = cut_batch(data.values(), self._device, run_in, batch_size)
             alone = check_contract(loss, module, few, seen, source, first.given, chosen=chosen) or bool(hooks)
             check_data(loss, module, data, seen)
+            spoils = changed(first, few)  # as a first layer in place does, which may be no fault
             size = batch_size or choose_batch_size(seen.cost, self._device)
             case = self._case = Case(
                 master, module, self._weights, loss, few[0], seen, size, self._tf32, sparse, _one_size(data)
@@ -147,6 +149,10 @@ class Engine:
         self._moved = names
         self._mode = seen.mode
         layout = self._network.channels_last
+        if spoils:
+            data = {name: one.apart() for name, one in data.items()}
+        on = next(iter(data.values())) if recalibration is None else recalibration
+        self._recalibration = _recalibration(batch_norm, master, loss, on.apart() if spoils else on, exact)
         moved = {name: one.to(self._device, run_in, channels_last=layout) for name, one in data.items()}
         self._batches = {name: one.batches(size) for name, one in moved.items()}
         overlapping = self._network.traced and not alone
@@ -174,15 +180,14 @@ class Engine:
         Raises
         ------
         UserError
-            When the number of coordinates isn't that of the directions.
+            When the number of coordinates isn't that of the directions; when the loss fails there.
         """
-        self._weights.aim(coordinates)
-        return {name: total(batches, self._blocks) for name, batches in self._values().items()}
+        found = self._at(coordinates)
+        return {name: total(batches, self._blocks) for name, batches in found.items()}
 
     def losses(self, coordinates: Sequence[float]) -> dict[str, FloatArray]:
         """The loss of each example at one point, by split; of each batch where only sums are given."""
-        self._weights.aim(coordinates)
-        return {name: _losses(batches) for name, batches in self._values().items()}
+        return {name: _losses(batches) for name, batches in self._at(coordinates).items()}
 
     @own_modes()
     def set_directions(self, directions: Sequence[Mapping[str, Tensor]]) -> bool:
@@ -219,6 +224,15 @@ class Engine:
     def axes(self) -> int:
         """Number of directions."""
         return len(self._weights.directions)
+
+    def _at(self, coordinates: Sequence[float]) -> _Values:
+        self._weights.aim(coordinates)
+        try:
+            return self._values()
+        except (UserError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise UserError(f"the loss fails at {point_name(coordinates)}: {place_of(error)}") from error
 
     def _values(self) -> _Values:
         with numerics(self._device, self._tf32):

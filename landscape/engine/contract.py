@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape.checks.determinism import check_determined
+from landscape.checks.determinism import check_determined, same
 from landscape.engine.apart import check_apart, check_once_per_batch
 from landscape.engine.following import Source, check_follows, moved_beside
 from landscape.engine.probe import Probe, fails_again
@@ -35,14 +35,27 @@ def cut_batch(
     if batch_size is not None or first is None:
         return None
     step = max(1, len(first.tensors[0]) // _PROBED)
-    few = first.pick(slice(0, step * _PROBED, step))
+    few = first.pick(slice(0, step * _PROBED, step)).apart()
     return few.to(device, dtype).batches(_PROBED)[0]
 
 
 def first_batches(examples: Examples, device: torch.device, dtype: torch.dtype) -> list[Any]:
-    """One or two batches of a few examples: what decides how a network is run, and whether that can be."""
+    """One or two batches of a few examples: what decides how a network is run, and whether that can be.
+
+    They lie apart from the caller's: a network may write into its input.
+    """
     few = replace(examples, given=examples.given[:2]) if examples.given else examples.head(_PROBED)
-    return list(few.to(device, dtype).batches(_PROBED // 2)[:2])
+    return list(few.apart().to(device, dtype).batches(_PROBED // 2)[:2])
+
+
+def changed(examples: Examples, few: Sequence[Any]) -> bool:
+    """Whether the first batch of `first_batches` isn't what it was: network or loss writes into it."""
+    now = tensors_in(few[0])
+    if examples.streamed or not now:
+        return False
+    kind = next((one.dtype for one in now if one.is_floating_point()), torch.float32)
+    before = tensors_in(first_batches(examples, now[0].device, kind)[0])
+    return len(before) != len(now) or not all(map(same, before, now))
 
 
 def check_contract(
@@ -120,7 +133,7 @@ def check_data(loss: Loss, module: nn.Module, data: Mapping[str, Examples], seen
         number, odd = _odd(examples)
         if odd is None:
             continue
-        (batch,) = odd.to(weights.device, weights.dtype).batches(1)
+        (batch,) = odd.apart().to(weights.device, weights.dtype).batches(1)
         try:
             with seen.mode():
                 there = batch_values(loss(module, batch)).values["loss"]

@@ -23,6 +23,7 @@ from landscape.engine.modes import own_modes
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.keeping.points import Evaluator, OneByOne, Point
+from landscape.keeping.points import point_name as point_name
 from landscape.losses import Loss
 from landscape.workers.evaluator import workers
 from landscape.workers.there import this_worker
@@ -130,8 +131,3 @@ def evaluator_of(
     parts = (model, loss), data, EngineWork(directions, engine.about, centre)
     with workers(executor, parts, beside, point_name) as evaluator:
         yield evaluator
-
-
-def point_name(point: Point) -> str:
-    """What messages call a point."""
-    return f"the point ({', '.join(f'{one:g}' for one in point)})"

@@ -185,6 +185,11 @@ class Examples:
         pictures = None if self.pictures is None else self.pictures.pick(index)
         return replace(self, tensors=tensors, pictures=pictures)
 
+    def apart(self) -> Examples:
+        """The same in memory of its own, for a network that writes into its input."""
+        given = tuple(map_tensors(one, torch.clone) for one in self.given)
+        return replace(self, given=given, tensors=tuple(one.clone() for one in self.tensors))
+
     def to(self, device: torch.device | str, dtype: torch.dtype, *, channels_last: bool = False) -> Examples:
         """On `device`: floating-point tensors in `dtype`, images normalized, optionally NHWC in memory."""
         layout = torch.channels_last if channels_last else torch.contiguous_format

@@ -24,6 +24,11 @@ Ahead = Callable[[int], Iterable[Item]]
 """Up to so many more items that will probably be asked for next."""
 
 
+def point_name(point: Point) -> str:
+    """What messages call a point."""
+    return f"the point ({', '.join(f'{one:g}' for one in point)})"
+
+
 def nothing_ahead(count: int) -> Iterable[Any]:
     """Nobody knows."""
     return ()

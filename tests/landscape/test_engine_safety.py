@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import re
 import warnings
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -41,8 +43,12 @@ def test_interrupted_in_the_middle_of_a_point(name: str, error: type[BaseExcepti
         engine = Engine(model, data, loss, directions(model), batch_size=8)
         before = engine.evaluate(POINT)["test"].sums["loss"].tobytes()
         armed, threads = True, torch.get_num_threads()
-        with pytest.raises(error):
+        raised = UserError if error is RuntimeError else error
+        with pytest.raises(raised) as told:
             engine.evaluate((1.0, 1.0))
+        if raised is UserError:
+            assert "the loss fails at the point (1, 1): RuntimeError" in str(told.value)
+            assert isinstance(told.value.__cause__, RuntimeError)
         assert torch.get_num_threads() == threads
         armed = False
         assert engine.evaluate(POINT)["test"].sums["loss"].tobytes() == before
@@ -243,3 +249,52 @@ def test_instance_norm_that_keeps_statistics_is_recalibrated() -> None:
     torch.testing.assert_close(model[1].running_var, variance)
     assert not model[1]._forward_pre_hooks
     assert not model[1].training
+
+
+@pytest.mark.parametrize(("first", "refused"), [(lambda x: x.sub_(0.1), True), (Tensor.relu_, False)])
+@pytest.mark.parametrize("given", [True, False])
+def test_examples_stay_as_they_are_whatever_the_network_does_to_its_input(
+    first: Any, refused: bool, given: bool
+) -> None:
+    class Writing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = nn.Linear(5, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(first(x))
+
+    torch.manual_seed(1)
+    inputs, labels = torch.randn(20, 5), torch.randint(3, (20,))
+    data: Any = (inputs, labels)
+    if given:
+        data = [(inputs[:10], labels[:10]), (inputs[10:], labels[10:])]
+    before = inputs.clone()
+    if refused:
+        with pytest.raises(UserError, match="the batch itself changes from call to call"):
+            compute_surface(Writing(), data, points=3)
+    else:
+        found = compute_surface(Writing(), data, points=3, exact_grid=True)
+        expected = F.cross_entropy(Writing()(inputs.clone()), labels).detach()
+        assert found.loss[1, 1] == pytest.approx(float(expected), rel=1e-5)
+    assert torch.equal(inputs, before)
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["workers", "here"])
+def test_a_loss_that_fails_off_the_network_is_told_with_its_point(there: bool) -> None:
+    torch.manual_seed(0)
+    model, data = nn.Linear(5, 3), (torch.randn(20, 5), torch.arange(20) % 3)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(UserError) as told:
+        compute_surface(
+            model, data, loss=narrow, points=3, span=9.0, exact_grid=True, executor=pool if there else None
+        )
+    words = r"the loss fails at the point \(-?[09], -?9\): ValueError: boom \(test_engine_safety.py:\d+\)"
+    assert re.fullmatch(words, str(told.value))
+
+
+def narrow(model: Any, batch: Any) -> LossResult:
+    values = F.cross_entropy(model(batch[0]), batch[1], reduction="none")
+    if float(values.mean()) > 3:
+        raise ValueError("boom")
+    return values, len(values)
