@@ -35,6 +35,7 @@ from landscape.provenance import describe_run, digest
 from landscape.sampling import BATCH, LOG_TOLERANCE, adaptive, exact
 from landscape.sparse.choice import Sparse, check_choice
 from landscape.surface import FloatArray, Json, Path2D, Surface, load_surface
+from landscape.surface.schema import check_provenance
 from landscape.surface.spans import SPANS
 from landscape.surface.surface_run import SurfaceRun
 
@@ -150,6 +151,12 @@ def compute_surface(
         sampling["at_a_time"] = at_a_time
     axes = 1 if shape[1] == 1 else dim  # one point across is a line
     moving = moving_params(model, params)
+    if not isinstance(about, Mapping | None):
+        raise UserError(f"about is a {type(about).__name__}; expected a mapping of names to JSON types")
+    if path is not None:
+        check_provenance(
+            {"label": label, **(about or {})}, [{"mask": mask_source, **one.about()} for one in planes]
+        )
     functions = Functions(model, loss)
     splits = {name: as_examples(one) for name, one in named_splits(data).items()}
     kept, source = choose_mask(mask, mask_source, moving)

@@ -66,6 +66,7 @@ def check_flat(
         name
         for name, one in params.items()
         if one.dim() > 1
+        and one.numel()
         and not bool(one.any())
         and not any(name in way and bool(way[name].any()) for way in directions)
     ]

@@ -41,6 +41,11 @@ def check_usable(model: Any) -> None:
             )
         if isinstance(one, nn.Parameter) and one.layout != torch.strided:
             raise UserError(f"{name!r} is a sparse tensor ({one.layout}); expected dense ones: .to_dense()")
+        if isinstance(one, nn.Parameter) and one.is_floating_point() and one.element_size() == 1:
+            kind = str(one.dtype).removeprefix("torch.")
+            raise UserError(
+                f"{name!r} is {kind}, which PyTorch can only store; convert it: .to(torch.float32)"
+            )
     if getattr(parametrize, "_cache_enabled", 0):
         raise UserError(
             "torch.nn.utils.parametrize.cached() is on, which keeps weights that were computed before others "

@@ -6,7 +6,7 @@ Everything that reads surface files does so through here, and takes for granted 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import nan, prod
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,29 @@ def surface_of(tree: Tree, sealed: bool) -> Surface:
     return surface
 
 
+def check_provenance(about: Mapping[str, Any], planes: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse what a file couldn't say of a surface and of its planes, or what nobody could read there.
+
+    Raises
+    ------
+    UserError
+        In one line.
+    """
+    try:
+        for one in about, *planes:
+            json.dumps(one, sort_keys=True)
+        _check_about(about)
+        for one in planes:
+            _check_plane_about(one)
+    except MalformedError as error:
+        raise UserError(f"this surface can't be written: {error}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"this surface can't be written: what it says of itself is no JSON ({error}); expected texts, "
+            "numbers, lists and mappings of these, by names that are texts"
+        ) from error
+
+
 def write_surface(file: h5py.File, surface: Surface) -> None:
     """Fill an empty file.
 
@@ -84,10 +107,9 @@ def write_surface(file: h5py.File, surface: Surface) -> None:
     UserError
         For provenance that `surface_of` would refuse.
     """
+    check_provenance(surface.about, [plane.about for plane in surface.planes])
     try:
-        _check_about(surface.about)
         for plane in surface.planes:
-            _check_plane_about(plane.about)
             for name, split in plane.splits.items():
                 _check_names(name, *split.metrics)
     except MalformedError as error:
