@@ -28,6 +28,7 @@ from training.sparsity.mest import Mest
 from training.sparsity.mest_em import MestEm
 from training.sparsity.mest_ems import MestEms
 from training.step import Closure, train_step
+from training.sweep.plan import load_plan
 
 # Steps in the first, second and third stage of 160 epochs of 10 steps.
 STAGES = [Moment(0, 1600, 10), Moment(900, 1600, 10), Moment(1200, 1600, 10)]
@@ -168,6 +169,21 @@ def test_gradient_counts_in_the_importance() -> None:
     assert pruned["weight"].tolist() == [[True, True, *[False] * 6]]
     pruned, _ = method.update_mask(situation(model, mask, STAGES[0]))  # before the first step
     assert pruned["weight"].tolist() == [[False, False, True, True, *[False] * 4]]
+
+
+def test_stages_of_table_1_are_those_of_its_networks() -> None:
+    """At 0.98 the authors mutate more of VGG-19 than of ResNet-32."""
+    found = {
+        (run.config.model, type(run.config.method)): run.config.method.changes()
+        for run in load_plan("table1-paper").runs
+        if isinstance(run.config.method, Mest) and run.config.method.sparsity == 0.98
+    }
+    assert found == {
+        ("resnet32_wide", MestEm): (0.002, 0.001, 0.0),
+        ("resnet32_wide", MestEms): (0.05, 0.02, 0.0),
+        ("vgg19", MestEm): (0.01, 0.005, 0.0),
+        ("vgg19", MestEms): (0.05, 0.025, 0.0),
+    }
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "s2sam", "fsam"])
