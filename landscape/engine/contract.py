@@ -42,10 +42,20 @@ def cut_batch(
 def first_batches(examples: Examples, device: torch.device, dtype: torch.dtype) -> list[Any]:
     """One or two batches of a few examples: what decides how a network is run, and whether that can be.
 
-    They lie apart from the caller's: a network may write into its input.
+    They lie apart from the caller's: a network may write into its input. Of given ones the first that hold
+    several examples, if any do: that a mean stands where a sum is expected doesn't show in one alone.
     """
-    few = replace(examples, given=examples.given[:2]) if examples.given else examples.head(_PROBED)
+    few = replace(examples, given=_telling(examples.given)) if examples.given else examples.head(_PROBED)
     return list(few.apart().to(device, dtype).batches(_PROBED // 2)[:2])
+
+
+def _telling(given: Sequence[Any]) -> tuple[Any, ...]:
+    found: list[Any] = []
+    for one in given:
+        if len(found) == 2:
+            break
+        found += [one] if length(one) not in (0, 1) else []
+    return tuple(found + [one for one in given[:2] if all(one is not other for other in found)])[:2]
 
 
 def changed(examples: Examples, few: Sequence[Any]) -> bool:

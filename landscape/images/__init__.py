@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,8 @@ def read_images(
         from landscape.images.folder import read_folder
 
         return _checked(read_folder(Path(path), split, choose, preparation, change), path)
+    if spec in ("cifar10", "cifar100", "sample") and split not in get_args(Split):
+        raise UserError(f"unknown split {split!r}; expected one of {', '.join(get_args(Split))}")
     if spec in ("cifar10", "cifar100"):
         found = _read_cifar(spec, split, Path(root or DEFAULT_ROOT), download)
         return _chosen(found, choose).prepared(preparation, change)

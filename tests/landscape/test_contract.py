@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import UserDict
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.nn.utils import prune
 
 from landscape.compute import compute_surface
 from landscape.engine import Engine
+from landscape.engine.contract import first_batches
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import classification
@@ -106,6 +108,20 @@ class LanguageModel(nn.Module):
     def forward(self, input_ids: Tensor, labels: Tensor) -> Any:
         logits = self.predict(self.embed(input_ids))
         return UserDict(loss=F.cross_entropy(logits.flatten(0, 1), labels.flatten()), logits=logits)
+
+
+def test_a_mean_shows_though_the_first_batch_holds_one_example() -> None:
+    inputs, labels = examples()
+    edges = [0, 1, 2, 9, len(labels)]
+    apart = [(inputs[a:b], labels[a:b]) for a, b in itertools.pairwise(edges)]
+    with pytest.raises(UserError, match="the loss returned a mean as 'loss'"):
+        surface(small_network(), apart, functools.partial(reduced, "mean"))
+    found = surface(small_network(), apart, functools.partial(reduced, "sum"))
+    assert found.loss[1, 1] == pytest.approx(plain(small_network()), rel=1e-5)
+    alone = apart[:2]
+    assert (
+        first_batches(Examples.from_batches(alone), torch.device("cpu"), torch.float32)[1][1] == alone[1][1]
+    )
 
 
 def test_a_models_own_mean_over_tokens() -> None:

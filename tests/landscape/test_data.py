@@ -23,6 +23,7 @@ from landscape.data.normalization import measure
 from landscape.data.subset import balanced_subset
 from landscape.errors import UserError
 from landscape.factories import import_factory
+from landscape.images import read_images
 
 Factory = Callable[[Callable[[str], Any]], str]
 
@@ -368,3 +369,9 @@ def test_model_that_does_not_take_the_data(factory: Factory) -> None:
         check_model_takes(nn.ReLU(), data)
     few = load_data(factory(lambda split: (torch.zeros(4, 6), torch.tensor([0, 1, 1, 0]))))
     check_model_takes(nn.Linear(6, 5), few)
+
+
+def test_a_split_that_is_none_is_not_taken_for_the_test_images(tmp_path: Path) -> None:
+    for spec in ("cifar10", "cifar100", "sample"):
+        with pytest.raises(UserError, match="unknown split 'validation'; expected one of train, test"):
+            read_images(spec, "validation", tmp_path)  # type: ignore[arg-type]
