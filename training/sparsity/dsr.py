@@ -25,8 +25,8 @@ class Dsr(MaskedMethod):
     """Prune |w| below a threshold, then grow as many at random, more of them where more have survived.
 
     The threshold is the same in all layers and adapts, so that about the same number is pruned each time.
-    Each layer keeps at least one weight. A grown weight starts from 0, and without momentum, which the authors
-    leave untouched; places just emptied are no candidates.
+    Each layer keeps at least one weight. A grown weight starts from 0 and, unlike the authors', without
+    momentum; places just emptied are no candidates.
     The schedule is the authors' for CIFAR-10, 200 epochs of 500 steps, and in shares of the training. They
     keep the first convolution and the shortcuts dense; the classifier is masked on ResNet-50, and dense on a
     wide ResNet (``--keep-dense first last shortcut``).
