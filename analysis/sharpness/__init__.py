@@ -136,7 +136,11 @@ def sharpness(
     """
     measures = [measures] if isinstance(measures, str) else measures
     check_names(measures)
-    chosen = settings or Settings()
+    chosen = Settings() if settings is None else settings
+    if not isinstance(chosen, Settings):
+        raise UserError(
+            f"settings is a {type(chosen).__name__}; expected an analysis.sharpness.Settings(rho=…, …)"
+        )
     chosen.check()
     objective = Objective(
         model,

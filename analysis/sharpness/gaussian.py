@@ -67,7 +67,7 @@ def _filter_rms(objective: Objective) -> Tensor:
     weights, kept = space.expand(objective.weights), space.expand(torch.ones_like(objective.weights))
     norms = []
     for value, here in zip(weights, kept, strict=True):
-        rows = value.reshape(len(value), -1) if value.dim() > 1 else value.reshape(-1, 1)
+        rows = value.flatten(1) if value.dim() > 1 else value.reshape(-1, 1)
         count = here.reshape(rows.shape).sum(1, keepdim=True).clamp(min=1)
         rms = ((rows**2).sum(1, keepdim=True) / count).sqrt()
         norms.append(rms.expand(rows.shape).reshape(value.shape))

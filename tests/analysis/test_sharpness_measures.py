@@ -286,3 +286,37 @@ def test_objective_counts_its_passes() -> None:
         told.clear()
         MEASURES[name].compute(objective, settings)
         assert sum(told) == MEASURES[name].passes(settings)
+
+
+@pytest.mark.parametrize("shift", [-4.0, -9.0])
+def test_a_share_of_one_plus_the_loss_needs_a_loss_above_minus_one(shift: float) -> None:
+    case = Quadratic()
+    shift = -1 - case.loss if shift == -4.0 else shift
+
+    def lower(model: Any, batch: Any) -> tuple[Tensor, int]:
+        values, count = quadratic_loss(model, batch)
+        return values + shift, count
+
+    with pytest.raises(UserError, match=r"the loss at the weights is -.*share of 1 \+ loss"):
+        sharpness(case.model, case.data, loss=lower, measures=["keskar"], dtype="float64", progress=None)
+    found, known = (
+        sharpness(case.model, case.data, loss=loss, measures=["sam"], dtype="float64", progress=None)["sam"]
+        for loss in (lower, quadratic_loss)
+    )
+    assert found.value == pytest.approx(known.value, rel=1e-9)
+
+
+def test_parameters_without_entries_and_settings_of_another_kind() -> None:
+    class Empty(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.none, self.rest = nn.Parameter(torch.empty(0, 4)), classifier()
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.rest(inputs)  # type: ignore[no-any-return]
+
+    options: dict[str, Any] = {"measures": ["gaussian_filter"], "dtype": "float64", "progress": None}
+    found, known = (sharpness(model, labelled(), **options) for model in (Empty(), classifier()))
+    assert found["gaussian_filter"].value == pytest.approx(known["gaussian_filter"].value, rel=1e-12)
+    with pytest.raises(UserError, match="settings is a dict; expected an"):
+        sharpness(classifier(), labelled(), **options, settings={"rho": 0.1})  # type: ignore[arg-type]
