@@ -15,6 +15,7 @@ from analysis.connectivity.curve import Evaluation
 from analysis.connectivity.ends import BatchNormChoice, check_same_function, prepare_ends
 from analysis.connectivity.recipe import Curve, Training
 from analysis.connectivity.work import Watcher, Work, about_bend, remove
+from landscape.checks.arguments import whole
 from landscape.checks.fitting import fitting_loss
 from landscape.checks.identity import Functions
 from landscape.compute import Data, as_examples, choose_mask, named_splits
@@ -125,7 +126,9 @@ def connect(
     UserError
         For different architectures or other unusable arguments, or files at `path` with other settings.
     """
-    _check(curves, points, dtype, training)
+    _check(curves, dtype, training, masks, names)
+    points, training = whole("points", points, 3), training.check()
+    batch_size = None if batch_size is None else whole("batch size", batch_size)
     kept = _mask(first, masks[0], params), _mask(second, masks[1], params)
     ends = prepare_ends(
         first, second, kept, batch_norm, params
@@ -155,21 +158,28 @@ def connect(
         surfaces["linear"] = work.surface("linear", None, {"label": "straight line"})
     if "bezier" in curves:
         examples = as_examples(train_data) if train_data is not None else steering
+        fitting_loss(loss, [examples])  # refuses labels of which none counts
         bend = work.bend(examples, training)
         described = about_bend(ends, training, examples)
         surfaces["bezier"] = work.surface("bezier", bend, described)
     return Connection(surfaces, bend, tuple(work.files))
 
 
-def _check(curves: Sequence[Curve], points: int, dtype: str, training: Training) -> None:
+def _check(
+    curves: Sequence[Curve], dtype: str, training: Training, masks: Sequence[MaskChoice], names: Sequence[str]
+) -> None:
     unknown = [one for one in curves if one not in get_args(Curve)]
     if unknown or not curves:
-        raise UserError(f"curves {', '.join(curves) or 'none'}; expected linear, bezier or both")
-    if points < 3:
-        raise UserError(f"points must be at least 3, got {points}")
+        raise UserError(f"curves {', '.join(map(str, curves)) or 'none'}; expected linear, bezier or both")
     if dtype not in ("float32", "float64"):
         raise UserError(f"unknown dtype {dtype!r}; expected float32 or float64")
-    training.check()
+    if not isinstance(training, Training):
+        raise UserError(
+            f"training is a {type(training).__name__}; expected an analysis.connectivity.Training(steps=…, …)"
+        )
+    for what, value in (("masks", masks), ("names", names)):
+        if not isinstance(value, tuple | list) or len(value) != 2:
+            raise UserError(f"{what} is {value!r}; expected two, of the first and of the second network")
 
 
 def _mask(model: nn.Module, mask: MaskChoice, params: ParamsChoice) -> Mapping[str, Tensor] | None:

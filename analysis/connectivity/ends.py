@@ -17,6 +17,7 @@ from landscape.engine.precision import in_precision
 from landscape.engine.probe import probe
 from landscape.errors import UserError
 from landscape.examples import Examples
+from landscape.kept_weights import checked_mask
 from landscape.losses import Loss
 from landscape.parameters import ALL, TRAINABLE, Moving, ParamsChoice, moving_params
 from landscape.planes.directions import Params, direction_between
@@ -221,14 +222,9 @@ def _union(
 
     A tensor that a mask doesn't name is wholly kept, and so is everything in a dense network.
     """
-    every = moving.every
-    for mask in (first, second):
-        for name, kept in (mask or {}).items():
-            if name not in every or kept.shape != every[name].shape or kept.dtype != torch.bool:
-                raise UserError(f"the mask of {name!r} doesn't fit the network; expected bool of its shape")
-    if first is None or second is None:
+    masks = [None if mask is None else checked_mask(mask, moving) for mask in (first, second)]
+    if masks[0] is None or masks[1] is None:
         return None
-    both = {
-        name: first[name].cpu() | second[name].cpu() for name in first if name in second and name in moving
-    }
+    one, two = masks[0], masks[1]
+    both = {name: one[name] | two[name] for name in one if name in two and name in moving}
     return {name: kept for name, kept in both.items() if not bool(kept.all())} or None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from landscape.checks.arguments import number, whole
 from landscape.errors import UserError
 
 Curve = Literal["linear", "bezier"]
+_WHOLE = {"steps": 0, "batch_size": 1, "seed": 0}  # and their least
 _LARGEST = 1e30  # well within float32
 
 
@@ -35,7 +37,7 @@ class Training:
     weight_decay: float = 0.0
     seed: int = 0
 
-    def check(self, name: Callable[[str], str] = str) -> None:
+    def check(self, name: Callable[[str], str] = str) -> Training:
         """Refuse what can't work.
 
         Parameters
@@ -43,13 +45,22 @@ class Training:
         name
             What messages call a field.
 
+        Returns
+        -------
+        Training
+            The same in Python's own numbers, which JSON can hold.
+
         Raises
         ------
         UserError
             Naming the field, what came and what is expected.
         """
-        for field, least in (("steps", 0), ("batch_size", 1), ("seed", 0)):
-            if getattr(self, field) < least:
+        counts = {one: whole(name(one), getattr(self, one), -(2**63)) for one in _WHOLE}
+        rates: dict[str, Any] = {
+            one: _plain(name(one), getattr(self, one)) for one in ("lr", "momentum", "weight_decay")
+        }
+        for field, least in _WHOLE.items():
+            if counts[field] < least:
                 raise UserError(f"{name(field)} {getattr(self, field)}: expected at least {least}")
         if not 0 < self.lr <= _LARGEST:
             raise UserError(f"{name('lr')} {self.lr}: expected a positive number, at most {_LARGEST:g}")
@@ -59,3 +70,9 @@ class Training:
             raise UserError(
                 f"{name('weight_decay')} {self.weight_decay}: expected a number from 0 to {_LARGEST:g}"
             )
+        return Training(**counts, **rates)
+
+
+def _plain(name: str, value: Any) -> float:
+    found = number(name, value)
+    return value if type(value) is int else found  # as earlier files have it

@@ -108,6 +108,10 @@ def curvature_map(
         For anything that isn't the surface's, unusable numbers, directions that can't be had, or curvature
         with other settings in the surface.
     """
+    if not isinstance(plan, Plan):
+        raise UserError(
+            f"plan is a {type(plan).__name__}; expected a Plan(max_points=…, …) of it"
+        )
     split = split or surface.splits[0]
     numbers = _numbers(surface, planes)
     moving = same_network(surface, model, loss)

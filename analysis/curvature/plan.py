@@ -30,15 +30,16 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        whole("max_points", self.max_points)
-        whole("seed", self.seed, 0)
+        for name, least in (("max_points", 1), ("seed", 0), ("max_products", 1)):
+            object.__setattr__(self, name, whole(name, getattr(self, name), least))  # of Python, for JSON
         if not 0 < number("tolerance", self.tolerance) < 1:
             raise UserError(
                 f"tolerance must lie between 0 and 1 (a share of the range), got {self.tolerance}"
             )
         if not 0 < number("eigenvalue_tolerance", self.eigenvalue_tolerance) < 1:
             raise UserError(f"eigenvalue_tolerance must lie between 0 and 1, got {self.eigenvalue_tolerance}")
-        whole("max_products", self.max_products)
+        object.__setattr__(self, "tolerance", float(self.tolerance))
+        object.__setattr__(self, "eigenvalue_tolerance", float(self.eigenvalue_tolerance))
 
     def settings(self) -> dict[str, Any]:
         """What of it determines the numbers; JSON types."""

@@ -70,13 +70,14 @@ class Wanted:
     max_products: int = 300
 
     def __post_init__(self) -> None:
-        for name in ("top", "bottom"):
-            whole(name, getattr(self, name), -(2**63))
+        for name in ("top", "bottom"):  # kept in Python's own numbers, which JSON can hold
+            object.__setattr__(self, name, whole(name, getattr(self, name), -(2**63)))
         if self.top < 0 or self.bottom < 0 or self.top + self.bottom < 1:
             raise UserError(f"top {self.top} and bottom {self.bottom}: expected at least one eigenvalue")
         if not 0 < number("tolerance", self.tolerance) < 1:
             raise UserError(f"tolerance must lie between 0 and 1, got {self.tolerance}")
-        whole("max_products", self.max_products)
+        object.__setattr__(self, "tolerance", float(self.tolerance))
+        object.__setattr__(self, "max_products", whole("max_products", self.max_products))
 
 
 class Lanczos:

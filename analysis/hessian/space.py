@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UserError
+from landscape.kept_weights import checked_mask
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_names
 
 
@@ -51,7 +52,7 @@ class WeightSpace:
         self.shapes = [one.shape for one in moving.values()]
         self._lengths = [one.numel() for one in moving.values()]
         self.full_size = sum(self._lengths)
-        self._kept = _kept(moving, every, mask or {})
+        self._kept = _kept(moving, every, {} if mask is None else mask)
         self._padding = _padding(module)
         self.size = self.full_size if self._kept is None else len(self._kept)
         if not self.size:
@@ -128,15 +129,8 @@ def _kept(
     """Indices of the kept coordinates, int64 ``[n]``; None where all are."""
     if not isinstance(mask, Mapping):
         raise UserError(f"the mask is {mask!r}; expected bool tensors by name, or None for the full space")
-    for name, kept in mask.items():
-        if name not in every:
-            raise UserError(f"the mask names {name!r}, which is no parameter of the network")
-        if kept.dtype != torch.bool or kept.shape != every[name].shape:
-            raise UserError(
-                f"the mask of {name!r} is {kept.dtype} of shape {list(kept.shape)}; "
-                f"expected torch.bool of shape {list(every[name].shape)}"
-            )
-    whole = [mask[name].reshape(-1).cpu() if name in mask else None for name in params]
+    mask = checked_mask(mask, every)
+    whole = [mask[name].reshape(-1) if name in mask else None for name in params]
     if all(one is None or bool(one.all()) for one in whole):
         return None
     pairs = zip(whole, params.values(), strict=True)

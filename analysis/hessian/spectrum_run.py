@@ -50,17 +50,22 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("density_probes", "density_steps"):
-            whole(name, getattr(self, name), -(2**63))
+        leasts = {
+            "density_probes": -(2**63),
+            "density_steps": -(2**63),
+            "max_probes": FIRST_PROBES,
+            "seed": 0,
+        }
+        for name, least in leasts.items():  # kept in Python's own numbers, which JSON can hold
+            object.__setattr__(self, name, whole(name, getattr(self, name), least))
         if not 0 < number("trace_tolerance", self.trace_tolerance) < 1:
             raise UserError(f"trace_tolerance must lie between 0 and 1, got {self.trace_tolerance}")
-        whole("max_probes", self.max_probes, FIRST_PROBES)
+        object.__setattr__(self, "trace_tolerance", float(self.trace_tolerance))
         if self.density_probes < 0 or self.density_steps < 1:
             raise UserError(
                 f"density_probes {self.density_probes} and density_steps {self.density_steps}: "
                 "expected at least 0 and 1"
             )
-        whole("seed", self.seed, 0)
 
     @property
     def first(self) -> int:
