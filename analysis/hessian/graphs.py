@@ -50,6 +50,9 @@ def differentiate(network: Reparametrized, loss: Loss, batch: Any) -> BatchGraph
         count = batch_values(result).count
         summed = result[0].sum()
         if not summed.requires_grad:
+            if not count:  # nothing in this batch
+                nothing = [torch.zeros_like(one) for one in network.leaves]
+                return BatchGraph(float(summed), 0, network.leaves, nothing)
             raise UserError(NO_GRADIENT)
         gradient = torch.autograd.grad(summed, network.leaves, create_graph=True, materialize_grads=True)
     return BatchGraph(float(summed.detach()), count, network.leaves, gradient)

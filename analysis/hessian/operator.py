@@ -15,6 +15,7 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from analysis.hessian.counted import NOTHING_COUNTS, first_counted
 from analysis.hessian.derivatives import CHECKED, beside, choose_derivatives, off_kinks
 from analysis.hessian.graph_memory import default_memory, graph_fits, largest_that_runs, too_large
 from analysis.hessian.graphs import (
@@ -44,6 +45,7 @@ from landscape.engine.modes import own_modes
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import probe
 from landscape.engine.streams import Streams
+from landscape.engine.totals import batch_values
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import Loss, classification
@@ -139,14 +141,16 @@ class HessianOperator(LinearOperator):
         memory: float | None = None,
         derivatives: Derivatives = "checked",
     ) -> None:
-        _check(dtype, batch_size, memory, derivatives)
+        _check(dtype, memory, derivatives)
+        batch_size = None if batch_size is None else whole("batch size", batch_size)
         self.torch_device = torch.device(choose_device(device))
         self.space = WeightSpace(model, mask, params).to(self.torch_device)
         examples, reason, alone = as_examples(data), None, False
         loss = self._loss = fitting_loss(loss, [examples])
         if derivatives == "checked":
             alone = self._keeps_contract(model, examples, loss, DTYPES[dtype], batch_size)
-            reason = self._checked(model, examples.head(CHECKED), loss, mask, params)
+            few = self._first_counted(model, examples, CHECKED, DTYPES[dtype])
+            reason = self._checked(model, few, loss, mask, params)
         differences = reason is not None or derivatives == "differences"
         dtype = "float64" if differences else dtype
         self.torch_dtype = DTYPES[dtype]
@@ -156,6 +160,10 @@ class HessianOperator(LinearOperator):
         with self._settings(), one_thread():
             head = examples.head(_PROBED).to(self.torch_device, self.torch_dtype).batches(_PROBED)[0]
             seen = probe(module, loss, head)
+            if not seen.values.count:
+                few = self._first_counted(model, examples, _PROBED, self.torch_dtype)
+                head = few.to(self.torch_device, self.torch_dtype).batches(_PROBED)[0]
+                seen = probe(module, loss, head)
             self._network = (
                 Reparametrized(module, [], reason="products are differences of gradients")
                 if differences
@@ -245,7 +253,8 @@ class HessianOperator(LinearOperator):
         """``vᵀ H_b v`` of the mean loss over each block of examples, float64 ``[K, k]``, and their sizes.
 
         How they scatter says how ``vᵀ H v`` depends on which examples were drawn. A pass like a product.
-        Blocks are the batches, or smaller where these are few and may be cut.
+        Blocks are the batches, or smaller where these are few and may be cut; those in which nothing counts
+        are left out.
 
         Parameters
         ----------
@@ -262,7 +271,9 @@ class HessianOperator(LinearOperator):
                 found = list(self._pass(partial(self._forms, columns=columns), self._blocks))
                 counts, sums = [count for count, _ in found], [forms for _, forms in found]
         sizes = np.array(counts, dtype=np.int64)
-        return np.array(sums, dtype=np.float64).reshape(len(sizes), -1) / sizes[:, None], sizes
+        held = sizes > 0
+        found_forms = np.array(sums, dtype=np.float64).reshape(len(sizes), -1)
+        return found_forms[held] / sizes[held, None], sizes[held]
 
     def _forms(self, graph: BatchGraph, columns: Sequence[Tensor]) -> tuple[int, list[float]]:
         """Count and forms of one batch's summed loss; the chain rule's second term follows its gradient."""
@@ -328,6 +339,8 @@ class HessianOperator(LinearOperator):
         for _, _, more in found[1:]:
             total = add(total, more)
         count = sum(one[1] for one in found)
+        if not count:
+            raise UserError(NOTHING_COUNTS)
         loss = math.fsum(one[0] for one in found) / count
         _refuse_infinite(loss, total)
         with self._settings():
@@ -346,6 +359,17 @@ class HessianOperator(LinearOperator):
             chosen = cut_batch([examples], self.torch_device, dtype, batch_size)
             seen = probe(module, loss, few[0])
             return check_contract(loss, module, few, seen, source, examples.given, chosen=chosen)
+
+    def _first_counted(self, model: nn.Module, examples: Examples, size: int, dtype: torch.dtype) -> Examples:
+        """A few examples of which some count for the loss; see `first_counted`."""
+        module = in_precision(own_copy(model), self.torch_device, dtype).eval()
+
+        def counted(part: Examples) -> int:
+            batches = part.to(self.torch_device, dtype).batches(len(part.given or part.tensors[0]))
+            return batch_values(self._loss(module, batches[0])).count
+
+        with self._settings(), one_thread():
+            return first_counted(examples, size, counted)
 
     def _checked(
         self,
@@ -469,11 +493,9 @@ def _refuse_infinite(loss: float, gradient: Sequence[Tensor]) -> None:
         )
 
 
-def _check(dtype: str, batch_size: int | None, memory: float | None, derivatives: str) -> None:
+def _check(dtype: str, memory: float | None, derivatives: str) -> None:
     if dtype not in DTYPES:
         raise UserError(f"unknown dtype {dtype!r}; expected one of {', '.join(DTYPES)}")
-    if batch_size is not None:
-        whole("batch size", batch_size)
     if derivatives not in get_args(Derivatives):
         raise UserError(
             f"unknown derivatives {derivatives!r}; expected one of {', '.join(get_args(Derivatives))}"

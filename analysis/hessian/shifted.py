@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from analysis.hessian.counted import NOTHING_COUNTS
 from analysis.hessian.space import WeightSpace
 from landscape.engine.totals import batch_values
 from landscape.errors import UserError
@@ -69,12 +70,14 @@ class Shifted:
             self._move(None)
 
     def mean(self, shift: Tensor | None = None) -> tuple[float, Tensor, int]:
-        """Mean loss and gradient ``[n]`` over all examples, and their number."""
+        """Mean loss and gradient ``[n]`` over all examples, and their number; UserError where none counts."""
         losses, count, gradient = [], 0, torch.zeros_like(self.weights)
         for loss, number, one in self.each(shift):
             losses.append(loss)
             count += number
             gradient += one
+        if not count:
+            raise UserError(NOTHING_COUNTS)
         return math.fsum(losses) / count, gradient / count, count
 
     def step(self, vector: Tensor) -> float:
@@ -109,6 +112,8 @@ class Shifted:
             count = batch_values(result).count
             summed = result[0].sum()
             if not summed.requires_grad:
+                if not count:  # nothing in this batch
+                    return float(summed), 0, torch.zeros_like(self.weights)
                 raise UserError(NO_GRADIENT)
             parts = torch.autograd.grad(summed, self._params, materialize_grads=True)
         dense = [one.to_dense() if one.is_sparse else one for one in parts]  # of embeddings

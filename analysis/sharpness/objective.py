@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from analysis.hessian.counted import first_counted
 from analysis.hessian.derivatives import CHECKED, MISSING, beside, checked_gradient, off_kinks
 from analysis.hessian.shifted import NO_GRADIENT, Shifted
 from analysis.hessian.space import WeightSpace
@@ -27,6 +28,7 @@ from landscape.engine.precision import in_precision
 from landscape.engine.probe import probe
 from landscape.engine.totals import BatchValues, Totals, batch_values, total
 from landscape.errors import UserError
+from landscape.examples import Examples
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice
 from landscape.progress import passed
@@ -146,6 +148,8 @@ class Objective:
                 result = self.loss(self.module, batch)
                 found.append(_counted(batch_values(result)))
                 if not result[0].requires_grad:
+                    if not found[-1].count:  # nothing in this batch
+                        continue
                     raise UserError(NO_GRADIENT)
                 parts = torch.autograd.grad(result[0].sum(), self._params, materialize_grads=True)
                 summed = [
@@ -174,8 +178,8 @@ class Objective:
             exact = self._slopes(direction)
         except MISSING:
             return differences
-        off = max(float((one - two).abs().max()) for one, two in zip(exact, differences, strict=True))
-        size = max(float(one.abs().max()) for one in differences)
+        one, two = torch.cat(exact), torch.cat(differences)
+        off, size = float((one - two).abs().max()), float(two.abs().max())
         return exact if off <= _AGREED * size else differences
 
     def _slopes(self, direction: Tensor) -> list[Tensor]:
@@ -255,21 +259,33 @@ class Objective:
                 found.append(values.detach().double())
         return found
 
-    def _exactly(self, head: int | None = None, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, Any]:
-        """A copy of the network at w in a precision, and batches of all or of the first examples."""
+    def _exactly(
+        self, few: Examples | None = None, dtype: torch.dtype = torch.float64
+    ) -> tuple[nn.Module, Any]:
+        """A copy of the network at w in a precision, and batches of all examples or a batch of a few."""
         with self._at(None):
             module = in_precision(own_copy(self.module), self.device, dtype)
-        examples = self._given if head is None else self._given.head(head)
-        return module, examples.to(self.device, dtype).batches(head or self.batch_size)
+        examples = self._given if few is None else few
+        return module, examples.to(self.device, dtype).batches(self.batch_size if few is None else CHECKED)
+
+    def _counted(self, part: Examples) -> int:
+        """How many of some examples count for the loss."""
+        kind = DTYPES[self.dtype]
+        batches = part.to(self.device, kind).batches(len(part.given or part.tensors[0]))
+        with self._mode():
+            return batch_values(self.loss(self.module, batches[0])).count
 
     def _check_gradient(self) -> None:
         """Once, against differences of the loss; see `analysis.hessian.derivatives`."""
         if self._gradient_is_right:
             return
 
+        with self._at(None):
+            few = first_counted(self._given, CHECKED, self._counted)
+
         def check(moved: bool) -> None:
             def shifted(dtype: torch.dtype) -> Shifted:
-                module, batches = self._exactly(CHECKED, dtype)
+                module, batches = self._exactly(few, dtype)
                 return Shifted(
                     beside(module, self.space) if moved else module, self.space, self.loss, batches
                 )

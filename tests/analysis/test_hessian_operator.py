@@ -246,8 +246,11 @@ def test_the_model_stays_as_it_was() -> None:
         ({"derivatives": "Checked"}, "unknown derivatives 'Checked'; expected one of checked, exact"),
         ({"device": "tpu9"}, "unknown device 'tpu9'"),
         ({"mask": {"nothing": torch.ones(2) > 0}}, "names 'nothing', which is no parameter"),
-        ({"mask": {"0.bias": torch.ones(4)}}, "torch.float32 of shape .4.; expected torch.bool"),
-        ({"mask": {"0.bias": torch.ones(3) > 0}}, "expected torch.bool of shape .4."),
+        ({"mask": {"0.bias": [True] * 4}}, "'0.bias' is a list; expected a bool tensor"),
+        ({"mask": {"0.bias": None}}, "'0.bias' is a NoneType; expected a bool tensor"),
+        ({"mask": np.ones(4)}, "expected bool tensors by name"),
+        ({"mask": {"0.bias": torch.ones(4)}}, "torch.float32 of shape .4,.; expected torch.bool"),
+        ({"mask": {"0.bias": torch.ones(3) > 0}}, "expected torch.bool of shape .4,."),
     ],
 )
 def test_bad_arguments_say_so(options: dict[str, Any], said: str) -> None:
