@@ -109,9 +109,7 @@ def curvature_map(
         with other settings in the surface.
     """
     if not isinstance(plan, Plan):
-        raise UserError(
-            f"plan is a {type(plan).__name__}; expected a Plan(max_points=…, …) of it"
-        )
+        raise UserError(f"plan is a {type(plan).__name__}; expected a Plan(max_points=…, …) of it")
     split = split or surface.splits[0]
     numbers = _numbers(surface, planes)
     moving = same_network(surface, model, loss)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
+from torch import nn
+
+from landscape.engine.totals import batch_values
 from landscape.examples import Examples
+from landscape.losses import Loss
 
 _MOST = 256  # examples at a time, while none of them counts
 
@@ -37,6 +42,18 @@ def first_counted(examples: Examples, size: int, counted: Callable[[Examples], i
             return _narrowed(part, size, counted)
         start, length = start + length, min(2 * length, _MOST)
     return examples.head(size)
+
+
+def counter(
+    loss: Loss, module: nn.Module, device: torch.device, dtype: torch.dtype
+) -> Callable[[Examples], int]:
+    """Says how many of some examples count, by calling the loss; `module` is there and in that type."""
+
+    def counted(part: Examples) -> int:
+        (batch,) = part.to(device, dtype).batches(len(part.given or part.tensors[0]))
+        return batch_values(loss(module, batch)).count
+
+    return counted
 
 
 def _narrowed(examples: Examples, size: int, counted: Callable[[Examples], int]) -> Examples:

@@ -15,7 +15,7 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from analysis.hessian.counted import NOTHING_COUNTS, first_counted
+from analysis.hessian.counted import NOTHING_COUNTS, counter, first_counted
 from analysis.hessian.derivatives import CHECKED, beside, choose_derivatives, off_kinks
 from analysis.hessian.graph_memory import default_memory, graph_fits, largest_that_runs, too_large
 from analysis.hessian.graphs import (
@@ -45,7 +45,6 @@ from landscape.engine.modes import own_modes
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import probe
 from landscape.engine.streams import Streams
-from landscape.engine.totals import batch_values
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import Loss, classification
@@ -363,13 +362,8 @@ class HessianOperator(LinearOperator):
     def _first_counted(self, model: nn.Module, examples: Examples, size: int, dtype: torch.dtype) -> Examples:
         """A few examples of which some count for the loss; see `first_counted`."""
         module = in_precision(own_copy(model), self.torch_device, dtype).eval()
-
-        def counted(part: Examples) -> int:
-            batches = part.to(self.torch_device, dtype).batches(len(part.given or part.tensors[0]))
-            return batch_values(self._loss(module, batches[0])).count
-
         with self._settings(), one_thread():
-            return first_counted(examples, size, counted)
+            return first_counted(examples, size, counter(self._loss, module, self.torch_device, dtype))
 
     def _checked(
         self,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from analysis.hessian.counted import first_counted
+from analysis.hessian.counted import counter, first_counted
 from analysis.hessian.derivatives import CHECKED, MISSING, beside, checked_gradient, off_kinks
 from analysis.hessian.shifted import NO_GRADIENT, Shifted
 from analysis.hessian.space import WeightSpace
@@ -268,20 +268,14 @@ class Objective:
         examples = self._given if few is None else few
         return module, examples.to(self.device, dtype).batches(self.batch_size if few is None else CHECKED)
 
-    def _counted(self, part: Examples) -> int:
-        """How many of some examples count for the loss."""
-        kind = DTYPES[self.dtype]
-        batches = part.to(self.device, kind).batches(len(part.given or part.tensors[0]))
-        with self._mode():
-            return batch_values(self.loss(self.module, batches[0])).count
-
     def _check_gradient(self) -> None:
         """Once, against differences of the loss; see `analysis.hessian.derivatives`."""
         if self._gradient_is_right:
             return
 
-        with self._at(None):
-            few = first_counted(self._given, CHECKED, self._counted)
+        with self._at(None), self._mode():
+            counted = counter(self.loss, self.module, self.device, DTYPES[self.dtype])
+            few = first_counted(self._given, CHECKED, counted)
 
         def check(moved: bool) -> None:
             def shifted(dtype: torch.dtype) -> Shifted:
