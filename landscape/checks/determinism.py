@@ -340,7 +340,7 @@ def same(one: Tensor, two: Tensor) -> bool:
         return False
     if one.layout != torch.strided or two.layout != torch.strided:
         return bool((one.to_dense() == two.to_dense()).all())
-    return bool(((one == two) | ((one != one) & (two != two))).all())
+    return torch.equal(one, two) or bool(((one == two) | ((one != one) & (two != two))).all())
 
 
 def _beyond_rounding(one: Tensor, two: Tensor) -> bool:
