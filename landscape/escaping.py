@@ -18,7 +18,8 @@ _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _JOINERS = "\u200c\u200d"  # between letters of Persian or Hindi, and within emoji
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "−")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|#~&$!])")
+# An underscore between letters or digits is none to Markdown: names of runs stay as they are.
+_MARKDOWN = re.compile(r"([\\`*\[\]<>|#~&$!]|(?<![^\W_])_|_(?![^\W_]))")
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -72,8 +73,8 @@ def spreadsheet(value: object) -> object:
 def markdown(text: str) -> str:
     r"""Plain text for Markdown, in a table too.
 
-    >>> print(markdown("a|b <i>"))
-    a\|b \<i\>
+    >>> print(markdown("a|b <i> mest_em _em_"))
+    a\|b \<i\> mest_em \_em\_
     """
     return _MARKDOWN.sub(r"\\\1", plain(" ".join(text.split())))
 

@@ -104,7 +104,7 @@ def test_markdown_says_what_runs_spent(tmp_path: Path) -> None:
     text = to_markdown(table1.grids(results(tmp_path))[2])
     assert "| n, CIFAR-10 | GraSP | 0.9 | 90.01 |  | 2–3 | 25,000 |" in text
     assert "| n, CIFAR-10 | GraSP | 0.95 | 90.01 |  | 2 | 25,000 |" in text
-    assert "| n, CIFAR-10 | odd\\_one\\& | 0.9 |  |  |  |  |" in text
+    assert "| n, CIFAR-10 | odd_one\\& | 0.9 |  |  |  |  |" in text
 
 
 def test_without_a_finished_run(tmp_path: Path) -> None:
