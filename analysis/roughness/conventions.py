@@ -1,4 +1,7 @@
-"""What has to be equal for two surfaces to be compared: span, grid, examples, directions, mask."""
+"""What has to be equal for two surfaces to be compared: span, grid, examples, directions, mask, precision.
+
+The tolerance of interpolated points isn't among them: it shows in the error of Ra.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,26 @@ from landscape.surface import Surface
 
 
 def conventions(surface: Surface, split: str) -> dict[str, str]:
-    """How a surface was made, as short texts by what they are about, in the order of a caption."""
-    plane = surface.planes[0].about
+    """How a surface was made, as short texts by what they are about, in the order of a caption.
+
+    Planes that were made differently are told with all their values: "checkpoint; none".
+    """
     settings = surface.settings
     digests = settings.get("examples")
     found = {
         "span": span_text(surface),
         "grid": "×".join(str(count) for count in surface.shape[: surface.dim]),
         "data": _text(surface.about.get("data")),
+        "image scaling": _scaling(surface.about.get("data")),
         "examples": f"{surface.planes[0].splits[split].examples:,}",
         "example set": _text(digests.get(split)) if isinstance(digests, Mapping) else "",
         "loss": _text(settings.get("loss")),
         "directions": _directions(surface),
-        "normalization": _text(plane.get("normalize")),
-        "mask": _text(plane.get("mask")),
+        "normalization": _of_planes(surface, "normalize"),
+        "mask": _of_planes(surface, "mask"),
+        "moving parameters": _moving(surface.about.get("moving")),
         "batch norm": _text(_nested(settings, "engine", "batch_norm")),
+        "dtype": _text(_nested(settings, "engine", "dtype")),
     }
     return {name: text for name, text in found.items() if text}
 
@@ -43,6 +51,27 @@ def _directions(surface: Surface) -> str:
     words = [*(kind for kind in kinds if kind)]
     words += [f"seed{'s' if len(seeds) > 1 else ''} {listed(seeds)}"] if seeds else []
     return ", ".join(words)
+
+
+def _of_planes(surface: Surface, key: str) -> str:
+    """What the planes say, each value once."""
+    return "; ".join(filter(None, dict.fromkeys(_text(plane.about.get(key)) for plane in surface.planes)))
+
+
+def _scaling(data: Any) -> str:
+    """Mean and standard deviation by which images are scaled: "mean 0.5, 0.5, 0.5, std 0.2, 0.2, 0.2"."""
+    known = data if isinstance(data, Mapping) else {}
+    parts = [(name, known.get(name)) for name in ("mean", "std")]
+    return ", ".join(f"{name} {_listed(value)}" for name, value in parts if value is not None)
+
+
+def _moving(moving: Any) -> str:
+    """The rule of which parameters the directions move: "trainable"."""
+    return _listed(moving.get("rule") or []) if isinstance(moving, Mapping) else ""
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def span_text(surface: Surface) -> str:
