@@ -31,7 +31,8 @@ WHAT = (
     "bootstrap interval and permutation p-value; runs that share a method aren't independent, so both are "
     "optimistic."
 )
-MARKERS = {"sgd": "o", "s2sam": "^", "sam": "s"}
+MARKERS = {"sgd": "o", "s2sam": "^", "sam": "s", "asam": "D", "fsam": "v"}
+OTHER = "P"  # marker of any other optimizer
 EDGE, LEFT, BETWEEN, SIDE, HEIGHT = 0.06, 0.55, 0.85, 2.45, 2.3  # inches
 LEGEND = 4 * LINE
 
@@ -119,9 +120,15 @@ def draw(results: Results) -> Figure:
             axes.locator_params(axis="y", nbins=6, prune="both")
             lines = [f"n = {len(found)}", correlation_text(correlation(found))]
             sheet.lines(place + SIDE / 2, EDGE, lines)
-        _legend(sheet, below, levels, sorted({dot.optimizer for dot in every}, key=list(MARKERS).index))
+        _legend(sheet, below, levels, sorted({dot.optimizer for dot in every}, key=_order))
         sheet.lines(EDGE, height - EDGE - len(note) * LINE, note, ha="left")
         return sheet.figure
+
+
+def _order(optimizer: str) -> tuple[int, str]:
+    """Those with a marker of their own first, as they stand above."""
+    known = list(MARKERS)
+    return known.index(optimizer) if optimizer in known else len(known), optimizer
 
 
 def correlation_text(found: RankCorrelation | None) -> str:
@@ -141,7 +148,7 @@ def _color(level: float, levels: Sequence[float]) -> Any:
 def _scatter(axes: Any, found: Sequence[Dot], levels: Sequence[float]) -> None:
     for dot in found:
         axes.plot(
-            dot.x, dot.y, MARKERS.get(dot.optimizer, "D"), markersize=4.5, markeredgecolor="black",
+            dot.x, dot.y, MARKERS.get(dot.optimizer, OTHER), markersize=4.5, markeredgecolor="black",
             markeredgewidth=0.4, markerfacecolor=_color(dot.sparsity, levels),
         )  # fmt: skip
 
@@ -150,9 +157,10 @@ def _legend(sheet: Sheet, top: float, levels: Sequence[float], optimizers: Seque
     axes = sheet.axes(0, 0, sheet.width, sheet.height, zorder=-1)
     axes.set(xlim=(0, sheet.width), ylim=(sheet.height, 0))
     axes.axis("off")
+    looks = [(OPTIMIZER_NAMES.get(name, name), MARKERS.get(name, OTHER), "white") for name in optimizers]
     for row, (title, words) in enumerate(
         (
-            ("optimizer", [(OPTIMIZER_NAMES.get(name, name), MARKERS[name], "white") for name in optimizers]),
+            ("optimizer", looks),
             ("sparsity", [(f"{level:g}", "o", _color(level, levels)) for level in levels]),
         )
     ):

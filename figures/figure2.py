@@ -18,6 +18,7 @@ from figures.sheet import LINE, Sheet, wrapped
 from figures.step_panel import KEYS, draw_keys, draw_scale, draw_step, scale_of_steps
 from figures.steps import Step, Steps, read_steps
 from figures.style import OPTIMIZER_NAMES, PAGE, PRINT
+from landscape.escaping import markdown
 from landscape.plot.text import unit_of
 from landscape.surface import Surface
 
@@ -76,11 +77,11 @@ def _footer(found: Steps) -> str:
 def caption(results: Results) -> str:
     """Markdown: what, learning rate, rho, how each slice was made, and every number in the picture."""
     found = steps(results)
-    lines = [f"# {TITLE}", "", _footer(found)]
+    lines = [f"# {TITLE}", "", markdown(_footer(found))]
     for step in found.steps:
         lines += ["", f"{OPTIMIZER_NAMES[step.optimizer]}: {cost_text(step)}", ""]
-        lines += [f"- {name}: {text}" for name, text in _made(step).items() if name in SHOWN]
-        first, second = step.axes
+        lines += [f"- {name}: {markdown(text)}" for name, text in _made(step).items() if name in SHOWN]
+        first, second = map(markdown, step.axes)
         lines += ["", f"| | {first} | {second} |", "| --- | --- | --- |"]
         lines += [f"| {point} | {alpha:.9g} | {beta:.9g} |" for point, (alpha, beta) in step.points.items()]
         for one in step.gradients:

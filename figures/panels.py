@@ -16,6 +16,7 @@ from figures.results import Cell
 from figures.sheet import LINE, Sheet, wrapped
 from figures.style import COLOR_MAP
 from figures.ticks import label
+from landscape.escaping import plain
 from landscape.plot.panels import CAMERA
 from landscape.plot.scale import Scale, number
 from landscape.surface import Surface
@@ -94,7 +95,7 @@ def label_bar(bar: Any, scale: Scale, title: str) -> None:
     shown = [label(float(one.replace("−", "-"))) for one in labels]
     bar.set_ticks(positions.tolist(), labels=shown)
     bar.minorticks_off()
-    bar.set_label(f"{title}, log scale" if scale.log else title, labelpad=3)
+    bar.set_label(plain(f"{title}, log scale" if scale.log else title), labelpad=3, parse_math=False)
     bar.outline.set_linewidth(0.5)
     bar.ax.tick_params(length=2.5, pad=2)
 

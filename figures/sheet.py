@@ -9,6 +9,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from figures.style import SMALLEST
+from landscape.escaping import plain
 from landscape.plot.text import wrap
 
 LEADING = 1.3  # distance of lines in units of the font size
@@ -34,9 +35,12 @@ class Sheet:
         return self.figure.add_axes(box, **options)
 
     def text(self, left: float, top: float, text: str, **options: Any) -> None:
-        """One line, its upper edge at `top`; centred on `left` unless told otherwise."""
-        options = {"ha": "center", "va": "top", "size": SMALLEST, **options}
-        self.figure.text(left / self.width, 1 - top / self.height, text, **options)
+        """One line as it is: no mathematics between dollars, controls as escapes.
+
+        Its upper edge is at `top`; centred on `left` unless told otherwise.
+        """
+        options = {"ha": "center", "va": "top", "size": SMALLEST, "parse_math": False, **options}
+        self.figure.text(left / self.width, 1 - top / self.height, plain(text), **options)
 
     def lines(self, left: float, top: float, lines: list[str], **options: Any) -> None:
         """Lines one under another."""

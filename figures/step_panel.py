@@ -14,6 +14,7 @@ from figures.panels import label_bar
 from figures.sheet import LINE, Sheet
 from figures.steps import Place, Step
 from figures.style import PAGE
+from landscape.escaping import plain
 from landscape.plot.scale import Scale, scale_of
 
 # Pale, so that arrows stand out; darker is higher.
@@ -55,8 +56,9 @@ def draw_step(axes: Any, step: Step, scale: Scale, learning_rate: float) -> None
     filled = axes.contourf(surface.alpha, surface.beta, z, bands, cmap=PALE, norm=_norm(scale), extend="both")
     filled.set_edgecolor("face")  # else some viewers show hairlines between bands
     axes.contour(surface.alpha, surface.beta, z, bands, colors="0.55", linewidths=0.4, linestyles="solid")
-    axes.set(xlabel=step.axes[0], aspect="equal")
-    axes.set_ylabel(step.axes[1], labelpad=2)
+    axes.set(aspect="equal")
+    axes.set_xlabel(plain(step.axes[0]), parse_math=False)
+    axes.set_ylabel(plain(step.axes[1]), labelpad=2, parse_math=False)
     # Two decimals at most in most cases: the label beside the ticks has no more room.
     axes.locator_params(nbins=4, steps=[1, 2, 5, 10])
     axes.xaxis.set_major_formatter("{x:g}")

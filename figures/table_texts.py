@@ -36,12 +36,12 @@ def to_csv(grids: Sequence[Grid]) -> str:
 def to_markdown(grid: Grid, title: bool = True) -> str:
     """The best of a group in bold, published numbers in italics."""
     heads = [*grid.heads, *(f"{one.group} {one.head}".strip() for one in grid.columns)]
-    rows = [heads, ["---"] * len(heads)]
+    rows = [[*map(markdown, heads)], ["---"] * len(heads)]
     for line in grid.lines:
         rows.append([*map(markdown, line.labels), *map(_marked, line.entries)])
     body = [f"| {' | '.join(row)} |" for row in rows]
-    above = [f"**{grid.title}**", ""] if title else []
-    return "\n".join([*above, *body, "", *grid.remarks]) + "\n"
+    above = [f"**{markdown(grid.title)}**", ""] if title else []
+    return "\n".join([*above, *body, "", *map(markdown, grid.remarks)]) + "\n"
 
 
 def _marked(one: Entry) -> str:

@@ -106,7 +106,7 @@ def test_print_and_words(results: Results) -> None:
     for line in (
         "| u_t | 0.924253563 | 0.69701425 |",
         "| w_t | 0.804104472 | 0.299575594 |",
-        "- span: [0.1, 1.2]",
+        r"- span: \[0.1, 1.2\]",
     ):
         assert line in caption
     assert [one.label for one in figure2.surfaces(results)] == ["S2-SAM", "SAM"]
