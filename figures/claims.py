@@ -14,6 +14,7 @@ from math import exp, isfinite, log
 import numpy as np
 
 from analysis.statistics.paired import permutation_test
+from figures.measures import NAMES, Measured, unlike
 from figures.results import Cell, Results
 
 LEVEL = 0.05
@@ -169,37 +170,53 @@ def ra_pairs(results: Results, optimizer: str) -> Pairs:
 def measure_pairs(results: Results, optimizer: str, key: str) -> Pairs:
     """A measure of sharpness (`figures.measures`) with SGD and with `optimizer`."""
 
-    def values(cell: Cell) -> dict[int, float]:
-        found = {run.seed: results.measures(run.name).get(key) for run in cell.runs}
-        return {seed: one.value for seed, one in found.items() if one is not None}
+    def found(cell: Cell) -> dict[int, Measured]:
+        values = {run.seed: results.measures(run.name).get(key) for run in cell.runs}
+        return {seed: one for seed, one in values.items() if one is not None}
 
-    return _pairs(results, optimizer, values)
+    def values(cell: Cell) -> dict[int, float]:
+        return {seed: one.value for seed, one in found(cell).items()}
+
+    def differ(before: Cell, after: Cell, seed: int) -> list[str]:
+        return [f"{NAMES[key]} of {text}" for text in unlike([found(before)[seed], found(after)[seed]])]
+
+    return _pairs(results, optimizer, values, differ)
 
 
 def accuracy_pairs(results: Results, optimizer: str) -> Pairs:
     """Test accuracy with SGD and with `optimizer`; needs no surface."""
     found: dict[str, dict[Key, float]] = {"sgd": {}, optimizer: {}}
-    for row in results.rows:
-        if row.get("optimizer") in found and row.get("test_accuracy") and row.get("method"):
-            key = (row["method"], float(row.get("sparsity_asked") or 0.0), int(row["seed"]))
-            found[row["optimizer"]][key] = float(row["test_accuracy"])
+    for name, row in results.rows.items():
+        if name.optimizer in found and row.get("test_accuracy"):
+            found[name.optimizer][name.method, name.sparsity, name.seed] = float(row["test_accuracy"])
     shared = [key for key in found["sgd"] if key in found[optimizer]]
     return {key: (found["sgd"][key], found[optimizer][key]) for key in sorted(shared)}, []
 
 
-def _pairs(results: Results, optimizer: str, values: Callable[[Cell], dict[int, float]]) -> Pairs:
+def _pairs(
+    results: Results,
+    optimizer: str,
+    values: Callable[[Cell], dict[int, float]],
+    differ: Callable[[Cell, Cell, int], list[str]] = lambda before, after, seed: [],
+) -> Pairs:
+    """`differ`: in what a pair wasn't measured alike, so that it can't be compared."""
     pairs: dict[Key, tuple[float, float]] = {}
     left_out = []
     for cell in results.cells:
         if cell.optimizer != "sgd":
             continue
-        before, after = values(cell), values(results.cell(cell.method, cell.sparsity, optimizer))
+        other = results.cell(cell.method, cell.sparsity, optimizer)
+        before, after = values(cell), values(other)
         for seed in sorted(before.keys() & after.keys()):
             pair = before[seed], after[seed]
-            if all(isfinite(one) and one > 0 for one in pair):
+            where = f"{cell.method} {cell.sparsity:g} seed {seed}"
+            wrong = differ(cell, other, seed)
+            if wrong:
+                left_out.append(f"{where}: not measured alike: {', '.join(wrong)}")
+            elif all(isfinite(one) and one > 0 for one in pair):
                 pairs[cell.method, cell.sparsity, seed] = pair
             else:
-                left_out.append(f"{cell.method} {cell.sparsity:g} seed {seed}: {pair[0]:g} and {pair[1]:g}")
+                left_out.append(f"{where}: {pair[0]:g} and {pair[1]:g}")
     return pairs, left_out
 
 

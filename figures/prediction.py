@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isfinite
 
 from figures.accuracy import Dot, accuracy_of, correlation, correlation_text, within_sparsity
-from figures.measures import NAMES, Measured
+from figures.measures import NAMES, Measured, unlike
 from figures.results import Cell, Results, Run
 
 
@@ -24,8 +24,16 @@ def table(results: Results) -> str:
     for name, one in known.items():
         within = within_sparsity(one)
         cells = [correlation_text(within.get(level)) for level in levels]
-        lines.append(f"| {name} | {len(one)} | {correlation_text(correlation(one))} | {' | '.join(cells)} |")
+        head = f"{name}{_settings(results, name)}"
+        lines.append(f"| {head} | {len(one)} | {correlation_text(correlation(one))} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _settings(results: Results, name: str) -> str:
+    """That not all values of a measure were measured alike."""
+    key = next((key for key, one in NAMES.items() if one == name), None)
+    found = [results.measures(run.name).get(key or "") for _, run in _runs(results.cells)]
+    return ", not measured alike" if unlike([one for one in found if one is not None]) else ""
 
 
 def dots(results: Results, key: str | None) -> list[Dot]:

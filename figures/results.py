@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import inf, isfinite, nan
 from pathlib import Path
 
@@ -43,6 +44,20 @@ DENSE = "dense"
 _NAME = re.compile(
     r"(?P<network>.+)-(?P<method>[a-z0-9_]+)-(?P<sparsity>[0-9.e-]+)-(?P<optimizer>[a-z0-9]+)-seed(?P<seed>\d+)"
 )
+_PLAIN = re.compile(  # of dense runs, and of methods that know no sparsity
+    r"(?P<network>.+)-(?P<method>[a-z0-9_]+)-(?P<optimizer>[a-z0-9]+)-seed(?P<seed>\d+)"
+)
+
+
+@dataclass(frozen=True)
+class Name:
+    """What a run's name says; the sparsity is 0 where it tells none."""
+
+    network: str
+    method: str
+    sparsity: float
+    optimizer: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -142,7 +157,8 @@ class Results:
     Raises
     ------
     UserError
-        When there is no such folder, no run in it, or `network` is needed or unknown.
+        When there is no such folder, no run in it, two names of one run (``seed0`` and ``seed00``), or
+        `network` is needed or unknown.
     """
 
     def __init__(self, root: Path, network: str | None = None) -> None:
@@ -153,6 +169,7 @@ class Results:
         self._files = {
             path.name.removesuffix(SUFFIX): path for path in sorted((root / "surfaces").glob(f"*{SUFFIX}"))
         }
+        self._names = _by_meaning({**self._files, **self._table})
         self._network = network
         plan = root / "scale.toml"
         self.scale = load_scale(str(plan)) if plan.is_file() else None
@@ -169,10 +186,10 @@ class Results:
         """Whether the claims are tested as docs/preregistration.md lays down."""
         return self.scale is not None and self.scale.registered
 
-    @property
+    @cached_property
     def network(self) -> str:
         """MODEL-DATA of the runs; UserError as above."""
-        known = sorted(_parts(self._files, "network") or _parts(self._table, "network"))
+        known = sorted(_networks(self._files) or _networks(self._table))
         if not known:
             raise UserError(
                 f"{self.root}: no surfaces/RUN{SUFFIX} and no run in runs/results.csv; train and compute"
@@ -187,18 +204,34 @@ class Results:
             )
         return self._network or known[0]
 
-    @property
+    @cached_property
+    def names(self) -> dict[Name, str]:
+        """Every run of the network, trained or planned, dense ones among them."""
+        network = self.network
+        return {one: name for one, name in self._names.items() if one.network == network}
+
+    @cached_property
     def seeds(self) -> list[int]:
-        """Training seeds of any run of the network, trained or planned."""
-        names = [
-            name for name in {**self._files, **self._table} if _parts([name], "network") == {self.network}
-        ]
-        return sorted(int(seed) for seed in _parts(names, "seed"))
+        """Training seeds of any run of the network with a sparsity, trained or planned."""
+        return sorted({one.seed for one, name in self.names.items() if _NAME.fullmatch(name)})
 
     @property
-    def rows(self) -> list[Mapping[str, str]]:
-        """Rows of ``results.csv`` that are of the network, dense runs among them."""
-        return [row for name, row in self._table.items() if name.startswith(f"{self.network}-")]
+    def rows(self) -> dict[Name, Mapping[str, str]]:
+        """Rows of ``results.csv`` that are of the network, dense runs among them; names say of which run."""
+        return {one: self._table[name] for one, name in self.names.items() if name in self._table}
+
+    def name_of(self, one: Name) -> str:
+        """The run's name, or the one that it would have."""
+        kind = DENSE if one.method == DENSE else f"{one.method}-{one.sparsity:g}"
+        return self.names.get(one, f"{one.network}-{kind}-{one.optimizer}-seed{one.seed}")
+
+    def row(self, name: str) -> Mapping[str, str]:
+        """Of ``results.csv``; empty without one."""
+        return self._table.get(name, {})
+
+    def begun(self, name: str) -> bool:
+        """Whether that run was trained, in part or whole, or has a surface."""
+        return name in self._files or self.row(name).get("state", "missing") != "missing"
 
     @property
     def every_row(self) -> list[Mapping[str, str]]:
@@ -208,24 +241,18 @@ class Results:
     @property
     def cells(self) -> list[Cell]:
         """Every cell with a run that is trained, planned or has a surface, by method, sparsity, optimizer."""
-        names = [_NAME.fullmatch(name) for name in {**self._files, **self._table}]
         keys = {
-            (one["method"], float(one["sparsity"]), one["optimizer"])
-            for one in names
-            if one and one["network"] == self.network
+            (one.method, one.sparsity, one.optimizer)
+            for one, name in self.names.items()
+            if _NAME.fullmatch(name)
         }
         return [self.cell(*key) for key in sorted(keys)]
 
     @property
     def dense(self) -> list[Cell]:
         """Runs without any pruning, for comparison; no cell of the paper's figures."""
-        return [self._cell(DENSE, 0.0, optimizer, f"{DENSE}-{optimizer}") for optimizer in self._dense()]
-
-    def _dense(self) -> list[str]:
-        """Optimizers of the network's dense runs."""
-        pattern = re.compile(rf"{re.escape(self.network)}-{DENSE}-([a-z0-9]+)-seed\d+")
-        found = [pattern.fullmatch(name) for name in {**self._files, **self._table}]
-        return sorted({one[1] for one in found if one})
+        optimizers = {one.optimizer for one in self.names if one.method == DENSE}
+        return [self._cell(DENSE, 0.0, one) for one in sorted(optimizers)]
 
     @property
     def runs(self) -> list[Run]:
@@ -239,13 +266,13 @@ class Results:
 
     def cell(self, method: str, sparsity: float, optimizer: str) -> Cell:
         """Every seed of one kind of run."""
-        return self._cell(method, sparsity, optimizer, f"{method}-{sparsity:g}-{optimizer}")
+        return self._cell(method, sparsity, optimizer)
 
-    def _cell(self, method: str, sparsity: float, optimizer: str, kind: str) -> Cell:
+    def _cell(self, method: str, sparsity: float, optimizer: str) -> Cell:
         runs: list[Run] = []
         missing: dict[str, str] = {}
         for seed in self.seeds:
-            name = f"{self.network}-{kind}-seed{seed}"
+            name = self.name_of(Name(self.network, method, sparsity, optimizer, seed))
             found = self._run(name, seed)
             if isinstance(found, Run):
                 runs.append(found)
@@ -256,8 +283,14 @@ class Results:
     def measures(self, run: str) -> dict[str, Measured]:
         """What else was computed of that run (`figures.measures`); its files are read once."""
         if run not in self._measures:
-            self._measures[run] = measures_of(self.root, run)
+            self._measures[run] = measures_of(self.root, run, self._checkpoint(run))
         return self._measures[run]
+
+    def _checkpoint(self, run: str) -> str:
+        """SHA-256 of the run's checkpoint, as its surface tells it; empty where it doesn't."""
+        found = self._runs.get(run)
+        about = found.surface.about.get("checkpoint") if isinstance(found, Run) else None
+        return str(about.get("sha256") or "") if isinstance(about, Mapping) else ""
 
     def _run(self, name: str, seed: int) -> Run | str:
         """The run, or what is missing of it."""
@@ -278,7 +311,31 @@ class Results:
         return Run(name, seed, surface, roughness(surface, log=self.log), row)
 
 
-def _parts(names: Iterable[str], part: str) -> set[str]:
-    """That part of every name that is a run's with a sparsity."""
-    matches = [_NAME.fullmatch(name) for name in names]
-    return {match[part] for match in matches if match}
+def _meaning(name: str) -> Name | None:
+    """What a run's name says; None for one that isn't a run's."""
+    found = _NAME.fullmatch(name) or _PLAIN.fullmatch(name)
+    if found is None:
+        return None
+    try:
+        sparsity, seed = float(found.groupdict().get("sparsity") or 0.0), int(found["seed"])
+    except ValueError:  # dots and dashes, or digits without end, that are no number
+        return None
+    return Name(found["network"], found["method"], sparsity, found["optimizer"], seed)
+
+
+def _by_meaning(names: Iterable[str]) -> dict[Name, str]:
+    """Every run's name by what it says; UserError where two say the same."""
+    found: dict[Name, str] = {}
+    for name in names:
+        one = _meaning(name)
+        if one is not None and found.setdefault(one, name) != name:
+            raise UserError(
+                f"{found[one]} and {name} name the same run, which would count twice; remove or rename one"
+            )
+    return found
+
+
+def _networks(names: Iterable[str]) -> set[str]:
+    """Of every name that is a run's with a sparsity."""
+    found = [_meaning(name) for name in names if _NAME.fullmatch(name)]
+    return {one.network for one in found if one is not None}
