@@ -23,6 +23,7 @@ from figures.studies import studies_of
 from figures.style import PAGE, PRINT
 from figures.ticks import set_log
 from landscape.errors import UserError
+from landscape.escaping import markdown
 from landscape.surface import Surface
 
 TITLE = "How Ra depends on span, direction seed and mask"
@@ -159,9 +160,11 @@ def tables(results: Results) -> list[str]:
     spans, pairs, seeds = found(results)
     extra = ["| run | span | Ra, 95 % interval |", "| --- | --- | --- |"]
     for name, points in spans.items():
-        extra += [f"| {name} | {span:g} | {_text(ra)} |" for span, ra in points]
+        extra += [f"| {markdown(name)} | {span:g} | {_text(ra)} |" for span, ra in points]
     extra += ["", "| run | masked | dense |", "| --- | --- | --- |"]
-    extra += [f"| {run.name} | {_text(masked)} | {_text(dense)} |" for run, masked, dense in pairs]
+    extra += [f"| {markdown(run.name)} | {_text(masked)} | {_text(dense)} |" for run, masked, dense in pairs]
+    if spans or pairs:
+        extra += ["", "Both compare over the direction seeds that all surfaces of a run share."]
     if seeds:
         spreads = [float(np.std(shares, ddof=1)) for _, shares in seeds]
         extra += [

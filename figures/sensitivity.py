@@ -6,7 +6,7 @@ measure, with the change over sparsity and with S2-SAM, their intervals over tra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import exp, isfinite, log, nan
@@ -16,9 +16,11 @@ import numpy as np
 from analysis.roughness.heights import FloatArray, heights, trapezoid_weights
 from analysis.roughness.metrics import METRICS
 from analysis.statistics.directed import Directed, directed_test
+from figures.measures import unlike
 from figures.registered import growth, mean_over_pairs
-from figures.results import Results, Run
-from figures.studies import studies_of
+from figures.results import Name, Results, Run
+from figures.studies import PlaneKey, plane_key, planes_of, studies_of
+from landscape.escaping import markdown
 from landscape.surface import Surface
 
 CLIP = 10.0  # nats: min(loss, 10) takes the corners' weight away
@@ -48,21 +50,22 @@ class Row:
 
 def rows(results: Results) -> list[Row]:
     """Every measure for which some seed is complete."""
-    surfaces = _surfaces(results)
+    surfaces = surfaces_by_span(results)
     spans = sorted({span for found in surfaces.values() for span in found})
     splits = list(
         dict.fromkeys(split for found in surfaces.values() for one in found.values() for split in one.splits)
     )
     made = [
-        _row(results, name, f"span {span:g}, {split}", _on_surface(surfaces, span, split, values))
+        _row(results, name, f"span {span:g}, {split}", on_surface(surfaces, span, split, values))
         for name, values in MEASURES.items()
         for span in spans
         for split in splits
     ]
-    made += [_row(results, name, f"{split}", _where_doubled(surfaces, split, values))
+    made += [_row(results, name, f"{split}", where_doubled(surfaces, split, values))
              for name, values in BY_LOSS.items() for split in splits]  # fmt: skip
     for key, name in (("lambda_max", "λmax"), ("trace", "trace"), ("sam", "SAM sharpness")):
-        made.append(_row(results, name, "train", partial(_measured, results, key)))
+        where = "; ".join(["train", *_settings(results, key)])
+        made.append(_row(results, name, where, partial(_measured, results, key)))
     return [row for row in made if row.growth is not None or row.change is not None]
 
 
@@ -160,34 +163,47 @@ BY_LOSS: dict[str, Values] = {
 }
 
 
-def _surfaces(results: Results) -> dict[str, dict[float, Surface]]:
-    """Of every run, by span."""
+def surfaces_by_span(results: Results) -> dict[str, dict[float, Surface]]:
+    """Of every run, by span; a run's own surface before a study of the same span."""
     found: dict[str, dict[float, Surface]] = {
         run.name: {float(run.surface.alpha[-1]): run.surface} for run in results.runs
     }
     for study in studies_of(results).of("span"):
-        found[study.run.name][study.value] = study.surface
+        found[study.run.name].setdefault(study.value, study.surface)
     return found
 
 
-def _on_surface(
+def _alike(surfaces: Collection[Surface]) -> list[PlaneKey]:
+    """Planes that all of them have: what is compared has to be over the same ones; empty where none is."""
+    keys = [[plane_key(plane) for plane in surface.planes] for surface in surfaces]
+    return [one for one in keys[0] if all(one in other for other in keys)] if keys else []
+
+
+def on_surface(
     surfaces: Mapping[str, Mapping[float, Surface]], span: float, split: str, values: Values
 ) -> Callable[[Run], float]:
+    planes = _alike(
+        [found[span] for found in surfaces.values() if span in found and split in found[span].splits]
+    )
+
     def value(run: Run) -> float:
         surface = surfaces[run.name].get(span)
-        return nan if surface is None or split not in surface.splits else _mean_log(surface, split, values)
+        known = surface is not None and split in surface.splits
+        return _mean_log(surface, planes, split, values) if surface is not None and known else nan
 
     return value
 
 
-def _where_doubled(
+def where_doubled(
     surfaces: Mapping[str, Mapping[float, Surface]], split: str, values: Values
 ) -> Callable[[Run], float]:
-    """On the smallest surface that reaches so far: its points lie closest."""
+    """On the smallest surface that reaches so far: its points lie closest; over the planes that all have."""
+    every = [one for found in surfaces.values() for one in found.values() if split in one.splits]
+    planes = _alike(every)
 
     def value(run: Run) -> float:
-        for _, surface in sorted(surfaces[run.name].items()):
-            found = _mean_log(surface, split, values) if split in surface.splits else nan
+        for _, surface in sorted(surfaces[run.name].items(), key=lambda item: item[0]):
+            found = _mean_log(surface, planes, split, values) if split in surface.splits else nan
             if isfinite(found):
                 return found
         return nan
@@ -195,14 +211,14 @@ def _where_doubled(
     return value
 
 
-def _mean_log(surface: Surface, split: str, values: Values) -> float:
-    """Mean over planes of the logarithm; NaN where a plane has none."""
+def _mean_log(surface: Surface, planes: Sequence[PlaneKey], split: str, values: Values) -> float:
+    """Mean over these planes of the logarithm; NaN where one has none, and without planes."""
     found = []
-    for plane in surface.planes:
+    for plane in [surface.planes[place] for place in planes_of(surface, planes)]:
         loss = plane.splits[split].metrics["loss"].values
         number = values(surface.alpha, surface.beta, loss) if np.isfinite(loss).all() else nan
         found.append(log(number) if number > 0 else nan)
-    return float(np.mean(found))
+    return float(np.mean(found)) if found else nan
 
 
 def _measured(results: Results, key: str, run: Run) -> float:
@@ -210,12 +226,19 @@ def _measured(results: Results, key: str, run: Run) -> float:
     return log(found.value) if found is not None and found.value > 0 else nan
 
 
+def _settings(results: Results, key: str) -> list[str]:
+    """That not all values were measured alike, and in what."""
+    found = [results.measures(run.name).get(key) for run in results.runs]
+    different = unlike([one for one in found if one is not None])
+    return [f"not measured alike: {markdown(', '.join(different))}"] if different else []
+
+
 def _row(results: Results, name: str, where: str, value: Callable[[Run], float]) -> Row:
     known = {run.name: value(run) for run in results.runs}
 
     def of(seed: int) -> Callable[[str, float, str], float]:
         return lambda method, sparsity, optimizer: known.get(
-            f"{results.network}-{method}-{sparsity:g}-{optimizer}-seed{seed}", nan
+            results.name_of(Name(results.network, method, sparsity, optimizer, seed)), nan
         )
 
     grown = [growth(of(seed)) for seed in results.seeds]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_results import run_name, surface_of
-from test_registered import AXIS, write
+from made_results import run_name
+from test_registered import AXIS, planned, write
 
 from figures import sensitivity
 from figures.results import Results
@@ -60,7 +60,7 @@ def test_the_table_has_both_numbers_of_every_measure(tmp_path: Path) -> None:
 def test_other_spans_have_rows_of_their_own(tmp_path: Path) -> None:
     results = write(tmp_path, growth=1.2, lowering=0.9, gain=0.0, seeds=range(1))
     for run in results.runs:
-        surface = surface_of(run.surface.loss**2, alpha=2 * AXIS, beta=2 * AXIS)
+        surface = planned(run.surface.loss**2, 2 * AXIS)
         surface.save(tmp_path / "studies" / f"{run.name}.span0.5.surface.h5")
     assert run_name("grasp", 0.9, "sgd") in {run.name for run in results.runs}
     where = {row.where for row in sensitivity.rows(Results(tmp_path))}
