@@ -66,12 +66,14 @@ def network_value(path: Path) -> float:
             plane = file["planes"][number]
             split = re.findall(r'"([^"]+)"', str(plane.attrs["splits"]))[0]
             loss = plane["splits"][split]["loss"][()][rows][:, columns]
+            if np.isinf(loss).any():
+                return math.inf
             values.append(math.log(mean_absolute_deviation(alpha[rows], beta[columns], np.log(loss))))
     return float(np.mean(values))
 
 
-def per_seed(root: Path) -> dict[str, dict[int, float]]:
-    """The three numbers of every complete seed."""
+def per_seed(root: Path) -> tuple[dict[str, dict[int, float]], bool]:
+    """The three numbers of every complete seed, and whether none was begun and isn't complete."""
     names = [path.name.removesuffix(".surface.h5") for path in (root / "surfaces").glob(f"{NETWORK}-*.h5")]
     value = {name: network_value(root / "surfaces" / f"{name}.surface.h5") for name in names}
     accuracy = {}
@@ -85,13 +87,15 @@ def per_seed(root: Path) -> dict[str, dict[int, float]]:
         return f"{NETWORK}-{method}-{sparsity:g}-{optimizer}-seed{seed}"
 
     found: dict[str, dict[int, float]] = {"F1": {}, "F3": {}, "T1": {}}
+    needed = {"F1": (value, [(*one, "sgd") for row in FIGURE1 for one in row])}
+    needed |= {key: (table, [(*one, o) for one in FIGURE3 for o in ("sgd", "s2sam")])
+               for key, table in (("F3", value), ("T1", accuracy))}  # fmt: skip
     for seed in seeds:
-        slopes = [
-            np.polyfit(range(4), [value.get(name_of(m, s, "sgd", seed), math.nan) for m, s in row], 1)[0]
-            if all(name_of(m, s, "sgd", seed) in value for m, s in row)
-            else math.nan
-            for row in FIGURE1
-        ]
+        slopes = []
+        for row in FIGURE1:
+            levels = [value.get(name_of(m, s, "sgd", seed), math.nan) for m, s in row]
+            finite = all(map(math.isfinite, levels))
+            slopes.append(np.polyfit(range(4), levels, 1)[0] if finite else math.nan)
         found["F1"][seed] = 3 * float(np.mean(slopes))
         for key, table in (("F3", value), ("T1", accuracy)):
             changes = [
@@ -100,7 +104,12 @@ def per_seed(root: Path) -> dict[str, dict[int, float]]:
                 for m, s in FIGURE3
             ]
             found[key][seed] = float(np.mean(changes))
-    return {key: {s: v for s, v in one.items() if math.isfinite(v)} for key, one in found.items()}
+    there = {
+        key: {seed for seed in seeds if all(name_of(*one, seed) in table for one in networks)}
+        for key, (table, networks) in needed.items()
+    }
+    complete = {key: {s: v for s, v in one.items() if s in there[key]} for key, one in found.items()}
+    return complete, all(there[key] == set(seeds) for key in found)
 
 
 def one_sided(values: list[float], sign: int) -> float:
@@ -128,9 +137,13 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
-    numbers = per_seed(options.results)
-    tested = all(len(one) >= 6 for one in numbers.values())
-    p_values = {key: one_sided(list(one.values()), SIGN[key]) for key, one in numbers.items() if one}
+    numbers, whole = per_seed(options.results)
+    tested = whole and all(len(one) >= 6 for one in numbers.values())
+    p_values = {
+        key: one_sided(list(one.values()), SIGN[key]) if all(map(math.isfinite, one.values())) else 1.0
+        for key, one in numbers.items()
+        if one
+    }
     holm = corrected(p_values) if tested else {}
     wrong = []
     text = options.report.read_text(encoding="utf-8") if options.report else ""
@@ -139,7 +152,8 @@ def main() -> None:
             print(f"{key}: no complete seed")
             continue
         mean = float(np.mean(list(one.values())))
-        shown = f"× {math.exp(mean):.3f}" if key != "T1" else f"{mean:+.2f} points".replace("-", "−")
+        shown = f"× {np.exp(mean):.3f}" if key != "T1" else f"{mean:+.2f} points".replace("-", "−")
+        shown = shown if math.isfinite(mean) else "not finite"
         p = f", p {holm[key]:.2g}" if holm else ", not tested"
         print(f"{key}: {shown} over {len(one)} seeds{p}")
         row = next((line for line in text.splitlines() if line.startswith(f"| {key} |")), "")
