@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 
 from analysis.roughness.conventions import conventions, differences
 from figures.panels import ra_text
-from figures.results import Cell, Run
+from figures.results import DENSE, Cell, Run
+from landscape.escaping import markdown
 
 SHOWN = ("data", "examples", "span", "grid", "directions", "normalization", "mask", "batch norm")
 SHORT = ("data", "examples", "span", "grid", "directions", "normalization", "mask")
@@ -33,8 +34,25 @@ def ra_name(cells: Iterable[Cell]) -> str:
 
 
 def unlike(cells: Iterable[Cell]) -> list[str]:
-    """Names of the conventions in which surfaces differ that are compared; masks may."""
-    return [name for name in differences(made(runs_of(cells))) if name != "mask"]
+    """Names of the conventions in which surfaces differ that are compared.
+
+    Masks may differ between dense networks and sparse ones, not within either. Sets of examples may differ
+    between training seeds, which hold out other images, not within one.
+    """
+    found = list(cells)
+    dense = [cell.method == DENSE for cell in found for _ in cell.runs]
+    runs = runs_of(found)
+    ways = made(runs)
+    groups: dict[str, Sequence[object]] = {"mask": dense, "example set": [run.seed for run in runs]}
+    return [
+        name for name in differences(ways) if name not in groups or _differ_within(name, ways, groups[name])
+    ]
+
+
+def _differ_within(name: str, ways: Sequence[Mapping[str, str]], group: Sequence[object]) -> bool:
+    """Whether surfaces of one group differ in that."""
+    parts = [[way for way, one in zip(ways, group, strict=True) if one == key] for key in set(group)]
+    return any(name in differences(part) for part in parts)
 
 
 def footer(cells: Sequence[Cell], network: str, what: str, *, below: bool = True) -> str:
@@ -45,6 +63,7 @@ def footer(cells: Sequence[Cell], network: str, what: str, *, below: bool = True
         f"{name} {ways[0][name]}" for name in SHORT if ways and name in ways[0] and name not in different
     ]
     parts = [f"{what} Network {network}{', ' + ', '.join(shared) if shared else ''}."]
+    parts += [f"Masks differ: {'; '.join(different['mask'])}."] if "mask" in different else []
     parts += [f"The surfaces differ in {', '.join(unlike(cells))}." if unlike(cells) else ""]
     if below and any(cell.diverged_radius is not None for cell in cells):
         parts.append(
@@ -71,11 +90,11 @@ def caption(title: str, cells: Sequence[Cell], network: str, what: str, extra: S
     runs = runs_of(cells)
     ways = made(runs)
     different = differences(ways)
-    lines = [f"# {title}", "", what, "", f"- network: {network}"]
+    lines = [f"# {title}", "", what, "", f"- network: {markdown(network)}"]
     if runs:
         lines += [
-            f"- {name}: {_values(name, ways, different)}"
-            for name in SHOWN
+            f"- {name}: {markdown(text_of(name, ways, different))}"
+            for name in dict.fromkeys((*SHOWN, *unlike(cells)))
             if any(name in one for one in ways)
         ]
         seeds = sorted({run.seed for run in runs})
@@ -96,11 +115,12 @@ def caption(title: str, cells: Sequence[Cell], network: str, what: str, extra: S
     gone = {name: why for cell in cells for name, why in cell.missing.items()}
     if gone:
         lines += ["", f"Missing, {len(gone)} of {len(gone) + len(runs)} runs:", ""]
-        lines += [f"- {name}: {why}" for name, why in gone.items()]
+        lines += [f"- {markdown(name)}: {markdown(why)}" for name, why in gone.items()]
     return "\n".join(lines) + "\n"
 
 
-def _values(name: str, ways: Sequence[dict[str, str]], different: dict[str, list[str]]) -> str:
+def text_of(name: str, ways: Sequence[dict[str, str]], different: dict[str, list[str]]) -> str:
+    """What all surfaces have in common there, or every value."""
     if name not in different:
         return ways[0][name]
     return "differs: " + "; ".join(different[name])
@@ -126,8 +146,8 @@ def _row(cell: Cell) -> str:
     ra = _ra(cell)
     accuracies = [run.row.get("test_accuracy", "") for run in cell.runs]
     accuracy = ", ".join(f"{100 * float(text):.2f} %" for text in accuracies if text) or "–"
-    names = ", ".join(run.name for run in cell.runs) or "–"
-    return f"| {cell.title} | {len(cell.runs)} | {ra} | {accuracy} | {names} |"
+    names = markdown(", ".join(run.name for run in cell.runs)) or "–"
+    return f"| {markdown(cell.title)} | {len(cell.runs)} | {ra} | {accuracy} | {names} |"
 
 
 def _ra(cell: Cell) -> str:

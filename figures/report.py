@@ -6,27 +6,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
-from typing import Any
 
+from analysis.roughness.conventions import differences
 from figures import accuracy, caption, dependence, prediction, registered, sensitivity
 from figures.claims import LEVEL, Claim, claims
-from figures.measures import NAMES, Measured
+from figures.measures import MASK, NAMES, Measured, unlike
 from figures.panels import ra_text
+from figures.recipe import recipe
 from figures.results import DENSE, Cell, Results, Run
 from figures.spent import HEADS, spent
 from figures.studies import studies_of
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
 from figures.tables import TABLES
 from landscape.errors import UserError
+from landscape.escaping import markdown
 from landscape.files import atomic_path
-from landscape.files.json_files import read_json
 from landscape.intervals import listed
 
 TITLE = "Ra, sparsity and S2-SAM: report"
-RECIPE = ("model", "data", "examples", "epochs", "batch_size", "precision", "validation", "augment")
 
 
 @dataclass(frozen=True)
@@ -110,48 +110,31 @@ def _what(results: Results, cells: Sequence[Cell]) -> str:
         "Claims are those of Ji et al., “A Single-Step, Sharpness-Aware Minimization is All You Need to "
         "Achieve Efficient and Accurate Sparse Training” (2024).",
         "",
-        f"- network: {results.network}",
+        f"- network: {markdown(results.network)}",
+        *recipe(results),
     ]
-    recipe = _recipe(results, runs)
-    lines += [f"- training: {recipe}"] if recipe else []
     seeds = ", ".join(map(str, results.seeds))
     alone = "; with one nothing below covers the chance of training" if len(results.seeds) == 1 else ""
     lines.append(f"- training seeds: {seeds}{alone}")
     if runs:
         ways = caption.made(runs)
-        lines.append(
-            "- surfaces: " + ", ".join(f"{name} {ways[0][name]}" for name in caption.SHOWN if name in ways[0])
+        values = differences(ways)
+        known = [name for name in caption.SHOWN if any(name in way for way in ways)]
+        words = [f"{name} {markdown(caption.text_of(name, ways, values))}" for name in known]
+        lines.append(f"- surfaces: {', '.join(words)}")
+        different = ", ".join(
+            f"{name} ({markdown('; '.join(values[name]))})" for name in caption.unlike(cells)
         )
-        different = ", ".join(caption.unlike(cells))
         lines += [f"- **not made alike**: surfaces differ in {different}"] if different else []
         lines.append(f"- software: {_software(runs[0])}")
     lines.append("- intervals: 95 %; of Ra over examples, direction seeds and interpolation")
     return "\n".join(lines)
 
 
-def _recipe(results: Results, runs: Sequence[Run]) -> str:
-    """What the runs' settings have in common."""
-    shared: dict[str, Any] | None = None
-    for run in runs:
-        path = results.root / "runs" / run.name / "run.json"
-        if not path.is_file():
-            continue
-        settings = read_json(path, "the settings of a run")
-        optimizer = settings.get("optimizer") if isinstance(settings, Mapping) else None
-        if not isinstance(optimizer, Mapping):
-            raise UserError(f"{path}: not the settings of a run; train it anew")
-        one = {name: settings.get(name) for name in RECIPE} | {"lr": optimizer.get("lr")}
-        shared = (
-            one if shared is None else {key: shared[key] for key in shared if shared[key] == one.get(key)}
-        )
-    words = {name: value for name, value in (shared or {}).items() if value is not None}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in words.items())
-
-
 def _software(run: Run) -> str:
     versions = run.surface.about.get("versions")
     known = versions if isinstance(versions, Mapping) else {}
-    words = [f"{name} {version}" for name, version in known.items()]
+    words = [markdown(f"{name} {version}") for name, version in known.items()]
     return ", ".join(words) or "not told by the surface files"
 
 
@@ -183,7 +166,11 @@ def _claims(found: Sequence[Claim], explored: bool) -> str:
         "doesn't raise.",
     ]
     left_out = [text for claim in found for text in claim.left_out]
-    lines += ["", "Left out of these tests:", "", *(f"- {text}" for text in left_out)] if left_out else []
+    lines += (
+        ["", "Left out of these tests:", "", *(f"- {markdown(text)}" for text in left_out)]
+        if left_out
+        else []
+    )
     return "\n".join(lines)
 
 
@@ -194,15 +181,12 @@ def _cells(results: Results, cells: Sequence[Cell]) -> str:
         f"| {' | '.join(NAMES.values())} | kept weights | {' | '.join(HEADS)} |",
         "| --- | --- | --- | --- | --- |" + " --- |" * (len(keys) + 1 + len(HEADS)),
     ]
-    notes: dict[str, str] = {}
+    measured: dict[str, list[tuple[bool, Measured]]] = {key: [] for key in keys}
     for cell in cells:
         for run in cell.runs:
             found = results.measures(run.name)
-            notes |= {
-                key: found[key].note
-                for key in keys
-                if key in found and key != "lambda_max" and found[key].note
-            }
+            for key in found.keys() & measured.keys():
+                measured[key].append((cell.method == DENSE, found[key]))
             shown = " | ".join(_measured(found.get(key), key) for key in keys)
             lines.append(
                 f"| {_names(cell)} | {_ra(run)} | {_accuracy(run)} | {shown} | {_kept(run)} | "
@@ -211,22 +195,42 @@ def _cells(results: Results, cells: Sequence[Cell]) -> str:
         for name, why in cell.missing.items():
             empty = " | ".join("–" for _ in keys)
             lines.append(
-                f"| {_names(cell)} | {why} | {_from_table(results, name)} | {empty} | – "
+                f"| {_names(cell)} | {markdown(why)} | {_from_table(results, name)} | {empty} | – "
                 + "| – " * len(HEADS)
                 + "|"
             )
-    settings = "; ".join(f"{NAMES[key]}: {note}" for key, note in notes.items())
+    told = [_settings(key, [one for _, one in found]) for key, found in measured.items()]
+    settings = "; ".join(text for text in told if text)
+    wrong = [_not_alike(key, found) for key, found in measured.items()]
     ending = [
         "",
         "λmax and trace are those of the Hessian of the mean training loss over the kept weights; λmax ± the "
         "norm of its residual, everything else with 95 % intervals. SAM's and ASAM's are one-step ascents, "
         f"so lower bounds. {settings + '.' if settings else ''}".strip(),
     ]
+    ending += [line for text in wrong if text for line in ("", text)]
     return "\n".join(lines + ending)
 
 
+def _settings(key: str, found: Sequence[Measured]) -> str:
+    """What sharpness is of, where all values are of the same."""
+    notes = {one.note for one in found}
+    (note,) = notes if len(notes) == 1 else ("",)
+    return f"{NAMES[key]}: {markdown(note)}" if note and key != "lambda_max" else ""
+
+
+def _not_alike(key: str, found: Sequence[tuple[bool, Measured]]) -> str:
+    """That values of one measure can't be compared; masks may differ between dense and sparse networks."""
+    groups = [[one for dense, one in found if dense is kind] for kind in (True, False)]
+    whole = [
+        replace(one, made={name: text for name, text in one.made.items() if name != MASK}) for _, one in found
+    ]
+    words = list(dict.fromkeys(text for part in (*groups, whole) for text in unlike(part)))
+    return f"**Not measured alike**: {NAMES[key]} of {markdown(', '.join(words))}." if words else ""
+
+
 def _names(cell: Cell) -> str:
-    method = METHOD_NAMES.get(cell.method, cell.method)
+    method = markdown(METHOD_NAMES.get(cell.method, cell.method))
     return f"{method} | {cell.sparsity:g} | {OPTIMIZER_NAMES.get(cell.optimizer, cell.optimizer)}"
 
 
@@ -249,7 +253,7 @@ def _percent(row: Mapping[str, str]) -> str:
 
 
 def _from_table(results: Results, name: str) -> str:
-    return next((_percent(row) for row in results.rows if row["run"] == name), "–")
+    return next((_percent(row) for row in results.rows.values() if row["run"] == name), "–")
 
 
 def _measured(found: Measured | None, key: str) -> str:
@@ -276,7 +280,7 @@ def _tables(results: Results, figures: str) -> list[str]:
         try:
             parts.append(one.markdown(one.grids(results)))
         except UserError as error:
-            parts.append(f"None: {error}.")
+            parts.append(f"None: {markdown(str(error))}.")
             continue
         parts.append(", ".join(f"[{form}]({figures}{one.name}.{form})" for form in ("csv", "tex")))
     return parts
@@ -304,16 +308,16 @@ def _dependence(results: Results, figures: str) -> str:
     for one in studies.agreements:
         verdict = "they agree within the stated error" if one.agree else "**they differ by more than stated**"
         lines.append(
-            f"- Every point against adaptive, first plane of {one.run}: Ra {one.exact:.6g} from all "
-            f"{one.points:,} points, {one.adaptive:.6g} from {one.computed:,}; stated error "
-            f"{one.stated:.2g}, difference {one.difference:.2g}: {verdict}."
+            f"- Every point against adaptive, first plane of {markdown(one.run)}: "
+            f"Ra {one.exact:.6g} from all {one.points:,} points, {one.adaptive:.6g} from {one.computed:,}; "
+            f"stated error {one.stated:.2g}, difference {one.difference:.2g}: {verdict}."
         )
     if not studies.agreements:
         lines.append("- Every point against adaptive: not computed.")
     try:
         lines += ["", *dependence.tables(results), "", f"![Dependence]({figures}dependence.png)"]
     except UserError as error:
-        lines.append(f"- {error}")
+        lines.append(f"- {markdown(str(error))}")
     return "\n".join(lines)
 
 
@@ -323,7 +327,11 @@ def _missing(cells: Sequence[Cell]) -> str:
     if not gone:
         return f"Nothing: all {total} runs have a surface."
     return "\n".join(
-        [f"{len(gone)} of {total} runs:", "", *(f"- {name}: {why}" for name, why in gone.items())]
+        [
+            f"{len(gone)} of {total} runs:",
+            "",
+            *(f"- {markdown(name)}: {markdown(why)}" for name, why in gone.items()),
+        ]
     )
 
 
