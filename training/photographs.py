@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -356,7 +356,7 @@ def read_training_data(
     )
 
 
-def digest_of_folder(spec: str, split: str) -> str:
+def digest_of_folder(spec: str, split: Literal["train", "test"]) -> str:
     """The digest that a training of ``imagefolder:PATH`` has of a split, where no picture is left out."""
     found = list_folder(Path(spec.partition(":")[2]), split)
     return _digest(found, np.arange(len(found.files)))
