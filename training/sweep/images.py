@@ -43,11 +43,11 @@ class Images:
         return self._known[key]
 
     def _read(self, config: RunConfig) -> Mapping[str, str]:
-        from landscape.images import read_images
+        from landscape.images import Split, read_images
         from landscape.images.selection import fingerprint
         from training.photographs import digest_of_folder, photographs
 
-        of = {"sha256": "train", "test_sha256": "test"}
+        of: dict[str, Split] = {"sha256": "train", "test_sha256": "test"}
         if photographs(config.data, config.image_size):
             return {key: digest_of_folder(config.data, split) for key, split in of.items()}
         return {key: fingerprint(read_images(config.data, split, self._root)) for key, split in of.items()}

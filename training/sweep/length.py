@@ -24,13 +24,14 @@ def planned_epochs(config: RunConfig) -> int:
     Raises
     ------
     UserError
-        When the rounds don't fit the warm-up or the point that they are rewound to.
+        When the rounds don't fit the warm-up, the milestones or the point that they are rewound to.
     """
     rounds, rewind_step = config.method.round_epochs(config.epochs), config.method.rewind_step
     images = training_images(config) if rewind_step else None
     if images is None:
-        return len(plan(rounds, 0, 1, config.warmup))
-    return len(plan(rounds, rewind_step, math.ceil(images / config.batch_size), config.warmup))
+        return len(plan(rounds, 0, 1, config.warmup, config.milestones))
+    steps = math.ceil(images / config.batch_size)
+    return len(plan(rounds, rewind_step, steps, config.warmup, config.milestones))
 
 
 def training_images(config: RunConfig) -> int | None:
