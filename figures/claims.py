@@ -13,7 +13,9 @@ from math import exp, isfinite, log
 
 import numpy as np
 
+from analysis.roughness.conventions import differences
 from analysis.statistics.paired import permutation_test
+from figures.caption import made
 from figures.measures import NAMES, Measured, unlike
 from figures.results import Cell, Results
 
@@ -159,12 +161,16 @@ Pairs = tuple[dict[Key, tuple[float, float]], list[str]]
 
 
 def ra_pairs(results: Results, optimizer: str) -> Pairs:
-    """Ra with SGD and with `optimizer`."""
+    """Ra with SGD and with `optimizer`, of surfaces that were made alike."""
 
     def values(cell: Cell) -> dict[int, float]:
         return {run.seed: run.ra.ra.value for run in cell.runs}
 
-    return _pairs(results, optimizer, values)
+    def differ(before: Cell, after: Cell, seed: int) -> list[str]:
+        ways = made([run for run in (*before.runs, *after.runs) if run.seed == seed])
+        return [f"surfaces of {name} {'; '.join(texts)}" for name, texts in differences(ways).items()]
+
+    return _pairs(results, optimizer, values, differ)
 
 
 def measure_pairs(results: Results, optimizer: str, key: str) -> Pairs:
@@ -212,7 +218,7 @@ def _pairs(
             where = f"{cell.method} {cell.sparsity:g} seed {seed}"
             wrong = differ(cell, other, seed)
             if wrong:
-                left_out.append(f"{where}: not measured alike: {', '.join(wrong)}")
+                left_out.append(f"{where}: not made alike: {', '.join(wrong)}")
             elif all(isfinite(one) and one > 0 for one in pair):
                 pairs[cell.method, cell.sparsity, seed] = pair
             else:

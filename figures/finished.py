@@ -11,6 +11,7 @@ from figures.networks import run_parts
 from figures.results import Results
 from figures.style import METHOD_NAMES
 from figures.tabular import NOT_RUN, Entry, percent
+from landscape.errors import UserError
 
 Row = Mapping[str, str]
 ORDER = ("dense", *(name for name in METHOD_NAMES if name != "dense"))
@@ -81,7 +82,7 @@ class Finished:
 
 
 def finished(results: Results) -> Finished:
-    """Of ``runs/results.csv``; empty without one."""
+    """Of ``runs/results.csv``; empty without one. UserError where two rows are of one run."""
     found: dict[Key, list[Row]] = {}
     unfinished = []
     for row in results.every_row:
@@ -93,7 +94,13 @@ def finished(results: Results) -> Finished:
             continue
         network, method, sparsity, optimizer, seed = parts
         key = Key(network, method, float(sparsity or 0.0), optimizer)
-        found.setdefault(key, []).append({**row, "seed": str(seed)})
+        rows = found.setdefault(key, [])
+        twice = next((one["run"] for one in rows if one["seed"] == str(seed)), None)
+        if twice:
+            raise UserError(
+                f"{twice} and {row['run']} name the same run, which would count twice; remove one"
+            )
+        rows.append({**row, "seed": str(seed)})
     return Finished(found, tuple(unfinished))
 
 

@@ -93,13 +93,12 @@ def run_parts(name: str) -> tuple[str, str, str, str, int] | None:
     found = _RUN.fullmatch(name)
     if not found:
         return None
-    return (
-        found["network"],
-        found["method"] or "dense",
-        found["sparsity"] or "",
-        found["optimizer"],
-        int(found["seed"]),
-    )
+    try:
+        float(found["sparsity"] or 0)
+        seed = int(found["seed"])
+    except ValueError:  # dots and dashes, or digits without end, that are no number
+        return None
+    return found["network"], found["method"] or "dense", found["sparsity"] or "", found["optimizer"], seed
 
 
 def split_method(method: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from made_results import NETWORK, X, loss_of, run_name, surface_of, write_result
 
 from analysis.roughness.conventions import conventions
 from figures import caption, figure3, prediction, sensitivity
-from figures.claims import measure_pairs
+from figures.claims import measure_pairs, ra_pairs
 from figures.measures import measures_of
 from figures.recipe import recipe
 from figures.report import report
@@ -71,6 +71,14 @@ def test_another_mask_is_told_with_all_values(root: Path) -> None:
     assert "mask checkpoint," not in footer
     [line] = [one for one in report(results).splitlines() if one.startswith("- surfaces: ")]
     assert "mask differs: checkpoint; none" in line or "mask differs: none; checkpoint" in line
+
+
+def test_a_pair_of_other_spans_isnt_compared(root: Path) -> None:
+    save(root, S2SAM, surface_of(loss_of("snip", 0.9, "s2sam"), alpha=X / 2, beta=X / 2))
+    pairs, left_out = ra_pairs(Results(root), "s2sam")
+    assert set(pairs) == {("grasp", 0.9, 0)}
+    assert left_out == ["snip 0.9 seed 0: not made alike: surfaces of span ±1; ±0.5"]
+    assert left_out[0] in report(Results(root))
 
 
 def test_dense_networks_have_no_mask(root: Path) -> None:
@@ -146,7 +154,7 @@ def test_sharpness_of_another_radius_isnt_compared(root: Path) -> None:
     results = Results(root)
     pairs, left_out = measure_pairs(results, "s2sam", "sam")
     assert set(pairs) == {("grasp", 0.9, 0)}
-    assert left_out == ["snip 0.9 seed 0: not measured alike: SAM sharpness of settings rho=0.05; rho=0.5"]
+    assert left_out == ["snip 0.9 seed 0: not made alike: SAM sharpness of settings rho=0.05; rho=0.5"]
     text = report(results)
     assert "**Not measured alike**: SAM sharpness of settings rho=0.05; rho=0.5." in text.replace(
         "rho=0.5; rho=0.05", "rho=0.05; rho=0.5"

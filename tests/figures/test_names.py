@@ -11,6 +11,7 @@ from made_results import NETWORK, loss_of, run_name, surface_of, write_results, 
 
 from figures import accuracy, dependence, figure2, figure3
 from figures.claims import accuracy_pairs
+from figures.finished import finished
 from figures.product_command import main
 from figures.registered import registered
 from figures.report import report
@@ -73,6 +74,23 @@ def test_two_names_of_one_run_are_refused(root: Path, one: str, other: str) -> N
     results = Results(root)
     assert results.seeds == [0]
     assert [run.name for run in results.cell("snip", 0.9, "sgd").runs] == [twice]
+
+
+@pytest.mark.parametrize("sparsity", ["..", "1e"])
+def test_what_is_no_sparsity_is_no_run(root: Path, sparsity: str) -> None:
+    write_table(
+        root, [{"run": f"{NETWORK}-snip-{sparsity}-sgd-seed0", "state": "finished", "test_accuracy": "1"}]
+    )
+    results = Results(root)
+    assert {cell.sparsity for cell in results.cells} == {0.9}
+    assert finished(results).rows == {}
+
+
+def test_tables_count_no_run_twice(root: Path) -> None:
+    names = [f"{NETWORK}-odd&-0.9-sgd-seed{seed}" for seed in ("0", "00")]
+    write_table(root, [{"run": name, "state": "finished", "test_accuracy": "0.5"} for name in names])
+    with pytest.raises(UserError, match="would count twice"):
+        finished(Results(root))
 
 
 def test_an_optimizer_without_a_marker_is_drawn(root: Path) -> None:
