@@ -145,9 +145,10 @@ def compute_surface(
     if not isinstance(path, str | os.PathLike | None):
         raise UserError(f"path {path!r}: expected a file's name")
     shape = _shape(points, dim)
-    _check(span, tolerance, max_points)
+    tolerance, max_points = _checked(span, tolerance, max_points)
     sampling: Json = {"tolerance": tolerance, "max_points": max_points}
-    if whole("at_a_time", at_a_time) != BATCH:  # other points, and files from before say nothing of it
+    at_a_time = whole("at_a_time", at_a_time)
+    if at_a_time != BATCH:  # other points, and files from before say nothing of it
         sampling["at_a_time"] = at_a_time
     axes = 1 if shape[1] == 1 else dim  # one point across is a line
     moving = moving_params(model, params)
@@ -190,7 +191,7 @@ def compute_surface(
         "beta": [float(beta[0]), float(beta[-1]), len(beta)],
         "sampling": "exact" if exact_grid else sampling,
         **({} if exact_grid else LOG_SAMPLING),
-        "keep_directions": keep_directions,
+        "keep_directions": bool(keep_directions),
         FUNCTIONS: functions.about(),
     }
     given = any(one.given for one in splits.values())
@@ -360,15 +361,15 @@ def _axis(spec: PlaneSpec, which: int, points: int, span: float) -> FloatArray:
     return found
 
 
-def _check(span: float, tolerance: float, max_points: int | None) -> None:
+def _checked(span: float, tolerance: float, max_points: int | None) -> tuple[float, int | None]:
+    """Tolerance and largest number of points, NumPy's as Python's."""
     if not SPANS[0] <= number("span", span) <= SPANS[1]:
         raise UserError(
             f"span must be a positive, finite number between {SPANS[0]:g} and {SPANS[1]:g}, got {span}"
         )
     if not 0 < number("tolerance", tolerance) < 1:
         raise UserError(f"tolerance must lie between 0 and 1 (a share of the loss range), got {tolerance}")
-    if max_points is not None:
-        whole("max_points", max_points)
+    return number("tolerance", tolerance), None if max_points is None else whole("max_points", max_points)
 
 
 def choose_mask(

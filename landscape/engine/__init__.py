@@ -117,7 +117,8 @@ class Engine:
         recalibration: Examples | None = None,
         sparse: Sparse = "auto",
     ) -> None:
-        _check(data, batch_norm, batch_size, blocks)
+        _check(data, batch_norm, blocks)
+        batch_size = None if batch_size is None else whole("batch size", batch_size)
         self._device, self._loss, self._blocks = checked_device(device), loss, blocks
         self._tf32 = dtype == "tf32"
         run_in = _dtype(dtype, self._device)
@@ -307,13 +308,11 @@ def _losses(batches: Sequence[BatchValues]) -> FloatArray:
     return gathered([one.values["loss"] for one in batches])
 
 
-def _check(data: Mapping[str, Examples], batch_norm: str, batch_size: int | None, blocks: int) -> None:
+def _check(data: Mapping[str, Examples], batch_norm: str, blocks: int) -> None:
     if not data:
         raise UserError("no examples: no split is given; expected at least one")
     if batch_norm not in ("fixed", "recalibrate"):
         raise UserError(f"unknown batch norm {batch_norm!r}; expected fixed or recalibrate")
-    if batch_size is not None:
-        whole("batch size", batch_size)
     if blocks < 1:
         raise UserError(f"blocks must be at least 1, got {blocks}")
 

@@ -50,6 +50,22 @@ def read_json(path: str | os.PathLike[str], expected: str) -> Any:
     return content
 
 
+def as_json(content: Any) -> str:
+    """As `json.dumps`, keys in order, NumPy's numbers as Python's.
+
+    >>> import numpy as np
+    >>> as_json({"b": np.int64(2), "a": np.bool_(True)})
+    '{"a": true, "b": 2}'
+    """
+    return json.dumps(content, sort_keys=True, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        return value.item()
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+
+
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """The same JSON object with its digest, which `read_json` checks."""
     plain = json.loads(json.dumps(content))  # tuples become lists, keys texts

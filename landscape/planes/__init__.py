@@ -88,7 +88,7 @@ class RandomPlane:
         """Kind, seed and normalization."""
         return {
             "kind": "random",
-            "seed": self.seed,
+            "seed": int(self.seed),
             "normalize": self.normalize,
             "skip_vectors": self.skip_vectors,
         }
@@ -137,7 +137,7 @@ class BetweenPlane:
         about: dict[str, Any] = {"kind": "between", "alpha_to": self.names[0], "mask": "none"}
         if self.third is not None:
             return about | {"beta_to": self.names[1], "normalize": "none"}
-        return about | {"seed": self.seed, "normalize": f"none (β: {self.normalize})"}
+        return about | {"seed": int(self.seed), "normalize": f"none (β: {self.normalize})"}
 
 
 @dataclass(frozen=True)

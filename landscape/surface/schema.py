@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from landscape.errors import UserError
+from landscape.files.json_files import as_json
 from landscape.hdf5 import fields
 from landscape.hdf5.tree import MalformedError, Tree
 from landscape.surface import (
@@ -86,7 +87,7 @@ def check_provenance(about: Mapping[str, Any], planes: Sequence[Mapping[str, Any
     """
     try:
         for one in about, *planes:
-            json.dumps(one, sort_keys=True)
+            as_json(one)
         _check_about(about)
         for one in planes:
             _check_plane_about(one)
@@ -117,8 +118,8 @@ def write_surface(file: h5py.File, surface: Surface) -> None:
     file.attrs["format"] = FORMAT
     file.attrs["format_version"] = FORMAT_VERSION
     file.attrs["complete"] = surface.complete
-    file.attrs["settings"] = json.dumps(surface.settings, sort_keys=True)
-    file.attrs["about"] = json.dumps(surface.about, sort_keys=True)
+    file.attrs["settings"] = as_json(surface.settings)
+    file.attrs["about"] = as_json(surface.about)
     file["alpha"] = np.asarray(surface.alpha, np.float64)
     file["beta"] = np.asarray(surface.beta, np.float64)
     level = FINAL_LEVEL if surface.complete else LEVEL
@@ -127,7 +128,7 @@ def write_surface(file: h5py.File, surface: Surface) -> None:
 
 
 def _write_plane(group: h5py.Group, plane: Plane, level: int) -> None:
-    group.attrs["about"] = json.dumps(plane.about, sort_keys=True)
+    group.attrs["about"] = as_json(plane.about)
     _write_grid(group, "computed", plane.computed, level)
     group.attrs["splits"] = json.dumps(list(plane.splits))
     for name, split in plane.splits.items():

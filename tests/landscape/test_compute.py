@@ -348,6 +348,27 @@ def test_what_no_file_can_say_is_refused_before_anything_is_computed(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_points": np.int64(9)},
+        {"tolerance": np.float32(0.1)},
+        {"plane": RandomPlane(seed=np.int64(1))},  # type: ignore[arg-type]
+        {"batch_size": np.int32(7)},
+        {"at_a_time": np.int64(2)},
+        {"keep_directions": np.bool_(True)},
+        {"about": {"made": np.int64(3), "by": np.float32(0.5)}},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_numpys_numbers_are_pythons_in_files(options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "a.surface.h5"
+    given = {"points": 3, **options}
+    first, again = (compute_surface(small_network(), examples(), path=path, **given) for _ in range(2))
+    assert bits(first) == bits(again)
+    assert load_surface(path).settings == again.settings
+
+
 def test_numbers_that_pytorch_can_only_store_are_refused() -> None:
     model = nn.Linear(4, 3)
     model.weight = nn.Parameter(model.weight.detach().to(torch.float8_e4m3fn))
