@@ -36,6 +36,7 @@ from figures.measures import Measured, measures_of
 from figures.reproduce.scale import load_scale
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
 from landscape.errors import UserError
+from landscape.files import sha256
 from landscape.files.runs_table import read_runs
 from landscape.surface import Surface, load_surface
 
@@ -289,8 +290,7 @@ class Results:
     def _checkpoint(self, run: str) -> str:
         """SHA-256 of the run's checkpoint, as its surface tells it; empty where it doesn't."""
         found = self._runs.get(run)
-        about = found.surface.about.get("checkpoint") if isinstance(found, Run) else None
-        return str(about.get("sha256") or "") if isinstance(about, Mapping) else ""
+        return _digest(found.surface) if isinstance(found, Run) else ""
 
     def _run(self, name: str, seed: int) -> Run | str:
         """The run, or what is missing of it."""
@@ -308,7 +308,19 @@ class Results:
             return "surface unfinished"
         if surface.dim != 2:
             raise UserError(f"{self._files[name]}: a line; the figure needs a plane, computed with --dim 2")
+        if self._trained_again(name, surface):
+            return "surface of an earlier checkpoint"
         return Run(name, seed, surface, roughness(surface, log=self.log), row)
+
+    def _trained_again(self, name: str, surface: Surface) -> bool:
+        """Whether the run's checkpoint, where it is here, is another than that of its surface."""
+        checkpoint, told = self.root / "runs" / name / "final.pt", _digest(surface)
+        return bool(told) and checkpoint.is_file() and sha256(checkpoint) != told
+
+
+def _digest(surface: Surface) -> str:
+    about = surface.about.get("checkpoint")
+    return str(about.get("sha256") or "") if isinstance(about, Mapping) else ""
 
 
 def _meaning(name: str) -> Name | None:

@@ -21,6 +21,7 @@ from figures.report import report
 from figures.results import Results
 from figures.studies import Studies, ra_of
 from landscape.errors import UserError
+from landscape.files import sha256
 from landscape.surface import Surface
 
 RUNS = [(method, 0.9, optimizer, 0) for method in ("snip", "grasp") for optimizer in ("sgd", "s2sam")]
@@ -283,3 +284,14 @@ def test_measures_of_a_span_are_over_the_same_planes_in_a_pair(root: Path) -> No
     runs = {run.name: run for run in results.runs}
     assert exp(value(runs[SGD])) == pytest.approx(ra_of(one, [0]).value)
     assert exp(doubled(runs[SGD])) == pytest.approx(ra_of(one, [0]).value)
+
+
+def test_a_surface_of_a_checkpoint_that_was_trained_again_is_none_of_the_runs(root: Path) -> None:
+    final = root / "runs" / S2SAM / "final.pt"
+    final.parent.mkdir()
+    final.write_bytes(b"trained")
+    one = surface_of(loss_of("snip", 0.9, "s2sam"))
+    save(root, S2SAM, replace(one, about={**one.about, "checkpoint": {"sha256": sha256(final)}}))
+    assert not Results(root).cell("snip", 0.9, "s2sam").missing
+    final.write_bytes(b"trained again")
+    assert Results(root).cell("snip", 0.9, "s2sam").missing == {S2SAM: "surface of an earlier checkpoint"}
