@@ -29,7 +29,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "scale.toml": lambda path: load_scale(str(path)),
     "data.npz": lambda path: read_npz(path, ("train_x",)),
     "results.csv": lambda path: read_runs(path, "remove it"),
-    "sharpness.csv": _sharpness,
+    "sharpness.csv": lambda path: _sharpness(path, "run"),
     "sharpness.json": load,
     "results.json": read_results,
     "picture.png": lambda path: decode(path, Preparation((8, 8), (8, 8))),

@@ -20,7 +20,7 @@ def made(product: Path) -> Facts | None:
 
     What a file doesn't say is left out.
     """
-    if not product.exists():
+    if not product.is_file():
         return None
     read = next((one for end, one in _READERS.items() if product.name.endswith(end)), _other)
     try:

@@ -87,7 +87,8 @@ def sweep_commands(scale: Scale, root: Path, options: Options) -> list[list[str]
 
 def jobs(scale: Scale, root: Path, options: Options) -> list[Job]:
     """Everything after training, for runs that are finished; what the figures need comes first, in turn."""
-    trained = {path.parent.name: path for path in sorted((root / "runs").glob(f"{scale.network}-*/final.pt"))}
+    there = sorted((root / "runs").glob(f"{scale.network}-*/final.pt"))
+    trained = {path.parent.name: path for path in there if path.is_file()}
     shown = cells_shown()
     figures = sorted((name for name in trained if _cell(scale, name) in shown), key=_turn)
     others = sorted((name for name in trained if name not in figures), key=_turn)

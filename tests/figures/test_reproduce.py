@@ -372,6 +372,18 @@ def test_what_was_made_of_another_checkpoint_is_not_done(tmp_path: Path, kind: s
     assert not next(one for one in jobs(scale, tmp_path, TOLD) if one.kind == kind).done
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_pipes_are_neither_checkpoints_nor_products(tmp_path: Path) -> None:
+    scale = load_scale("smoke")
+    one = made_product(tmp_path, "sharpness", scale)
+    one.product.unlink()
+    os.mkfifo(one.product)
+    assert not one.done
+    (tmp_path / "runs" / f"{scale.network}-grasp-0.8-sgd-seed0").mkdir()
+    os.mkfifo(tmp_path / "runs" / f"{scale.network}-grasp-0.8-sgd-seed0" / "final.pt")
+    assert all("grasp-0.8" not in job.name for job in jobs(scale, tmp_path, TOLD))
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "[3]", '[{"about": 3}]', '{"results": 3}'])
 def test_products_of_another_form_say_nothing(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
