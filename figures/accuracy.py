@@ -106,8 +106,7 @@ def draw(results: Results) -> Figure:
         levels = sorted({dot.sparsity for dot in every})
         left = sheet.axes(LEFT, top, SIDE, HEIGHT)
         _scatter(left, every, levels)
-        unit = "" if results.log else " (nats)"
-        left.set(xlabel=f"{captions.ra_name(results.drawn)}{unit}", ylabel="test accuracy (%)")
+        left.set(xlabel=captions.ra_axis(results), ylabel="test accuracy (%)")
         if every:
             set_log(left.xaxis, min(dot.x for dot in every) / 1.15, max(dot.x for dot in every) * 1.15)
         right = sheet.axes(LEFT + SIDE + BETWEEN, top, SIDE, HEIGHT)

@@ -7,7 +7,7 @@ from math import isfinite
 
 from analysis.roughness.conventions import conventions, differences
 from figures.panels import ra_text
-from figures.results import DENSE, Cell, Run
+from figures.results import DENSE, Cell, Results, Run
 from landscape.escaping import markdown
 
 SHOWN = ("data", "examples", "span", "grid", "directions", "normalization", "mask", "batch norm")
@@ -31,6 +31,11 @@ def runs_of(cells: Iterable[Cell]) -> list[Run]:
 def ra_name(cells: Iterable[Cell]) -> str:
     """Ra, or what it is of where that isn't the loss itself."""
     return next((cell.ra_name for cell in cells if cell.runs), "Ra")
+
+
+def ra_axis(results: Results) -> str:
+    """The same with its unit, for an axis; a logarithm has none."""
+    return f"{ra_name(results.drawn)}{'' if results.log else ' (nats)'}"
 
 
 def unlike(cells: Iterable[Cell]) -> list[str]:

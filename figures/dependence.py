@@ -67,6 +67,11 @@ def draw(results: Results) -> Figure:
         _draw_spans(panels[0], spans, names)
         _draw_seeds(panels[1], seeds)
         _draw_masks(panels[2], pairs, names)
+        for panel, known in ((panels[0], spans), (panels[2], pairs)):
+            panel.set_ylabel(captions.ra_axis(results))
+            if not known:
+                panel.set(xticks=[], yticks=[])
+                panel.text(0.5, 0.5, "not computed", ha="center", color="0.4", transform=panel.transAxes)
         _legend(sheet, keys, names, results.network)
         sheet.lines(EDGE, height - EDGE - len(note) * LINE, note, ha="left")
         return sheet.figure
@@ -95,7 +100,7 @@ def _look(name: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _draw_spans(axes: Any, spans: Spans, names: Sequence[str]) -> None:
-    axes.set(xlabel="span", ylabel="Ra (nats)")
+    axes.set_xlabel("span")
     ticks: set[float] = set()
     for name, points in spans.items():
         finite = [(span, ra) for span, ra in points if isfinite(ra.value)]
@@ -119,7 +124,7 @@ def _draw_seeds(axes: Any, seeds: Shares) -> None:
 
 
 def _draw_masks(axes: Any, pairs: Sequence[MaskPair], names: Sequence[str]) -> None:
-    axes.set(xlabel="directions", ylabel="Ra (nats)", xlim=(-0.35, 1.35))
+    axes.set(xlabel="directions", xlim=(-0.35, 1.35))
     axes.set_xticks([0, 1], labels=["masked", "dense"])
     for run, masked, dense in pairs:
         if isfinite(masked.value) and isfinite(dense.value):
