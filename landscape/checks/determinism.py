@@ -106,7 +106,7 @@ def check_determined(
         again = _copied(call(model, batch))
         if not _equal(first, again):
             _refuse("called again after another batch", first, again, draws, kept, rounding)
-        if fresh is not None and kept.changes():
+        if fresh is not None and kept.firm_changes():
             alone = _copied(call(fresh(), other))
             if not _equal(alone, after_batch):
                 _refuse("called after another batch first", alone, after_batch, draws, kept, rounding)
@@ -125,7 +125,9 @@ def _check_beside(call: Call, model: nn.Module, batch: Any, other: Any, draws: _
     kept.note_settled()
     again = _called(call, model, batch)
     if again is not None and not _equal(first, again):
-        _refuse("called again, at weights beside these", first, again, draws, kept, _rounding(first))
+        # What keeps to a bound on parameters rounds these anew, in their own precision.
+        rounding = max(_rounding(first), *(ROUNDING.get(one.dtype, 0.0) for one in model.parameters()), 0.0)
+        _refuse("called again, at weights beside these", first, again, draws, kept, rounding)
 
 
 def _refuse(

@@ -19,7 +19,7 @@ from landscape.losses import Loss
 BATCH_SIZE = 256
 
 Norm: TypeAlias = _BatchNorm | _InstanceNorm
-_FROZEN = "Frozen"  # torchvision's and detectron2's, which are constant on purpose
+_FROZEN = "Frozen"  # torchvision's, detectron2's and others', which are constant on purpose
 _UNUSED = 1e-6  # relative: so little does a loss change where statistics that it doesn't use do
 _TOO_FEW = {  # of torch's norms
     "more than 1 value per channel": "batch norm has no statistics of a single example; give more examples",
@@ -130,7 +130,7 @@ def _statistics(module: nn.Module) -> Iterator[tuple[str, tuple[Tensor, Tensor]]
     for name, one in module.named_modules():
         held: Mapping[str, Tensor] = dict(one.named_buffers(recurse=False))
         kind = getattr(one, "original_name", type(one).__name__)
-        if "running_mean" in held and "running_var" in held and not kind.startswith(_FROZEN):
+        if "running_mean" in held and "running_var" in held and _FROZEN not in kind:
             yield name, (held["running_mean"], held["running_var"])
 
 

@@ -137,7 +137,8 @@ def total(batches: Sequence[BatchValues], blocks: int) -> Totals:
         edges = np.concatenate([[0], np.cumsum(sizes)])[[*firsts, len(batches)]]
     sums, squares = {}, {}
     for name in whole:
-        values = gathered([batch.values[name] for batch in batches])
+        # Where nothing counts, a plain zero stands for no values.
+        values = gathered([batch.values[name] for batch in batches if batch.count or not whole[name]])
         starts = edges[:-1] if whole[name] else firsts
         with np.errstate(invalid="ignore", over="ignore"):
             sums[name] = np.add.reduceat(values, starts)
@@ -156,7 +157,7 @@ def _kinds(batches: Sequence[BatchValues]) -> dict[str, bool]:
             )
     found = {}
     for name in names:
-        several = [bool(batch.values[name].dim()) for batch in batches if batch.count != 1]
+        several = [bool(batch.values[name].dim()) for batch in batches if batch.count > 1]
         found[name] = any(several or (bool(batch.values[name].dim()) for batch in batches))
         if any(one != found[name] for one in several):
             raise UserError(

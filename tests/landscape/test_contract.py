@@ -325,6 +325,28 @@ def test_an_embedding_that_keeps_its_norm_bounded_is_none_the_worse() -> None:
     tokens, labels = torch.randint(10, (40, 4)), torch.randint(3, (40,))
     found = [surface(Bounded(), (tokens, labels), exact_grid=True, batch_size=size).loss for size in (3, 40)]
     np.testing.assert_allclose(*found, rtol=1e-6)
+    for seed in range(6):  # in a low precision the bound's rounding shows in the loss
+        torch.manual_seed(seed)
+        surface(Bounded(), (torch.randint(10, (40, 4)), labels), dtype="bfloat16")
+
+
+def test_a_plain_zero_for_a_batch_in_which_nothing_counts_is_no_sum() -> None:
+    torch.manual_seed(0)
+    model, inputs, labels = nn.Linear(4, 3), torch.randn(30, 4), torch.arange(30) % 3
+    labels[10:20] = -100
+
+    def loss(asked: Any, batch: Any) -> Any:
+        kept = batch[1] >= 0
+        if not kept.any():
+            return torch.zeros(()), 0
+        return F.cross_entropy(asked(batch[0][kept]), batch[1][kept], reduction="none"), int(kept.sum())
+
+    three = [(inputs[start : start + 10], labels[start : start + 10]) for start in (0, 10, 20)]
+    found, expected = (surface(model, given, loss=loss) for given in (three, three[::2]))
+    (one,), (two,) = found.splits, expected.splits
+    blocks = [each.planes[0].splits[one].metrics["loss"].blocks for each in (found, expected)]
+    assert one == two
+    np.testing.assert_array_equal(*blocks)
 
 
 def test_batch_norm_without_statistics_needs_batches_of_ones_own() -> None:
