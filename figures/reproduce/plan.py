@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,17 @@ def _study(
     return _surface_job("study", scale, options, f"{name}.{key}", checkpoint, product, asked, more)
 
 
+def _digest(checkpoint: Path) -> str:
+    found = checkpoint.stat()
+    return _digest_of(checkpoint, found.st_mtime_ns, found.st_size)
+
+
+@cache
+def _digest_of(checkpoint: Path, changed: int, size: int) -> str:
+    """Read once for all jobs of a checkpoint, until it is another."""
+    return sha256(checkpoint)
+
+
 def _plane(scale: Scale, planes: int) -> dict[str, Any]:
     sampling = {"tolerance": scale.surface.tolerance, "max_points": scale.surface.max_points}
     return {"span": scale.surface.span, "planes": planes, **sampling}
@@ -222,7 +234,7 @@ def _surface_job(
         f"--output={product}",
     ]
     line = _python("landscape.surface", *arguments, *more)
-    return Job(kind, name, line, product, asked={"checkpoint": sha256(checkpoint), **asked})
+    return Job(kind, name, line, product, asked={"checkpoint": _digest(checkpoint), **asked})
 
 
 def _hessian(scale: Scale, root: Path, options: Options, name: str, checkpoint: Path) -> Job:
@@ -238,7 +250,7 @@ def _hessian(scale: Scale, root: Path, options: Options, name: str, checkpoint: 
         f"--output={product.with_suffix('.hessian.h5')}",
         f"--json={product}",
     ]
-    asked = {"checkpoint": sha256(checkpoint), **vars(scale.hessian)}
+    asked = {"checkpoint": _digest(checkpoint), **vars(scale.hessian)}
     return Job("hessian", name, _python("analysis.hessian", *arguments), product, asked=asked)
 
 
@@ -253,7 +265,7 @@ def _sharpness(scale: Scale, root: Path, options: Options, name: str, checkpoint
         f"--output={product.with_suffix('.json')}",
         f"--csv={product}",
     ]
-    asked = {"checkpoint": sha256(checkpoint), "measures": set(scale.sharpness.measures)}
+    asked = {"checkpoint": _digest(checkpoint), "measures": set(scale.sharpness.measures)}
     return Job("sharpness", name, _python("analysis.sharpness", *arguments), product, asked=asked)
 
 
