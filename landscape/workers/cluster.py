@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
 from contextlib import contextmanager, suppress
@@ -57,7 +58,8 @@ class Cluster(Executor):
     name
         What messages call the scheduler.
     at_once
-        So many workers have items at a time; others stand by, in case one of them dies. None for all.
+        So many workers have items at a time; others stand by, without the parts of any work, in case one of
+        them dies. None for all.
     """
 
     def __init__(self, client: distributed.Client, name: str, at_once: int | None = None) -> None:
@@ -65,6 +67,8 @@ class Cluster(Executor):
         self._sent: dict[Names, _Sent] = {}
         self._shared: dict[str, Any] = {}  # data on the cluster, by digest
         self._threads: dict[str, int] = {}  # of workers, by address
+        self._working: list[str] = []  # addresses of those that have items
+        self._given = list[tuple[str, int, Future[Any]]]()  # who was to do how many items in a task
         self._asked = -LOOK_SECONDS
         self._seen = time.monotonic()  # when there was a worker
 
@@ -99,7 +103,7 @@ class Cluster(Executor):
         return max(1, sum(self._threads[one] for one in self._working))
 
     def send(self, contents: Sequence[bytes]) -> Parcel:
-        """To every worker, from one to the next; what was sent last is known already.
+        """To every worker that gets items, from one to the next; what was sent last is known already.
 
         Waits for one that has it, and some seconds for the others; those that come later get it when they are
         seen, and an item that reaches one before is done again.
@@ -124,10 +128,10 @@ class Cluster(Executor):
 
     def _wait_for(self, sent: _Sent) -> None:
         until, seen = math.inf, set[str]()
-        while not all(map(sent.has, self._threads)) or not self._threads:
+        while not all(map(sent.has, self._working)) or not self._working:
             self.check()
             seen.update(self._threads)
-            if any(map(sent.has, self._threads)):
+            if any(map(sent.has, self._working)):
                 until = min(until, time.monotonic() + WAIT_SECONDS)
                 if time.monotonic() > until:
                     break
@@ -139,7 +143,7 @@ class Cluster(Executor):
             time.sleep(0.02)
 
     def send_again(self, parcel: Parcel, error: LostPartError) -> None:
-        """To the worker that has it no more."""
+        """To the worker that has it no more, or to who works since another one has gone."""
         sent = self._sent[parcel.digests]
         if sent.has(error.worker):
             del sent.keeps[error.worker]
@@ -153,8 +157,19 @@ class Cluster(Executor):
         """See `landscape.workers.crew.Crew.several`."""
         where: dict[str, Any] = {}
         if len(self._working) < len(self._threads):
-            where = {"workers": self._working, "allow_other_workers": True}
-        return self.submit(do_several, parcel.kind, parcel.names, parcel.digests, items, **where)
+            where = {"workers": [self._least_busy()], "allow_other_workers": True}
+        task = self.submit(do_several, parcel.kind, parcel.names, parcel.digests, items, **where)
+        if where:
+            self._given.append((where["workers"][0], len(items), task))
+        return task
+
+    def _least_busy(self) -> str:
+        """Of those that work. Dask's stealing, which would even them out, is off where others stand by."""
+        self._given = [given for given in self._given if not given[-1].done()]
+        items = Counter[str]()
+        for address, count, _ in self._given:
+            items[address] += count
+        return min(self._working, key=lambda address: items[address])
 
     def check(self) -> None:
         """UserError when the scheduler is gone, or has had no worker for long."""
@@ -197,11 +212,6 @@ class Cluster(Executor):
         self._shared.clear()
 
     @property
-    def _working(self) -> list[str]:
-        """Addresses of those that have items."""
-        return sorted(self._threads)[: self._at_once]
-
-    @property
     def _wanted(self) -> set[str]:
         return {digest for digests in self._sent for digest in digests}
 
@@ -211,6 +221,9 @@ class Cluster(Executor):
             return
         with suppress(OSError, CancelledError):
             self._threads = self.client.nthreads()
+        # Who works goes on doing so: another one would have to get everything first.
+        in_turn = sorted(self._threads, key=lambda one: (one not in self._working, one))
+        self._working = in_turn[: self._at_once]
         self._asked = time.monotonic()
         if self._threads:
             self._seen = self._asked
@@ -218,8 +231,8 @@ class Cluster(Executor):
                 self._bring(sent)
 
     def _bring(self, sent: _Sent) -> None:
-        """Parts to the workers that lack them."""
-        for address in self._threads:
+        """Parts to the workers that have items and lack them."""
+        for address in self._working:
             keep = sent.keeps.get(address)
             if keep is not None and keep.done() and not keep.cancelled():
                 error = keep.exception()

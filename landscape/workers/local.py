@@ -42,6 +42,9 @@ QUIET: dict[str, Any] = {
     # Nobody reads them, and a hundred looks a second at each worker take a part of a small machine.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+    # Ten looks a second at each worker's memory are a part of one core where there are many.
+    "distributed.worker.memory.monitor-interval": "500ms",
 }
 
 

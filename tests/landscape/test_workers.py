@@ -103,15 +103,29 @@ def test_workers_beyond_the_cores_stand_by(monkeypatch: pytest.MonkeyPatch) -> N
         def answering() -> set[Any]:
             return set(dict(evaluator.evaluate_many(POINTS)).values())
 
+        def who_has() -> set[str]:
+            return {address for sent in found._sent.values() for address in sent.keeps}
+
         (first,) = answering()
         assert found.width() == 1
+        assert who_has() == {first}  # the others needn't even import what works are made of
         found.client.retire_workers([first], close_workers=True)
         assert first not in answering()  # any, until it is seen who is there
         time.sleep(0.1)
         (second,) = answering()
         assert second != first
+        assert who_has() == {first, second}
     with inside_cluster(3) as found, workers(found, [Whose()], None, point_name) as evaluator:
         assert len(answering()) == found.width() == 3
+
+
+def test_who_works_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with inside_cluster(1, at_once=2) as found:
+        for there, working in (("bcd", "bc"), ("abcd", "bc"), ("abd", "ba"), ("", ""), ("dc", "cd")):
+            monkeypatch.setattr(found.client, "nthreads", lambda there=there: dict.fromkeys(there, 1))
+            assert found.there(now=True) == set(there)
+            assert "".join(found._working) == working
+            assert found.width() == max(1, len(working))
 
 
 @pytest.mark.slow
@@ -176,6 +190,7 @@ def test_workers_that_end_before_they_have_anything(here: Cluster, monkeypatch: 
 
     def another(self: Cluster) -> None:
         self._threads = {f"tcp://there:{next(numbers)}": 1}
+        self._working = list(self._threads)
 
     monkeypatch.setattr(Cluster, "_look", another)
     with pytest.raises(UserError, match="3 workers here ended before they had network and examples"):
