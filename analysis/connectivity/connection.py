@@ -20,8 +20,10 @@ from landscape.checks.fitting import fitting_loss
 from landscape.checks.identity import Functions
 from landscape.compute import Data, as_examples, choose_mask, named_splits
 from landscape.devices import choose_device
+from landscape.engine import DTYPES, left_alone
 from landscape.engine.modes import own_modes
 from landscape.errors import UserError
+from landscape.examples import Examples
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 from landscape.planes.directions import Params
@@ -133,16 +135,21 @@ def connect(
     ends = prepare_ends(
         first, second, kept, batch_norm, params
     )  # all is checked before hours go into anything
-    splits = {name: as_examples(one) for name, one in named_splits(data).items()}
+    device = choose_device(device)
+
+    def apart(given: Data) -> Examples:
+        return left_alone(as_examples(given), first, loss, device, DTYPES[dtype])
+
+    splits = {name: apart(one) for name, one in named_splits(data).items()}
     steering = next(iter(splits.values()))
     if not ends.moving.chosen:
         check_same_function(first, second, fitting_loss(loss, [steering]), steering)
     evaluation = Evaluation(
         splits,
-        as_examples(recalibration) if recalibration is not None else steering,
+        apart(recalibration) if recalibration is not None else steering,
         loss,
         points,
-        choose_device(device),
+        device,
         dtype,
         batch_size,
         functions=Functions(first, loss),
@@ -157,7 +164,7 @@ def connect(
     if "linear" in curves:
         surfaces["linear"] = work.surface("linear", None, {"label": "straight line"})
     if "bezier" in curves:
-        examples = as_examples(train_data) if train_data is not None else steering
+        examples = apart(train_data) if train_data is not None else steering
         fitting_loss(loss, [examples])  # refuses labels of which none counts
         bend = work.bend(examples, training)
         described = about_bend(ends, training, examples)

@@ -16,9 +16,10 @@ from analysis.curvature.map_record import entry_of
 from analysis.curvature.map_run import MapRun
 from analysis.curvature.plan import Plan
 from analysis.curvature.points import PointSolver, solved_by
-from analysis.hessian.operator import Derivatives, HessianOperator
+from analysis.hessian.operator import DTYPES, Derivatives, HessianOperator
 from landscape.compute import Data
 from landscape.devices import choose_device, kind_of
+from landscape.engine import left_alone
 from landscape.engine.modes import own_modes
 from landscape.errors import UserError
 from landscape.keeping.lock import owned
@@ -116,6 +117,7 @@ def curvature_map(
     rule = params or surface.settings.get("params", {}).get("rule", TRAINABLE)
     every = same_examples(surface, data, split)
     kept, device = same_mask(surface, mask, moving), choose_device(device)
+    every = left_alone(every, model, loss, device, DTYPES.get(dtype, DTYPES["float32"]))
     part, recalibrated = fewer(every, examples), _recalibrated(surface, split)
     centre = HessianOperator(
         model,

@@ -12,7 +12,7 @@ from landscape.engine.totals import batch_values
 from landscape.examples import Examples
 from landscape.losses import Loss
 
-_MOST = 256  # examples at a time, while none of them counts
+_MOST = 16  # examples at a time, while none of them counts: what a first look takes as well
 
 NOTHING_COUNTS = (
     "no examples: the loss says of every batch that nothing in it counts (is every label -100?); at least "

@@ -36,7 +36,7 @@ from landscape.checks.arguments import number, whole
 from landscape.checks.fitting import check_labels, fitting_loss
 from landscape.compute import Data, as_examples
 from landscape.devices import choose_device
-from landscape.engine import own_copy
+from landscape.engine import left_alone, own_copy
 from landscape.engine.contract import check_contract, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import numerics
@@ -146,6 +146,7 @@ class HessianOperator(LinearOperator):
         self.space = WeightSpace(model, mask, params).to(self.torch_device)
         examples, reason, alone = as_examples(data), None, False
         loss = self._loss = fitting_loss(loss, [examples])
+        examples = left_alone(examples, model, loss, self.torch_device, DTYPES[dtype])
         if derivatives == "checked":
             alone = self._keeps_contract(model, examples, loss, DTYPES[dtype], batch_size)
             few = self._first_counted(model, examples, CHECKED, DTYPES[dtype])

@@ -18,7 +18,7 @@ from landscape.checks.arguments import whole
 from landscape.checks.fitting import check_labels, fitting_loss
 from landscape.compute import Data, as_examples
 from landscape.devices import choose_device
-from landscape.engine import own_copy
+from landscape.engine import left_alone, own_copy
 from landscape.engine.contract import check_contract, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size, measure
 from landscape.engine.cuda_graph import numerics
@@ -103,6 +103,7 @@ class Objective:
         self.device, self.dtype, self.mask = torch.device(choose_device(device)), dtype, mask
         self.loss = fitting_loss(loss, [self._given])
         kind = DTYPES[dtype]
+        self._given = left_alone(self._given, model, self.loss, self.device, kind)
         self.space = WeightSpace(model, mask, params).to(self.device)
         self.module = in_precision(own_copy(model), self.device, kind).eval()
         every, moving = dict(self.module.named_parameters()), set(self.space.names)

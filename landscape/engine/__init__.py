@@ -361,6 +361,23 @@ def own_copy(model: nn.Module) -> nn.Module:
     return made
 
 
+def left_alone(
+    examples: Examples, model: nn.Module, loss: Loss, device: torch.device | str, dtype: torch.dtype
+) -> Examples:
+    """The same examples, in memory of their own where network or loss writes into its input.
+
+    A first layer in place does, which may be no fault. Whether the network runs at all is for others to say.
+    """
+    there = torch.device(device)
+    few = first_batches(examples, there, dtype)
+    try:
+        with one_thread(), numerics(there, False):
+            probe(in_precision(own_copy(model), there, dtype).eval(), loss, few[0])
+    except UserError:
+        return examples
+    return examples.apart() if changed(examples, few) else examples
+
+
 def _computed(model: nn.Module) -> dict[int, Any]:
     """Copies of tensors that modules computed and kept (pruned weights, the last output), by identity."""
     if isinstance(model, torch.jit.ScriptModule):

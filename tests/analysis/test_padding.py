@@ -117,7 +117,8 @@ def test_the_first_that_count_are_found_among_many() -> None:
     few = first_counted(examples, 4, counted)
     assert len(few.tensors[0]) <= 4
     assert few.tensors[0][-1] == 777 or 777 in few.tensors[0]
-    assert len(asked) < 20
+    assert len(asked) < 70
+    assert max(asked) == 16  # whatever memory they need, a first look needs it, too
     assert first_counted(examples.pick(slice(0, 50)), 4, counted).tensors[0].tolist() == [0, 1, 2, 3]
 
 
