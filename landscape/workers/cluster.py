@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import distributed
 
 CONNECT_SECONDS = 30.0
+WRITE_SECONDS = 2.0  # a scheduler's file may be half there
 LOOK_SECONDS = 2.0  # how old the known number of workers may be
 WAIT_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0  # without any worker: a batch system may take its time, but not for ever
@@ -291,17 +292,22 @@ def connected(scheduler: str) -> Iterator[Cluster]:
 
 
 def _address_in(file: Path) -> str:
-    """Which `dask scheduler --scheduler-file` wrote; UserError for another file."""
-    try:
-        address = json.loads(file.read_text(encoding="utf-8"))["address"]
-        if not isinstance(address, str) or "://" not in address:
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"--scheduler {file}: no file that `dask scheduler --scheduler-file` has written, which names an "
-            "address"
-        ) from None
-    return address
+    """Which `dask scheduler --scheduler-file` wrote, or is writing; UserError for another file."""
+    until = time.monotonic() + WRITE_SECONDS
+    while True:
+        try:
+            address = json.loads(file.read_text(encoding="utf-8"))["address"]
+            if not isinstance(address, str) or "://" not in address:
+                raise TypeError
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, json.JSONDecodeError) and time.monotonic() < until:
+                time.sleep(0.05)
+                continue
+            raise UserError(
+                f"--scheduler {file}: no file that `dask scheduler --scheduler-file` has written, which "
+                "names an address"
+            ) from None
+        return address
 
 
 @contextmanager

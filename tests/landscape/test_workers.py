@@ -170,12 +170,23 @@ def test_a_scheduler_that_goes_is_one_line(tmp_path: Path, monkeypatch: pytest.M
         timer.join()
 
 
-def test_a_file_that_no_scheduler_wrote(tmp_path: Path) -> None:
+def test_a_file_that_no_scheduler_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "WRITE_SECONDS", 0.1)
     file, what = tmp_path / "scheduler.json", "no file that `dask scheduler --scheduler-file` has written"
     for text in ("hello", "{}", '{"address": "here"}', '["address"]', '{"address": "tcp://'):
         file.write_text(text)
         with pytest.raises(UserError, match=what), connected(str(file)):
             pass
+
+
+def test_a_file_that_a_scheduler_is_writing(tmp_path: Path) -> None:
+    file, text = tmp_path / "scheduler.json", '{"type": "Scheduler", "address": "tls://127.0.0.1:1"}'
+    for number in (0, 1, len(text) - 1):
+        file.write_text(text[:number])
+        timer = threading.Timer(0.2, file.write_text, [text])
+        timer.start()
+        assert clusters._address_in(file) == "tls://127.0.0.1:1"
+        timer.join()
 
 
 def test_a_refused_parcel_is_no_burden_to_the_next(here: Cluster, tmp_path: Path) -> None:
