@@ -175,12 +175,18 @@ def _bar(console: object, title: str) -> Iterator[Listener]:
         TimeRemainingColumn(elapsed_when_finished=False),
     )
     with Bar(*columns, console=console, transient=True) as bar:  # type: ignore[arg-type]
-        task = bar.add_task(title, total=None, note="", examples="")
+        task, passing = bar.add_task(title, total=None, note="", examples=""), _Passing()
 
         def show(state: Progress) -> None:
-            bar.update(task, completed=state.done, total=state.expected, note=_note(state))
+            passing.item()
+            note = _note(state)
+            bar.update(task, completed=state.done, total=state.expected, note=note, examples=passing.words())
 
-        with _told_of_examples(lambda count: bar.update(task, examples=f"{count:,} examples")):
+        def examples(count: int) -> None:
+            passing.count = count
+            bar.update(task, examples=passing.words())
+
+        with _told_of_examples(examples):
             yield show
 
 
@@ -188,27 +194,45 @@ def _bar(console: object, title: str) -> Iterator[Listener]:
 def _lines(console: object, title: str, unit: str) -> Iterator[Listener]:
     from time import monotonic
 
-    last, latest, seen = monotonic(), "", ""
+    last, latest, passing = monotonic(), "", _Passing()
 
     def line() -> None:
         nonlocal last
         if monotonic() - last >= 30:
             last = monotonic()
-            console.print(f"{title}: {latest}{seen}", markup=False)  # type: ignore[attr-defined]
+            words = ", ".join(filter(None, (latest, passing.words())))
+            console.print(f"{title}: {words}", markup=False)  # type: ignore[attr-defined]
 
     def show(state: Progress) -> None:
         nonlocal latest
+        passing.item()
         left = (state.expected - state.done) * state.seconds_per_point
         latest = f"{state.done}/{state.expected} {unit}{_note(state)}, ETA {left:.0f} s"
         line()
 
     def examples(count: int) -> None:
-        nonlocal seen
-        seen = f"{', ' if latest else ''}{count:,} examples"
+        passing.count = count
         line()
 
     with _told_of_examples(examples):
         yield show
+
+
+@dataclass
+class _Passing:
+    """Examples that have passed through the network of this process; nothing where workers do that."""
+
+    count: int = 0
+    before: int = 0
+    elsewhere: bool = False
+
+    def item(self) -> None:
+        """A point, a product, a step has come."""
+        self.elsewhere, self.before = self.count == self.before, self.count
+
+    def words(self) -> str:
+        """For a line."""
+        return f"{self.count:,} examples" if self.count and not self.elsewhere else ""
 
 
 def _note(state: Progress) -> str:

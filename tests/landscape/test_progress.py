@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from landscape.progress import Progress, terminal_bar
+from landscape.progress import Progress, passed, terminal_bar
 
 
 def states(count: int, planes: int = 1, error: float = float("nan")) -> list[Progress]:
@@ -43,3 +43,26 @@ def test_a_terminal_gets_a_bar_that_goes_away(
     assert "5/40" in captured.err
     assert "ETA" in captured.err
     assert "nan" not in captured.err
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_examples_are_counted_where_they_pass(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], elsewhere: bool
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with terminal_bar("net") as show:
+        passed(900)  # a look at the network itself, before anything is begun
+        for state in states(16):
+            now[0] += 4.0
+            if not elsewhere:
+                passed(100)
+            show(state)
+    lines = capsys.readouterr().err.splitlines()
+    if elsewhere:
+        assert lines == ["net: 8/40 points, ETA 64 s", "net: 16/40 points, ETA 48 s"]
+    else:
+        assert lines == [
+            "net: 7/40 points, ETA 66 s, 1,700 examples",
+            "net: 15/40 points, ETA 50 s, 2,500 examples",
+        ]
