@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -68,9 +69,14 @@ def examples(count: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
 def surface(units: int, told: Told) -> None:
     """Every point of a grid of about so many, with its file."""
     from landscape.compute import compute_surface
+    from landscape.keeping import pace
 
     side = int(np.ceil(units**0.5))
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        # What the first save of a part loads and needs belongs to the first fifth.
+        mock.patch.object(pace, "EVERY_SECONDS", 0.3),
+    ):
         compute_surface(
             network(),
             examples(),
