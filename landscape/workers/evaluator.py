@@ -138,7 +138,8 @@ class Workers(Generic[Item, Found]):
         if width is None or (waiting and not blamed):
             return
         asked = [self._begun[key] for key in left & self._begun.keys()]
-        for late in [one for one in asked if self._is_late(one)][: max(0, width - running)]:
+        free = width - running + self._overdue()
+        for late in [one for one in asked if self._is_late(one)][: max(0, free)]:
             self._submit(late)
             running += 1
         for item in ahead(width - running) if running < width and not blamed else ():
@@ -217,9 +218,20 @@ class Workers(Generic[Item, Found]):
     def _running(self) -> int:
         return sum(not future.done() for begun in self._begun.values() for future in begun.futures)
 
+    def _overdue(self) -> int:
+        """How many late items' first workers may hang: where nothing else waits, the others are idle.
+
+        Where they aren't, a second go waits behind what they do, and is given up when that comes.
+        """
+        every = self._begun.values() if self._seconds else ()
+        return sum(self._takes_long(one) and bool(one.futures) and not one.futures[0].done() for one in every)
+
     def _is_late(self, begun: _Begun) -> bool:
+        return len(begun.futures) == 1 and self._takes_long(begun)
+
+    def _takes_long(self, begun: _Begun) -> bool:
         usual = max(STRAGGLER_SECONDS, STRAGGLER_TIMES * median(self._seconds or [0.0]))
-        return len(begun.futures) == 1 and time.monotonic() - begun.since > usual
+        return time.monotonic() - begun.since > usual
 
     def _next(self, left: set[Hashable], patience: float) -> tuple[Hashable, Found] | None:
         """What comes next of `left`; None where that takes long, or was something else."""

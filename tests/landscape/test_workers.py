@@ -289,14 +289,16 @@ def test_short_items_go_several_to_a_task_and_all_workers_get_some() -> None:
     assert crew.tasks[-1] == 1, "the last ones are shared out"
 
 
-def test_a_straggler_is_begun_again_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("held", [POINTS[1:2], POINTS[1:3], POINTS[2:5]], ids=len)
+def test_a_straggler_is_begun_again_once(monkeypatch: pytest.MonkeyPatch, held: Sequence[Any]) -> None:
     monkeypatch.setattr(evaluator, "STRAGGLER_SECONDS", 0.05)
     monkeypatch.setattr(evaluator, "LOOK_SECONDS", 0.02)
     crew = Counting(2)
-    crew.held = {POINTS[1]: Future()}
-    assert dict(of(crew).evaluate_many(POINTS[:3])) == {n: sum(one) for n, one in enumerate(POINTS[:3])}
-    assert crew.begun.count(POINTS[1]) == 2
-    assert crew.held[POINTS[1]].cancelled()
+    crew.held = {one: Future() for one in held}
+    assert dict(of(crew).evaluate_many(POINTS[:5])) == {n: sum(one) for n, one in enumerate(POINTS[:5])}
+    for one in held:
+        assert crew.begun.count(one) == 2
+        assert crew.held[one].cancelled()
 
 
 def test_what_ends_one_ends_all_and_each_hears_of_it() -> None:
