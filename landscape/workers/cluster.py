@@ -36,10 +36,14 @@ INSTALL = "install the extra: pip install 'sharpscape[cluster]'"
 
 @dataclass(eq=False)
 class _Sent:
-    """A parcel under way: what it holds by digest, and for each worker's address whether it has it by now."""
+    """A parcel under way: what it holds by digest, and for each worker's address whether it has it by now.
+
+    Two works of the same parts (copies of a checkpoint) are one parcel, of two users.
+    """
 
     contents: dict[str, bytes]
     keeps: dict[str, Future[Any]] = field(default_factory=dict)
+    users: int = 0
 
     def has(self, address: str) -> bool:
         """Whether a worker has it."""
@@ -118,14 +122,16 @@ class Cluster(Executor):
         self._shared = {
             key: one for key, one in self._shared.items() if key in digests or key in self._wanted
         }
-        sent = self._sent[digests] = _Sent(dict(zip(digests, contents, strict=True)))
+        sent = self._sent.setdefault(digests, _Sent(dict(zip(digests, contents, strict=True))))
+        sent.users += 1
         self._asked = -LOOK_SECONDS
+        parcel = Parcel("cluster", digests, digests)
         try:
             self._wait_for(sent)
         except BaseException:
-            self._sent.pop(digests, None)  # else it is brought to whoever comes
+            self.forget(parcel)  # else it is brought to whoever comes
             raise
-        return Parcel("cluster", digests, digests)
+        return parcel
 
     def _wait_for(self, sent: _Sent) -> None:
         until, seen = math.inf, set[str]()
@@ -152,7 +158,14 @@ class Cluster(Executor):
 
     def forget(self, parcel: Parcel) -> None:
         """The data stay on the cluster until the next parcel, which may have the same examples."""
-        self._sent.pop(parcel.digests, None)
+        sent = self._sent.get(parcel.digests)
+        if sent is None:  # closed meanwhile
+            return
+        sent.users -= 1
+        if not sent.users:
+            del self._sent[parcel.digests]
+            for keep in sent.keeps.values():  # of workers that had no time for it
+                keep.cancel()
 
     def several(self, parcel: Parcel, items: Sequence[Any]) -> Future[list[Any]]:
         """See `landscape.workers.crew.Crew.several`."""

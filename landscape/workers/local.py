@@ -124,10 +124,16 @@ def _workers(count: int, devices: Sequence[int], shared: dict[str, Any]) -> dict
 
     found = {}
     for number in range(count):
-        seen = {"CUDA_VISIBLE_DEVICES": devices[number]} if devices else {}
+        seen = {"CUDA_VISIBLE_DEVICES": _visible(devices[number])} if devices else {}
         own = {"nthreads": 1, "env": seen, "silence_logs": logging.CRITICAL}  # an item at a time
         found[number] = {"cls": Nanny, "options": shared | own}
     return found
+
+
+def _visible(device: int) -> str:
+    """What a worker is to see of this process's GPUs, of which a batch system may have given it some only."""
+    names = [one.strip() for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    return names[device] if any(names) else str(device)
 
 
 def _limits(memory: int | None, at_once: int, folder: str) -> dict[str, Any]:

@@ -96,6 +96,17 @@ def test_a_part_that_got_lost_is_sent_again(here: Cluster, tmp_path: Path) -> No
         assert dict(found.evaluate_many(POINTS[3:6])) == dict(enumerate(list(right().values())[3:6]))
 
 
+def test_two_works_of_the_same_parts_end_apart(here: Cluster, tmp_path: Path) -> None:
+    parts = [2.0, Squares(str(tmp_path))]
+    with workers(here, parts, None, point_name) as one:
+        with workers(here, parts, None, point_name) as two:
+            assert dict(two.evaluate_many(POINTS[:2])) == right(POINTS[:2])
+        there._works.clear()
+        there._parts.clear()
+        assert dict(one.evaluate_many(POINTS[:2])) == right(POINTS[:2])
+    assert not here._sent
+
+
 def test_workers_beyond_the_cores_stand_by(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "LOOK_SECONDS", 0.1)
     with inside_cluster(3, at_once=1) as found, workers(found, [Whose()], None, point_name) as evaluator:
@@ -356,6 +367,20 @@ def test_devices_need_gpus_and_no_other_device(monkeypatch: pytest.MonkeyPatch) 
             cluster_options.working(ClusterOptions(devices="0,2")),
         ):
             pass
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [(None, ["0", "2"]), ("", ["0", "2"]), ("4,5, 7", ["4", "7"]), ("GPU-a,GPU-b,MIG-c", ["GPU-a", "MIG-c"])],
+)
+def test_a_worker_sees_one_of_the_gpus_that_a_batch_system_gave(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, seen: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    made = local._workers(2, [0, 2], {})
+    assert [one["options"]["env"]["CUDA_VISIBLE_DEVICES"] for one in made.values()] == seen
 
 
 def test_a_worker_for_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
