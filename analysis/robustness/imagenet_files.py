@@ -74,6 +74,7 @@ class ImageNetFiles:
         gone = [one for one in corruptions if one not in self._folders]
         if gone and not (generate and clean is not None):
             raise UserError(missing(folder / gone[0], clean is not None))
+        self._generated = bool(gone)
         self._clean = None if clean is None else _validation(clean)
         self._preparation, self.seed = preparation, seed
         self._pictures, first = self._agreed(corruptions)
@@ -133,10 +134,6 @@ class ImageNetFiles:
             places = self.places[done : done + len(part)]
             yield corrupt(part, corruption, severity, places=places, seed=self.seed)
             done += len(part)
-
-    @property
-    def _generated(self) -> bool:
-        return self._clean is not None and len(self._folders) < len(CORRUPTIONS)
 
     def _decoded(self, folder: Path, preparation: Preparation) -> Iterator[Bytes]:
         for start in range(0, len(self._chosen), _PART):

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from analysis.robustness import robustness_file
+from analysis.robustness.cifar_files import CifarFiles
 from analysis.robustness.corruption_names import CORRUPTIONS, SEVERITIES, check_corruptions
 from analysis.robustness.dependable import check_dependable
 from analysis.robustness.result import BoolArray, Robustness, Source
@@ -129,6 +130,8 @@ def robustness(
         asker.tell = tell
         if again is not None:
             work.check(again, asker, target)
+            if isinstance(versions, CifarFiles):  # whose images needn't be decoded
+                work.check_pixels(versions, target)
         with keeper.keeping(lambda place: robustness_file.save(work.result(), place)) as sometimes:
             if work.needs_clean(versions):
                 work.answer_clean(asker)
@@ -291,6 +294,24 @@ class _Work:
                 f"the network's code or its libraries have changed: {_OVERWRITE}"
             )
 
+    def check_pixels(self, versions: CifarFiles, path: Path | None) -> None:
+        """UserError where a file that an earlier run has answered holds other images now."""
+        result = self._result
+        rows = zip(result.corruptions, result.sources, result.done, strict=True)
+        known = [
+            (corruption, severity)
+            for corruption, source, row in rows
+            for severity, done in zip(SEVERITIES, row, strict=True)
+            if done and source == versions.source(corruption) == "files"
+        ]
+        for one in [*known, *([_CLEAN] if result.clean is not None and versions.clean() is not None else [])]:
+            stored = result.about["pixels"].get(_key(*one))
+            if stored is not None and stored != _digest(_shown(versions, *one)):
+                where = "{} at severity {}".format(*one) if one[1] else "the clean images"
+                raise UserError(
+                    f"{path}: {where} was measured on other pixels than there are now; {_OVERWRITE}"
+                )
+
     def answer_clean(self, asker: _Asker) -> None:
         """Of the clean images."""
         answers, pixels = asker.answers(_shown(asker.versions, *_CLEAN))
@@ -311,6 +332,14 @@ class _Work:
 
 def _key(corruption: str, severity: int) -> str:
     return f"{corruption} {severity}" if severity else corruption
+
+
+def _digest(parts: Iterator[Bytes]) -> str:
+    """Of pixels, as `_Asker.answers` gives it."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(np.ascontiguousarray(part).data)
+    return sha.hexdigest()[:16]
 
 
 def _shown(versions: Versions, corruption: str, severity: int) -> Iterator[Bytes]:

@@ -86,6 +86,9 @@ class Remembered:
             yield from (np.array(kept[start : start + PART]) for start in range(0, len(kept), PART))
             return
         number, done = len(self._known), 0
+        if number == len(self._room):  # one that an earlier run answered, looked at again beside those wanted
+            yield from self._images.corrupted(corruption, severity)
+            return
         for part in self._images.corrupted(corruption, severity):
             self._room[number, done : done + len(part)] = part
             done += len(part)

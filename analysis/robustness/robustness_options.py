@@ -70,6 +70,13 @@ class RobustnessData(DataOptions):
             )
         if self.clean is not None and self.clean.startswith(FILES):
             raise UserError(f"--clean {self.clean}: expected images without corruption")
+        prepared = ("image_size", "crop", "interpolation", "skip_broken")
+        given = [f"--{one.replace('_', '-')}" for one in prepared if self.kind and getattr(self, one)]
+        if given:
+            raise UserError(
+                f"{' and '.join(given)}: published corrupted images are taken as they are, and clean ones as "
+                "those were made; leave it out"
+            )
         if self.loss is not None:
             raise UserError("--loss: robustness counts right answers and has no loss; leave it out")
 

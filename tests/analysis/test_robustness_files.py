@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
-from analysis.robustness import BENCHMARK
+from analysis.robustness import BENCHMARK, robustness
+from analysis.robustness.__main__ import main
 from analysis.robustness.cifar_files import CifarFiles
 from analysis.robustness.imagenet_files import ImageNetFiles
+from analysis.robustness.remembered import Remembered
 from analysis.robustness.versions import GeneratedImages
 from landscape.errors import UserError
 
@@ -73,6 +77,49 @@ def test_missing_files_can_be_generated(tmp_path: Path) -> None:
     other = GeneratedImages(images, np.zeros(COUNT, int), name="other", classes=10)
     with pytest.raises(UserError, match="the clean images other have other labels"):
         CifarFiles(tmp_path, 10, TWO, clean=other)
+
+
+def test_a_file_that_is_another_one_now_is_seen_wherever_it_is(tmp_path: Path) -> None:
+    made = cifar_folder(tmp_path)
+    torch.manual_seed(0)
+    model, path = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), tmp_path / "x.robustness.h5"
+
+    def measured(**more: Any) -> Any:
+        versions = CifarFiles(tmp_path, 10, TWO)
+        told: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.2] * 3, "progress": None, "path": path}
+        return robustness(model, versions, corruptions=TWO, **told, **more)
+
+    first = measured()
+    assert np.array_equal(measured().correct, first.correct)
+    np.save(tmp_path / "snow.npy", made["snow"][::-1])  # the second of them: fog comes later in the table
+    np.save(tmp_path / "fog.npy", np.roll(made["fog"], 7, axis=0))
+    with pytest.raises(UserError, match="measured on other pixels than there are now"):
+        measured()
+    np.save(tmp_path / "snow.npy", made["snow"])
+    with pytest.raises(UserError, match="fog at severity 1 was measured on other pixels than there are now"):
+        measured()
+    measured(overwrite=True)
+    assert measured().done.all()
+
+
+def test_one_more_than_there_is_room_for_is_made_anew() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (COUNT, 32, 32, 3), dtype=np.uint8)
+    made = GeneratedImages(images, np.arange(COUNT) % 10, name="cifar10", classes=10)
+    kept = Remembered(made, 1)
+    for severity in range(1, 6):
+        whole(kept.corrupted("contrast", severity))
+    for one in ("fog", "contrast", "fog"):  # fog: what an earlier run answered
+        assert np.array_equal(whole(kept.corrupted(one, 1)), whole(made.corrupted(one, 1)))
+
+
+@pytest.mark.parametrize(
+    "word", ["--image-size=128", "--crop=0.5", "--interpolation=bicubic", "--skip-broken"]
+)
+def test_published_images_are_not_prepared_otherwise(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["net.pt", "--data", "cifar10c:.", word])
+    assert stopped.value.code == 2
+    assert f"{word.split('=')[0]}: published corrupted images are taken as" in capsys.readouterr().err
 
 
 def test_what_is_no_array_of_pixels_is_refused(tmp_path: Path) -> None:
@@ -149,6 +196,7 @@ def test_imagenets_clean_pictures_are_those_of_the_same_names(tmp_path: Path) ->
     parts = found.clean()
     assert parts is not None
     assert whole(parts).shape == (4, 224, 224, 3)
+    assert "recipe" not in found.settings  # nothing is made here, though two of nineteen are asked for
     (clean / "n02" / "b.JPEG").unlink()
     with pytest.raises(UserError, match=r"n02/b.JPEG: no such clean picture"):
         ImageNetFiles(tmp_path / "c", TWO, clean=clean)
