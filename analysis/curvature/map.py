@@ -117,8 +117,7 @@ def curvature_map(
     rule = params or surface.settings.get("params", {}).get("rule", TRAINABLE)
     every = same_examples(surface, data, split)
     kept, device = same_mask(surface, mask, moving), choose_device(device)
-    every = left_alone(every, model, loss, device, DTYPES.get(dtype, DTYPES["float32"]))
-    part, recalibrated = fewer(every, examples), _recalibrated(surface, split)
+    part = fewer(every, examples)
     centre = HessianOperator(
         model,
         part,
@@ -131,6 +130,9 @@ def curvature_map(
         memory=memory,
     )
     derivatives: Derivatives = centre.about["derivatives"]
+    recalibrated_on = (
+        left_alone(every, model, loss, device, DTYPES[dtype]) if _recalibrated(surface, split) else None
+    )
     if centre.torch_device.type == "cuda":  # where free memory decides: every point has the centre's
         batch_size = centre.about["batch_size"]
     settings = (
@@ -160,7 +162,7 @@ def curvature_map(
             dtype=dtype,
             batch_size=batch_size,
             memory=memory,
-            recalibrated_on=every if recalibrated else None,
+            recalibrated_on=recalibrated_on,
             derivatives=derivatives,
             tolerance=plan.eigenvalue_tolerance,
             max_products=plan.max_products,

@@ -304,7 +304,9 @@ class _Work:
             for severity, done in zip(SEVERITIES, row, strict=True)
             if done and source == versions.source(corruption) == "files"
         ]
-        for one in [*known, *([_CLEAN] if result.clean is not None and versions.clean() is not None else [])]:
+        if result.clean is not None and versions.clean() is not None:
+            known.append(_CLEAN)
+        for one in known:
             stored = result.about["pixels"].get(_key(*one))
             if stored is not None and stored != _digest(_shown(versions, *one)):
                 where = "{} at severity {}".format(*one) if one[1] else "the clean images"

@@ -129,37 +129,28 @@ class Cluster(Executor):
         self._asked = -LOOK_SECONDS
         parcel = Parcel("cluster", digests, digests)
         try:
-            if len(self._sent) == 1:
-                self._wait_for(sent)
-            else:
-                self._wait_a_moment(sent)
+            self._wait_for(sent, math.inf if len(self._sent) == 1 else time.monotonic() + MOMENT_SECONDS)
         except BaseException:
             self.forget(parcel)  # else it is brought to whoever comes
             raise
         return parcel
 
-    def _wait_for(self, sent: _Sent) -> None:
-        until, seen = math.inf, set[str]()
+    def _wait_for(self, sent: _Sent, until: float) -> None:
+        """Until all who work have it, or that time has come, or some have had it for a while."""
+        seen = set[str]()
         while not all(map(sent.has, self._working)) or not self._working:
             self.check()
             seen.update(self._threads)
             if any(map(sent.has, self._working)):
                 until = min(until, time.monotonic() + WAIT_SECONDS)
-                if time.monotonic() > until:
-                    break
             elif (gone := len(seen.difference(self._threads))) >= ENDED * max(1, len(self._threads)):
                 raise UserError(
                     f"{gone} workers {self.name} ended before they had network and examples: too little "
                     "memory? Fewer workers have more each"
                 )
+            if time.monotonic() > until:
+                break
             time.sleep(0.02)
-
-    def _wait_a_moment(self, sent: _Sent) -> None:
-        until = time.monotonic() + MOMENT_SECONDS
-        self.check()
-        while not all(map(sent.has, self._working)) and time.monotonic() < until:
-            time.sleep(0.02)
-            self.check()
 
     def send_again(self, parcel: Parcel, error: LostPartError) -> None:
         """To the worker that has it no more, or to who works since another one has gone."""
@@ -181,12 +172,12 @@ class Cluster(Executor):
 
     def several(self, parcel: Parcel, items: Sequence[Any]) -> Future[list[Any]]:
         """See `landscape.workers.crew.Crew.several`."""
-        where: dict[str, Any] = {}
-        if len(self._working) < len(self._threads):
-            where = {"workers": [self._least_busy()], "allow_other_workers": True}
-        task = self.submit(do_several, parcel.kind, parcel.names, parcel.digests, items, **where)
-        if where:
-            self._given.append((where["workers"][0], len(items), task))
+        work = do_several, parcel.kind, parcel.names, parcel.digests, items
+        if len(self._working) == len(self._threads):
+            return self.submit(*work)
+        address = self._least_busy()
+        task = self.submit(*work, workers=[address], allow_other_workers=True)
+        self._given.append((address, len(items), task))
         return task
 
     def _least_busy(self) -> str:

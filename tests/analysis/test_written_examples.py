@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from engine_cases import tensors_or_batches
 from torch import Tensor, nn
 
 from analysis.connectivity import Training, connect
@@ -70,11 +71,7 @@ def curvature(data: Any, first: Any) -> Any:
 @pytest.mark.parametrize("given", [True, False], ids=["batches", "tensors"])
 @pytest.mark.parametrize("work", [spectrum, product, measures, bend, curvature])
 def test_examples_stay_as_they_are(work: Callable[[Any, Any], Any], given: bool) -> None:
-    torch.manual_seed(1)
-    inputs, labels = torch.randn(20, 5), torch.randint(3, (20,))
-    data: Any = (inputs, labels)
-    if given:
-        data = [(inputs[:10], labels[:10]), (inputs[10:], labels[10:])]
+    inputs, _, data = tensors_or_batches(given)
     before = inputs.clone()
     found = work(data, torch.relu_)
     assert torch.equal(inputs, before)

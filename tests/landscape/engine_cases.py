@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -15,6 +16,14 @@ from landscape.threads import one_thread
 from training.models.cifar_resnet import CifarResNet
 
 SIZE = 12
+
+
+def tensors_or_batches(given: bool) -> tuple[Tensor, Tensor, Any]:
+    """Twenty rows of five numbers, labels of three classes, and both as data: two batches, or one pair."""
+    torch.manual_seed(1)
+    inputs, labels = torch.randn(20, 5), torch.randint(3, (20,))
+    halves = [(inputs[:10], labels[:10]), (inputs[10:], labels[10:])]
+    return inputs, labels, halves if given else (inputs, labels)
 
 
 class PreActivation(nn.Module):

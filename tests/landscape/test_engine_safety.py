@@ -13,7 +13,17 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from devices import devices
-from engine_cases import NETWORKS, directions, examples, images, moved, network, plain_values, unchanged
+from engine_cases import (
+    NETWORKS,
+    directions,
+    examples,
+    images,
+    moved,
+    network,
+    plain_values,
+    tensors_or_batches,
+    unchanged,
+)
 from torch import Tensor, nn
 
 from landscape.compute import compute_surface
@@ -265,11 +275,7 @@ def test_examples_stay_as_they_are_whatever_the_network_does_to_its_input(
         def forward(self, x: Tensor) -> Tensor:
             return self.layer(first(x))
 
-    torch.manual_seed(1)
-    inputs, labels = torch.randn(20, 5), torch.randint(3, (20,))
-    data: Any = (inputs, labels)
-    if given:
-        data = [(inputs[:10], labels[:10]), (inputs[10:], labels[10:])]
+    inputs, labels, data = tensors_or_batches(given)
     before = inputs.clone()
     if refused:
         with pytest.raises(UserError, match="the batch itself changes from call to call"):
