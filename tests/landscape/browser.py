@@ -50,6 +50,7 @@ STILL = """async index => {
     same = now === last && now === text(scene().camera.eye) ? same + 1 : 0;
     last = now;
   }
+  if (same < 10) throw new Error(`the camera drawn at ${last} is told as ${text(scene().camera.eye)}`);
 }"""
 
 

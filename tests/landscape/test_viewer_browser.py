@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from browser import PATIENCE, Tab, Tabs, grid
+from browser import PATIENCE, STILL, Tab, Tabs, grid
 from viewer_surfaces import bowl
 
 from landscape.viewer import view
@@ -183,6 +183,40 @@ def test_click_reads_a_point_out_everywhere(pair: Tab) -> None:
     assert pair.trace("pick")["x"] == [0]
     pair.click("[aria-label='Clear the read-out point']")
     assert "pick" not in pair.names()
+
+
+# A drag as a busy machine delivers it: events close together, and no frame for a third of a second after the last.
+FLING = """async ([x, y]) => {
+  const canvas = document.querySelector(".plot canvas");
+  const send = (type, step, buttons) => canvas.dispatchEvent(new MouseEvent(type,
+    { clientX: x + 8 * step, clientY: y + 4 * step, buttons, button: 0, bubbles: true, view: window }));
+  const pause = (ms) => { const end = performance.now() + ms; while (performance.now() < end); };
+  send("mousemove", 0, 0);
+  send("mousedown", 0, 1);
+  for (let step = 1; step < 9; step += 1) {
+    await new Promise(requestAnimationFrame);
+    await new Promise((done) => setTimeout(done, 5));
+    send("mousemove", step, 1);
+  }
+  send("mouseup", 8, 0);
+  pause(300);
+}"""
+
+
+def test_a_camera_that_goes_on_after_the_mouse_is_kept_where_it_stops(tabs: Tabs) -> None:
+    pair = tabs.get("flung", PAIR, viewport={"width": 1120, "height": 560})
+    pair.choose("view", "3d")
+    box = pair.page.query_selector(".plot").bounding_box()
+    first = pair.eye()
+    for _ in range(8):  # Plotly drops what falls within one of its frames
+        pair.page.evaluate(FLING, [box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.5])
+        pair.page.evaluate(STILL, 0)
+        rest = pair.eye()
+        if rest != first:
+            break
+    assert rest != first
+    pair.choose("scale", "log")  # draws anew
+    np.testing.assert_allclose([pair.eye(), pair.eye(1)], [rest, rest], atol=1e-6)
 
 
 def test_three_dimensions_and_linked_cameras(pair: Tab) -> None:

@@ -25,6 +25,12 @@ function stage(className) {
   return node;
 }
 
+/** Whether two cameras look from, or at, different places. */
+function apart(one, other) {
+  return ["eye", "center"].some((what) => ["x", "y", "z"].some((axis) =>
+    Math.abs(one[what][axis] - other[what][axis]) > 1e-9));
+}
+
 export class Panel {
   /** `deck` has what concerns all panels: `draw(panel)`, `makeRoom()`, `reset()`. */
   constructor(surfaces, deck) {
@@ -36,6 +42,7 @@ export class Panel {
     this.zoomed = this.lines ? null : state.zoom; // range of alpha in a line chart, {x, y} in a map
     this.gl = false; // whether the 3D stage is the one shown
     this.hovered = null; // [surface, flat index]
+    this.told = null; // the camera that Plotly was last told, where it isn't the mouse's
     this.build();
   }
 
@@ -181,6 +188,7 @@ export class Panel {
   /** The user turned or zoomed the figure. */
   moved(event) {
     this.turned(event["scene.camera"]);
+    if (event["scene.camera"] && event["scene.camera"] !== this.told) this.coast();
     const [x, y] = ["xaxis", "yaxis"].map((axis) => [event[`${axis}.range[0]`], event[`${axis}.range[1]`]]);
     if (x.every(Number.isFinite) && (this.lines || y.every(Number.isFinite))) this.zoom({ x, y });
   }
@@ -189,6 +197,18 @@ export class Panel {
     if (!camera) return;
     this.camera = camera;
     if (state.linked) update({ camera });
+  }
+
+  /** Plotly carries the last movement on until its next frame, far where frames are slow, and tells nobody where the
+   * camera came to rest: what the page keeps, links and redraws is that. */
+  async coast() {
+    const scene = this.plot._fullLayout.scene?._scene;
+    for (let frame = 0; frame < 10; frame += 1) {
+      await new Promise(requestAnimationFrame);
+      if (!this.gl || !scene?.glplot || !this.camera) return;
+      const camera = scene.getCamera();
+      if (apart(camera, this.camera)) await this.tell(camera);
+    }
   }
 
   /** Lines zoom along alpha, for themselves; maps together where they are linked. */
@@ -208,7 +228,12 @@ export class Panel {
   follow(camera) {
     if (this.camera === camera) return;
     this.camera = camera;
-    if (this.gl) Plotly.relayout(this.plot, { "scene.camera": camera ?? firstCamera(this.size) });
+    if (this.gl) this.tell(camera ?? firstCamera(this.size));
+  }
+
+  tell(camera) {
+    this.told = camera;
+    return Plotly.relayout(this.plot, { "scene.camera": camera });
   }
 
   describe(choices) {
