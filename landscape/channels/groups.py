@@ -89,7 +89,7 @@ def channel_groups(model: nn.Module, image: Tensor) -> list[Group]:
     """
     found = follow(model, image)
     device = next((one.device for one in model.parameters()), torch.device("cpu"))
-    touches = [replace(touch, labels=found.atoms.roots(touch.labels)) for touch in found.touches]
+    touches = [replace(touch, labels=found.atoms.roots(touch.labels)) for touch in found.touches.values()]
     reasons = found.atoms.reasons()
     return [_group(units, touches, reasons, found.outside, device) for units in _components(touches)]
 

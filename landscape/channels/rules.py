@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -32,12 +33,12 @@ _EACH_NAMES = (
     *("neg", "abs", "sqrt", "exp", "square", "dropout", "dropout2d", "dropout3d", "stochastic_depth"),
     *("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
     *("adaptive_avg_pool3d", "interpolate", "contiguous", "clone", "float", "to", "detach"),
-)
-_PAIR_NAMES = (
     *("add", "add_", "iadd", "sub", "sub_", "isub", "mul", "mul_", "imul", "multiply"),
     *("truediv", "div", "div_", "maximum", "minimum"),
 )
 _OVER_NAMES = ("mean", "sum", "amax", "amin")
+_FACTS = ("dtype", "device", "layout", "ndim", "is_cuda", "requires_grad")
+"""Attributes of a tensor that say nothing of its channels."""
 _OWN = ("torch", "_operator", "torchvision")
 """Whose functions mean what their names say."""
 
@@ -62,8 +63,9 @@ def _unknown(at: Walk, node: fx.Node, why: str = "") -> Labels | None:
 
 def _module_rule(at: Walk, node: fx.Node) -> Rule | None:
     module = at.module.get_submodule(str(node.target))
-    if hasattr(module, "parametrizations"):
-        return None
+    own = dict(module.named_parameters(recurse=False))
+    if any(isinstance(getattr(module, key, None), Tensor) and key not in own for key in ("weight", "bias")):
+        return None  # computed at every call, from tensors of other sizes
     if isinstance(module, _ConvNd) and not isinstance(module, _ConvTransposeNd):
         return _depthwise if 1 < module.groups == module.in_channels == module.out_channels else _layer
     if isinstance(module, nn.Linear):
@@ -80,7 +82,7 @@ def _function_rule(node: fx.Node) -> Rule | None:
     if node.op == "call_function":
         home = str(getattr(target, "__module__", "")).partition(".")[0]
         if target is getattr:
-            return _nothing
+            return _attribute
         if target in _DISPATCHED:  # pools, whose own name says nothing
             return _each
         if home not in _OWN:
@@ -92,20 +94,14 @@ def _function_rule(node: fx.Node) -> Rule | None:
 def _layer(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     """A convolution or linear layer reads the channels that come in and makes its own."""
     name, module = str(node.target), at.module.get_submodule(str(node.target))
-    source: Any = node.args[0] if node.args else None
-    labels, grouped = at.of(source), getattr(module, "groups", 1) > 1
-    flat = not isinstance(module, nn.Linear) or at.env[source].dim() == 2
-    if labels is None or grouped or not flat:
+    source, grouped = _source(at, node), getattr(module, "groups", 1) > 1
+    labels = at.of(source)
+    assert isinstance(module.weight, Tensor)
+    if labels is None or grouped or at.env[source].dim() != module.weight.dim():
         return _unknown(at, node, ", a grouped convolution" if grouped else "")
-    found = at.found
-    if name in found.made:  # called before: the same channels meet it again
-        before, made = found.made[name]
-        found.atoms.join(before, labels)
-        return made
-    made = found.atoms.new(result.shape[1])
-    found.made[name] = labels, made
-    found.touch(name, module, labels, weight=("input", 1))
-    found.touch(name, module, made, weight=("filter", 0), bias=("bias", 0))
+    made = at.found.atoms.new(result.shape[1])
+    at.found.touch(name, module, labels, weight=("input", 1))
+    at.found.touch(name, module, made, weight=("filter", 0), bias=("bias", 0))
     return made
 
 
@@ -126,24 +122,21 @@ def _norm(at: Walk, node: fx.Node, result: Any) -> Labels | None:
 
 def _along(at: Walk, node: fx.Node, **roles: Any) -> Labels | None:
     """The layer has a place for every channel and lets it pass."""
-    labels, module = at.of(node.args[0]), at.module.get_submodule(str(node.target))
+    labels, module = at.of(_source(at, node)), at.module.get_submodule(str(node.target))
     if labels is not None:
         at.found.touch(str(node.target), module, labels, **roles)
     return labels
 
 
 def _each(at: Walk, node: fx.Node, result: Any) -> Labels | None:
-    labels = at.of(node.args[0] if node.args else node.all_input_nodes[0])
-    return labels if _has(result, labels) else _unknown(at, node)
-
-
-def _pair(at: Walk, node: fx.Node, result: Any) -> Labels | None:
-    """Two tensors position by position: their channels belong together; a number changes nothing."""
-    sides = [one for one in node.args[:2] if isinstance(one, fx.Node) and isinstance(at.env[one], Tensor)]
+    """Position by position: channels of several tensors belong together; a number changes nothing."""
+    sides = at.tensors(node)
     labels = [at.of(one) for one in sides if at.env[one].dim()]
     fit = [one for one in labels if one is not None and _has(result, one)]
-    alike = all(at.env[one].dim() in (0, result.dim()) for one in sides)
-    if not fit or not alike or len(fit) < len(labels) or any(one.op == "get_attr" for one in sides):
+    alike = bool(fit) and all(at.env[one].dim() in (0, result.dim()) for one in sides)
+    own = any(one.op == "get_attr" for one in sides)
+    draws = node.kwargs.get("training") is True  # dropout in evaluation, too: numbers for so many channels
+    if not alike or len(fit) < len(labels) or own or draws:
         return _unknown(at, node)
     for one, other in itertools.pairwise(fit):
         at.found.atoms.join(one, other)
@@ -152,8 +145,7 @@ def _pair(at: Walk, node: fx.Node, result: Any) -> Labels | None:
 
 def _over(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     """A mean or the like over positions, not over channels or images."""
-    source: Any = node.args[0]
-    dims: Any = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    source, dims = _source(at, node), _given(node, 1, "dim")
     labels = at.of(source)
     if labels is None or dims is None:
         return _unknown(at, node)
@@ -163,14 +155,11 @@ def _over(at: Walk, node: fx.Node, result: Any) -> Labels | None:
 
 def _flat(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     """(N, C, …) to (N, C·…): each channel becomes a run of positions."""
-    source: Any = node.args[0]
-    labels, value = at.of(source), at.env[source]
-    fits = (
-        labels is not None and isinstance(result, Tensor) and result.dim() == 2 and len(result) == len(value)
-    )
-    if not fits or not _free(node):
+    source = _source(at, node)
+    labels = at.of(source)
+    runs = isinstance(result, Tensor) and result.dim() == 2
+    if labels is None or not runs or len(result) != len(at.env[source]) or not _free(node):
         return _unknown(at, node)
-    assert labels is not None
     return np.repeat(labels, result.shape[1] // len(labels))
 
 
@@ -178,14 +167,14 @@ def _free(node: fx.Node) -> bool:
     """Whether a view names no number of channels, which would be wrong once there are fewer."""
     if node.op == "call_module" or str(getattr(node.target, "__name__", node.target)) == "flatten":
         return True
-    sizes: Any = node.args[1] if isinstance(node.args[1], tuple | list) else node.args[1:]
+    sizes: Any = node.args[1:]
+    sizes = sizes[0] if sizes and isinstance(sizes[0], tuple | list) else sizes
     return len(sizes) == 2 and type(sizes[1]) is int and sizes[1] == -1
 
 
 def _cat(at: Walk, node: fx.Node, result: Any) -> Labels | None:
-    parts: Any = node.args[0]
-    dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-    labels = [at.of(one) for one in parts]
+    dim = _given(node, 1, "dim", 0)
+    labels = [at.of(one) for one in _given(node, 0, "tensors")]
     if dim not in (1, 1 - result.dim()) or any(one is None for one in labels):
         return _unknown(at, node)
     return np.concatenate([one for one in labels if one is not None])
@@ -193,21 +182,55 @@ def _cat(at: Walk, node: fx.Node, result: Any) -> Labels | None:
 
 def _part(at: Walk, node: fx.Node, result: Any) -> Labels | None:
     """``x[:, :, ::2, ::2]`` leaves channels alone; an element of a list of sizes has none."""
-    source, index = node.args
-    if not isinstance(at.env.get(source), Tensor):  # type: ignore[arg-type]
+    whole, index = at.tensors(node), node.args[1]
+    if not whole:
         return None
-    whole = isinstance(index, tuple) and index[:2] == (slice(None), slice(None))
-    return at.of(source) if whole and _has(result, at.of(source)) else _unknown(at, node)
+    labels = at.of(_source(at, node))
+    alone = isinstance(index, tuple) and index[:2] == (slice(None), slice(None))
+    return labels if alone and _has(result, labels) else _unknown(at, node)
 
 
 def _pad(at: Walk, node: fx.Node, result: Any) -> Labels | None:
-    labels = at.of(node.args[0])
+    labels = at.of(_source(at, node))
     return labels if _has(result, labels) else _unknown(at, node, " over channels")
 
 
-def _nothing(at: Walk, node: fx.Node, result: Any) -> Labels | None:
-    """Sizes and the like: no channels."""
+def _attribute(at: Walk, node: fx.Node, result: Any) -> Labels | None:
+    """``x.shape`` and the like; others (``x.data``, ``x.mT``) hand channels on, no rule says how."""
+    if node.args[1] == "shape":
+        return _sizes(at, node, result)
+    return None if node.args[1] in _FACTS else _unknown(at, node)
+
+
+def _sizes(at: Walk, node: fx.Node, result: Any) -> Labels | None:
+    """Channels whose number the network uses must stay; other sizes may be picked without it."""
+    source = _source(at, node)
+    every = range(at.env[source].dim())
+    if isinstance(result, int):
+        picks = [(node, _given(node, 1, "dim"))]
+    else:
+        picks = [(one, one.args[1] if one.target is operator.getitem else None) for one in node.users]
+    for one, index in picks:
+        picked = every[index] if isinstance(index, int | slice) else every
+        if (one.users or one.op == "output") and 1 in (picked if isinstance(picked, range) else (picked,)):
+            at.hold(source, "the network computes with their number")
     return None
+
+
+def _nothing(at: Walk, node: fx.Node, result: Any) -> Labels | None:
+    """Nothing of channels."""
+    return None
+
+
+def _source(at: Walk, node: fx.Node) -> Any:
+    """The node of the only tensor that goes in, by position or by keyword; None where there are several."""
+    tensors = at.tensors(node)
+    return tensors[0] if len(tensors) == 1 else None
+
+
+def _given(node: fx.Node, place: int, key: str, default: Any = None) -> Any:
+    """What a function was called with."""
+    return node.args[place] if place < len(node.args) else node.kwargs.get(key, default)
 
 
 def _has(result: Any, labels: Labels | None) -> bool:
@@ -223,10 +246,10 @@ def _has(result: Any, labels: Labels | None) -> bool:
 _DISPATCHED = {F.max_pool1d, F.max_pool2d, F.max_pool3d, F.adaptive_max_pool2d}
 _NAMED: dict[str, Rule] = {
     **dict.fromkeys(_EACH_NAMES, _each),
-    **dict.fromkeys(_PAIR_NAMES, _pair),
     **dict.fromkeys(_OVER_NAMES, _over),
     **dict.fromkeys(("flatten", "view", "reshape"), _flat),
-    **dict.fromkeys(("size", "dim"), _nothing),
+    "size": _sizes,
+    "dim": _nothing,
     "cat": _cat,
     "concat": _cat,
     "getitem": _part,

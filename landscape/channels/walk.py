@@ -29,23 +29,25 @@ class Followed:
     Attributes
     ----------
     touches
-        Dimensions of tensors that have channels, in the network's order.
-    made
-        By layer the labels that it read and that it made, for when it is called again.
+        Dimensions of tensors that have channels, by name and dimension, in the network's order.
     outside
         Names of tensors that are used elsewhere than in their own layer.
     """
 
     atoms: Atoms = field(default_factory=Atoms)
-    touches: list[Touch] = field(default_factory=list)
+    touches: dict[tuple[str, int], Touch] = field(default_factory=dict)
     outside: set[str] = field(default_factory=set)
-    made: dict[str, tuple[Labels, Labels]] = field(default_factory=dict)
 
     def touch(self, layer: str, module: nn.Module, labels: Labels, **roles: tuple[Role, int]) -> None:
-        """Note that dimensions of a layer's tensors have these channels; tensors that it lacks don't."""
+        """Note that dimensions of a layer's tensors have these channels; tensors that it lacks don't.
+
+        A layer that is called again has a place for every channel still: those that meet it belong together.
+        """
         for key, (role, dim) in roles.items():
             if isinstance(getattr(module, key, None), Tensor):
-                self.touches.append(Touch(f"{layer}.{key}" if layer else key, dim, role, labels))
+                name = f"{layer}.{key}" if layer else key
+                first = self.touches.setdefault((name, dim), Touch(name, dim, role, labels))
+                self.atoms.join(first.labels, labels)
 
 
 @dataclass
@@ -66,6 +68,10 @@ class Walk:
     env: dict[fx.Node, Any]
     found: Followed = field(default_factory=Followed)
     labels: dict[fx.Node, Labels] = field(default_factory=dict)
+
+    def tensors(self, node: fx.Node) -> list[fx.Node]:
+        """The nodes that give an operation tensors, each once."""
+        return [one for one in node.all_input_nodes if isinstance(self.env.get(one), Tensor)]
 
     def of(self, node: object) -> Labels | None:
         """The labels of a node's channels; None for anything but a tensor with at least two dimensions."""
