@@ -65,14 +65,18 @@ def follow(model: nn.Module, image: Tensor) -> Followed:
         with torch.no_grad():
             follower.run(torch.empty_like(image, device="meta").float(), initial_env=follower.walk.env)
     except Exception as error:  # whatever a network's own code raises when it is traced
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
-            f"the channels of this {type(model).__name__} can't be followed: {reason}; choose a network that "
-            "torch.fx can trace"
+            f"the channels of this {type(model).__name__} can't be followed: {reason(error)}; choose a "
+            "network that torch.fx can trace"
         ) from error
     found = follower.walk.found
     found.outside.update(_tied(model))
     return found
+
+
+def reason(error: Exception) -> str:
+    """What an error says, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def tensors_of(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.channels.groups import Group, Place, channel_groups, positions
+from landscape.channels.same import require_same
 from landscape.channels.sizes import set_tensors
 
 
@@ -49,14 +50,14 @@ def shrink(model: nn.Module, image: Tensor, mask: Mapping[str, Tensor] | None = 
     model
         Any network that `torch.fx` can trace; left as it is.
     image
-        One input (1, C, H, W), for its shape.
+        One input (1, C, H, W), or several, for its shape; the smaller network is compared on it.
     mask
         Bool by weight name, True = kept, for the weights that are pruned one by one.
 
     Raises
     ------
     UserError
-        When the network's channels can't be followed.
+        When the network's channels can't be followed, or when outputs would be others without them.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
     >>> _ = net[2].weight.data[:, :5].zero_()
@@ -71,6 +72,8 @@ def shrink(model: nn.Module, image: Tensor, mask: Mapping[str, Tensor] | None = 
     state = dict(copied.named_parameters()) | dict(copied.named_buffers())
     smaller = {name: cut(state[name], dims) for name, dims in gone.items() if _any(dims)}
     set_tensors(copied, smaller)
+    if smaller:
+        require_same(model, copied, image)
     left = {name: cut(part, gone.get(name, {})) for name, part in (mask or {}).items()}
     return Shrunk(
         model=copied,

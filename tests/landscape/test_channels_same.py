@@ -1,8 +1,10 @@
-"""Networks with fewer channels compute the same, whatever their forward does."""
+"""Networks with fewer channels compute the same, or are refused: whatever their forward does."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from landscape.channels import shrink
+from landscape.errors import UserError
 
 IMAGE = torch.zeros(1, 3, 8, 8)
 
@@ -80,7 +83,12 @@ def beside(what: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Net, Tensor], 
     return way
 
 
-# What each is, the way, and how many channels the first layer has afterwards.
+def mixed(x: Tensor) -> Tensor:
+    """Over neighbouring channels, which its labels don't say."""
+    return F.avg_pool3d(x, 3, 1, 1)
+
+
+# What each is, the way, and how many channels the first layer has afterwards; 0: refused.
 WAYS: dict[str, tuple[Callable[[Any, Tensor], Any], int]] = {
     "norm": (twice(lambda net, x: net.norm(x)), 7),
     "depthwise": (twice(lambda net, x: net.apart(x)), 7),
@@ -130,6 +138,9 @@ WAYS: dict[str, tuple[Callable[[Any, Tensor], Any], int]] = {
     "cat by keyword": (lambda net, x: net.second(torch.cat(tensors=[net.first(x)], dim=1)), 6),
     "a view by keyword": (after_first(lambda x: x.reshape(shape=(-1, 8, 8, 8))), 8),
     "dropout that always drops": (after_first(lambda x: F.dropout(x, 0.5)), 8),
+    "the layer's own number": (lambda net, x: net.second(net.first(x)) / net.first.out_channels, 0),
+    "a pool over channels": (after_first(mixed), 0),
+    "a pad that moves channels": (after_first(lambda x: F.pad(x, (0, 0, 0, 0, 1, -1))), 0),
 }
 
 
@@ -137,6 +148,10 @@ WAYS: dict[str, tuple[Callable[[Any, Tensor], Any], int]] = {
 def test_same_outputs_whatever_forward_does(name: str) -> None:
     way, channels = WAYS[name]
     model = Net(way).eval()
+    if not channels:
+        with pytest.raises(UserError, match=r"this Net without .*channels.*use the network as it is$"):
+            shrink(model, IMAGE)
+        return
     small = shrink(model, IMAGE)
     assert small.after.get("first", 8) == channels
     images = torch.randn(3, 3, 8, 8).double()
@@ -144,6 +159,105 @@ def test_same_outputs_whatever_forward_does(name: str) -> None:
     expected = model.double()(images)
     torch.manual_seed(1)
     torch.testing.assert_close(small.model.double()(images), expected, rtol=1e-9, atol=1e-9)
+
+
+def parts(net: Net, x: Tensor) -> Any:
+    y = net.first(x)
+    return {"size": math.prod(x.shape[2:]), "two": (net.second(y), [net.third(y).clamp(max=0)]), "no": None}
+
+
+@pytest.mark.parametrize(
+    ("way", "channels"),
+    [
+        (lambda net, x: (parts(net, x)["two"][0].float(), None), 7),
+        (lambda net, x: net.second(net.first(x)) * 0, 6),
+        (lambda net, x: net.second(net.first(x)).sqrt(), 6),  # NaN here and there
+        (lambda net, x: net.second(net.first(x)) + torch.rand_like(x[:, :1]), 6),  # of no channel
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_outputs_of_any_form_are_compared(
+    way: Callable[[Any, Tensor], Any], channels: int, dtype: torch.dtype
+) -> None:
+    model = Net(way).to(dtype)
+    state = torch.get_rng_state()
+    small = shrink(model, IMAGE)
+    assert small.after["first"] == channels
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_outputs_in_containers() -> None:
+    """One channel is unread by both readers. A part of the outputs that differs is seen."""
+    assert shrink(Net(parts), IMAGE).after["first"] == 7
+
+    def wrong(net: Net, x: Tensor) -> Any:
+        return parts(net, x) | {"size": net.second(mixed(net.first(x))).mean((1, 2, 3))}
+
+    with pytest.raises(UserError, match=r"differs by 0\.\d+ of its outputs"):
+        shrink(Net(wrong), IMAGE)
+
+    def number(net: Net, x: Tensor) -> Any:
+        return parts(net, x) | {"size": net.first.out_channels}
+
+    with pytest.raises(UserError, match=r"calls output\(.*7, .* instead of output\("):
+        shrink(Net(number), IMAGE)
+
+
+@dataclass
+class Scores:
+    """What some networks return."""
+
+    scores: Tensor
+    auxiliary: Tensor | None = None
+
+
+def test_outputs_in_a_class_of_their_own() -> None:
+    assert shrink(Net(lambda net, x: Scores(net.second(net.first(x)))), IMAGE).after["first"] == 6
+    with pytest.raises(UserError, match="differs by"):
+        shrink(Net(lambda net, x: Scores(x, net.second(mixed(net.first(x))))), IMAGE)
+
+
+def test_a_network_of_one_format_only() -> None:
+    """What can't be computed in float64 is compared as it is."""
+
+    def way(net: Net, x: Tensor, between: Callable[[Tensor], Tensor] = F.relu) -> Tensor:
+        return net.second(between(net.first(x)).float())
+
+    assert shrink(Net(way), IMAGE).after["first"] == 6
+    with pytest.raises(UserError, match="differs by"):
+        shrink(Net(lambda net, x: way(net, x, mixed)), IMAGE)
+
+
+def test_nothing_is_taken_for_the_same_where_nothing_can_be_compared() -> None:
+    """Numbers of an unread channel count once they aren't finite: 0 times infinity is NaN."""
+    model = Net(after_first(lambda x: x))
+    model.first.weight.data[2] = torch.inf
+    with pytest.raises(UserError, match="finite"):
+        shrink(model, IMAGE)
+    model.second.bias.data[:] = torch.nan  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="finite"):
+        shrink(model, IMAGE)
+
+
+def test_a_network_that_cant_be_computed_is_refused() -> None:
+    class Fails(nn.Module):
+        """Takes shapes, not numbers."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            torch._assert(x.device.type == "meta", "no numbers, please")
+            return x
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1), Fails())
+    model[2].weight.data[:, 1] = 0  # type: ignore[operator, union-attr]
+    with pytest.raises(UserError, match="no numbers, please"):
+        shrink(model, IMAGE)
+
+    def way(net: Net, x: Tensor) -> Tensor:
+        assert net.first.out_channels == 8, "eight, please"
+        return net.second(net.first(x))
+
+    with pytest.raises(UserError, match="eight, please"):
+        shrink(Net(way), IMAGE)
 
 
 @pytest.mark.parametrize("hooked", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
