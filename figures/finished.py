@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from statistics import mean, stdev
 
 from figures.networks import run_parts
-from figures.results import Results
+from figures.results import Results, length_of
 from figures.style import METHOD_NAMES
 from figures.tabular import NOT_RUN, Entry, percent
 from landscape.errors import UserError
@@ -45,6 +45,22 @@ class Finished:
     unfinished: tuple[str, ...]
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a table says under itself where the optimizers that it puts side by side differ in length."""
+        found = []
+        for key in dict.fromkeys(replace(key, optimizer="") for key in self.rows):
+            lengths = {
+                one.optimizer: length_of(rows[0])[0]
+                for one, rows in self.rows.items()
+                if replace(one, optimizer="") == key
+            }
+            if len(set(lengths.values())) > 1:
+                told = ", ".join(f"{name} {epochs}" for name, epochs in sorted(lengths.items()))
+                sparsity = f" {key.sparsity:g}" if key.sparsity else ""
+                found.append(f"{key.network} {key.method}{sparsity}: {told}")
+        return (f"Not trained for as many epochs, so not comparable: {'; '.join(found)}.",) if found else ()
+
+    @property
     def networks(self) -> list[str]:
         """Sorted."""
         return sorted({key.network for key in self.rows})
@@ -68,10 +84,14 @@ class Finished:
         return accuracy(self.of(network, method, sparsity, optimizer))
 
     def gain(self, network: str, method: str, sparsity: float, optimizer: str) -> Entry:
-        """Test accuracy minus that of SGD with the same seeds."""
+        """Test accuracy minus that of SGD with the same seeds, trained for as long."""
         first = {row["seed"]: row for row in self.of(network, method, sparsity, "sgd")}
         second = {row["seed"]: row for row in self.of(network, method, sparsity, optimizer)}
-        shared = sorted(first.keys() & second.keys())
+        shared = sorted(
+            seed
+            for seed in first.keys() & second.keys()
+            if length_of(first[seed])[0] == length_of(second[seed])[0]
+        )
         if not shared:
             return NOT_RUN
         pairs = [(first[seed], second[seed]) for seed in shared]

@@ -158,8 +158,8 @@ class Results:
     Raises
     ------
     UserError
-        When there is no such folder, no run in it, two names of one run (``seed0`` and ``seed00``), or
-        `network` is needed or unknown.
+        When there is no such folder, no run in it, two names of one run (``seed0`` and ``seed00``), seeds of
+        one kind of run that were trained for different lengths, or `network` is needed or unknown.
     """
 
     def __init__(self, root: Path, network: str | None = None) -> None:
@@ -171,6 +171,7 @@ class Results:
             path.name.removesuffix(SUFFIX): path for path in sorted((root / "surfaces").glob(f"*{SUFFIX}"))
         }
         self._names = _by_meaning({**self._files, **self._table})
+        _check_seeds_alike(self._names, self._table)
         self._network = network
         plan = root / "scale.toml"
         self.scale = load_scale(str(plan)) if plan.is_file() else None
@@ -345,6 +346,31 @@ def _by_meaning(names: Iterable[str]) -> dict[Name, str]:
                 f"{found[one]} and {name} name the same run, which would count twice; remove or rename one"
             )
     return found
+
+
+def _check_seeds_alike(names: Mapping[Name, str], table: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse means over seeds that were trained for different lengths; UserError names two."""
+    known: dict[Name, str] = {}
+    for one, name in names.items():
+        if table.get(name, {}).get("state") != "finished":
+            continue
+        first = known.setdefault(replace(one, seed=0), name)
+        here, there = (length_of(table[run]) for run in (first, name))
+        if here != there:
+            raise UserError(
+                f"{first} was trained for {_words(here)}, {name} for {_words(there)}: a mean over their "
+                "seeds would be of neither; train them alike, or keep them in folders of their own"
+            )
+
+
+def length_of(row: Mapping[str, str]) -> tuple[str, str]:
+    """How long a run of ``results.csv`` was to be trained: its epochs, and the examples it took over all."""
+    return row.get("epochs") or "", row.get("examples_trained") or ""
+
+
+def _words(length: tuple[str, str]) -> str:
+    epochs, examples = (one or "an unknown number of" for one in length)
+    return f"{epochs} epochs, {examples} examples"
 
 
 def _networks(names: Iterable[str]) -> set[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from figures.finished import OPTIMIZERS, ORDER, PAIR, Finished, finished, in_order, with_paper
+from figures.finished import OPTIMIZERS, ORDER, PAIR, Finished, Row, finished, in_order, with_paper
 from figures.networks import SMALL, method_name, network_name
 from figures.results import Results
 from figures.spent import HEADS, Spent, spent
@@ -73,7 +73,7 @@ def sparse_grid(
     if found.unfinished:
         names = ", ".join(found.unfinished[:8]) + (", …" if len(found.unfinished) > 8 else "")
         notes.append(f"Not finished, {len(found.unfinished)} runs: {names}.")
-    return Grid(title, ("network", "method"), columns, tuple(lines), tuple(notes))
+    return Grid(title, ("network", "method"), columns, tuple(lines), (*notes, *found.notes))
 
 
 def dense_grid(found: Finished, networks: Sequence[str], optimizers: Sequence[str]) -> Grid:
@@ -121,6 +121,12 @@ def _spent_entries(one: Spent) -> list[Entry]:
         NOTHING if ends is None else Entry(text, value=sum(ends) / 2)
         for text, ends in zip(one.cells(), ranges, strict=True)
     ]
+
+
+def epochs_entry(rows: Iterable[Row]) -> Entry:
+    """Epochs of one run over all its rounds; smallest to largest where the runs differ."""
+    entry = _spent_entries(spent(rows))[2]
+    return NOT_RUN if entry is NOTHING else entry
 
 
 PRODUCT = TableProduct("table1", TITLE, grids)

@@ -49,7 +49,13 @@ def grids(results: Results) -> list[Grid]:
         lines += [_published(one) for one in UNSTRUCTURED if one.network == network]
     dense = dense_grid(found, with_paper((IMAGENET,), networks), PAIR)
     return [
-        Grid("Sparse networks", ("network", "method"), columns, tuple(lines), (ERRORS, COUNTED, cited())),
+        Grid(
+            "Sparse networks",
+            ("network", "method"),
+            columns,
+            tuple(lines),
+            (ERRORS, COUNTED, cited(), *found.notes),
+        ),
         with_published(dense, DENSE),
     ]
 

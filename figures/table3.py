@@ -17,7 +17,7 @@ from figures.networks import method_name, network_name, parameters_of
 from figures.published import DENSE, IMAGENET, STRUCTURED, Published
 from figures.results import Results
 from figures.style import OPTIMIZER_NAMES
-from figures.table1 import ERRORS
+from figures.table1 import ERRORS, epochs_entry
 from figures.table2 import cited, mark
 from figures.table_product import TableProduct
 from figures.tabular import NOT_RUN, NOTHING, Column, Entry, Grid, Line, between, number, published, with_best
@@ -63,7 +63,7 @@ def grids(results: Results) -> list[Grid]:
         lines += [
             _published(one, level) for one in STRUCTURED if one.network == network for level in one.accuracy
         ]
-    notes = (ERRORS, REMOVED, cited((*DENSE, *STRUCTURED)))
+    notes = (ERRORS, REMOVED, cited((*DENSE, *STRUCTURED)), *found.notes)
     return [Grid("Structured sparsity", ("network", "method", "removed"), COLUMNS, tuple(lines), notes)]
 
 
@@ -71,7 +71,7 @@ def _dense(found: Finished, network: str) -> Line:
     rows = found.of(network, "dense", 0.0, "sgd") or found.of(network, "dense", 0.0, "s2sam")
     size = parameters_of(network)
     entries = [
-        number(mean_of(rows, "epochs_trained"), "g"),
+        epochs_entry(rows),
         number(1.0, "g") if rows else NOT_RUN,
         NOT_RUN if size is None or not rows else number(size, ",.0f"),
         number(1.0, "g") if rows else NOT_RUN,
@@ -85,7 +85,7 @@ def _dense(found: Finished, network: str) -> Line:
 def _line(found: Finished, speeds: Speeds, network: str, method: str, level: float) -> Line:
     rows = [row for name in PAIR for row in found.of(network, method, level, name)]
     entries = [
-        number(mean_of(rows, "epochs_trained"), "g"),
+        epochs_entry(rows),
         number(mean_of(rows, "shrunk_flops_share"), ".3f"),
         number(mean_of(rows, "shrunk_parameters"), ",.0f"),
         number(mean_of(rows, "channels_share"), ".3f"),

@@ -43,7 +43,7 @@ def grids(results: Results) -> list[Grid]:
             *(found.gain(network, "dense", 0.0, name) for name in optimizers[1:]),
         ]
         lines.append(Line((network_name(network),), with_best(entries, columns, optimizers)))
-    grid = Grid("Dense networks", ("network",), columns, tuple(lines), (ERRORS, GAIN))
+    grid = Grid("Dense networks", ("network",), columns, tuple(lines), (ERRORS, GAIN, *found.notes))
     return [grid]
 
 

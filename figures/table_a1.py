@@ -44,7 +44,7 @@ def grids(results: Results) -> list[Grid]:
             labels = (network_name(network), METHOD_NAMES.get(base, base), DISTRIBUTION_NAMES[kind])
             lines.append(Line(labels, with_best(entries, columns, PAIR)))
     heads = ("network", "method", "distribution")
-    return [Grid("Distributions", heads, columns, tuple(lines), (ERRORS,))]
+    return [Grid("Distributions", heads, columns, tuple(lines), (ERRORS, *found.notes))]
 
 
 def _place(pair: tuple[str, str]) -> tuple[int, str, int]:
