@@ -309,13 +309,13 @@ class Results:
             return "surface unfinished"
         if surface.dim != 2:
             raise UserError(f"{self._files[name]}: a line; the figure needs a plane, computed with --dim 2")
-        if self._trained_again(name, surface):
+        if self.trained_again(name, _digest(surface)):
             return "surface of an earlier checkpoint"
         return Run(name, seed, surface, roughness(surface, log=self.log), row)
 
-    def _trained_again(self, name: str, surface: Surface) -> bool:
-        """Whether the run's checkpoint, where it is here, is another than that of its surface."""
-        checkpoint, told = self.root / "runs" / name / "final.pt", _digest(surface)
+    def trained_again(self, name: str, told: str) -> bool:
+        """Whether the run's checkpoint, where it is here, isn't the one whose SHA-256 a result tells."""
+        checkpoint = self.root / "runs" / name / "final.pt"
         return bool(told) and checkpoint.is_file() and sha256(checkpoint) != told
 
 

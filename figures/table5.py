@@ -35,17 +35,19 @@ READING = (
 def grids(results: Results) -> list[Grid]:
     """One grid for each set of images, and the paper's, which stays empty here."""
     found = [read(path) for path in sorted((results.root / "robustness").glob(f"*{SUFFIX}"))]
-    groups = [_grid(group) for group in _alike(found)]
+    old = [one.name for one in found if results.trained_again(one.name, one.sha256)]
+    groups = [_grid(group) for group in _alike([one for one in found if one.name not in old])]
     columns = _columns(PAIR)
     empty = Line(PAPER, (NOT_RUN,) * len(columns))
-    return [*groups, Grid("ImageNet-C, as in the paper", HEADS, columns, (empty,))]
+    notes = (f"Left out, of earlier checkpoints; measure again: {', '.join(old)}.",) if old else ()
+    return [*groups, Grid("ImageNet-C, as in the paper", HEADS, columns, (empty,), notes)]
 
 
 def _alike(found: Sequence[Robustness]) -> list[list[Robustness]]:
-    """Groups of results on the same images, corrupted alike."""
+    """Groups of results on the same images, corrupted alike; those with more corruptions first."""
     groups: list[list[Robustness]] = []
-    for one in found:
-        group = next((known for known in groups if _same(known[0], one)), None)
+    for one in sorted(found, key=lambda one: -len(one.corruptions)):
+        group = next((known for known in groups if all(_same(other, one) for other in known)), None)
         if group is None:
             groups.append([one])
         else:
@@ -71,11 +73,13 @@ def _columns(optimizers: Sequence[str]) -> tuple[Column, ...]:
 
 
 def _grid(group: Sequence[Robustness]) -> Grid:
-    cells: dict[tuple[str, str, str], dict[str, Row]] = {}
-    for row in rows(group):
+    found = rows(group)
+    told = _recipes(found)
+    cells: dict[tuple[str, ...], dict[str, Row]] = {}
+    for row, recipe in zip(found, told, strict=True):
         sparsity = "" if isnan(row.sparsity) or not row.sparsity else f"{100 * row.sparsity:g} %"
-        network = MODELS.get(row.network, row.network)
-        cells.setdefault((network, method_name(row.method), sparsity), {})[row.optimizer] = row
+        labels = (MODELS.get(row.network, row.network), method_name(row.method) + recipe, sparsity)
+        cells.setdefault(labels, {})[row.optimizer] = row
     known = {*PAIR, *(name for one in cells.values() for name in one)}
     optimizers = [name for name in OPTIMIZERS if name in known] + sorted(known - set(OPTIMIZERS))
     lines = tuple(Line(labels, _entries(one, optimizers)) for labels, one in cells.items())
@@ -85,11 +89,31 @@ def _grid(group: Sequence[Robustness]) -> Grid:
     title = f"{name} under corruptions: {first.source}".strip()
     made = (
         ""
-        if first.source == "files"
+        if all(one.source == "files" for one in group)
         else " Generated images aren't the published ones: compare within this table."
     )
-    notes = (f"{READING} {len(first):,} images.{made}",)
-    return Grid(title, HEADS, _columns(optimizers), lines, notes)
+    notes = [f"{READING} {len(first):,} images.{made}"]
+    if any(told):
+        notes.append("Runs that weren't trained alike stand in lines of their own, with what differs.")
+    return Grid(title, HEADS, _columns(optimizers), lines, tuple(notes))
+
+
+def _recipes(found: Sequence[Row]) -> list[str]:
+    """What tells a row's recipe from others of its network, method and sparsity; empty where nothing does."""
+    texts = []
+    for row in found:
+        like = [one.recipe for one in found if _place(one) == _place(row)]
+        names = sorted({name for one in like for name in one if one.get(name) != row.recipe.get(name)})
+        names = [name for name in names if name in row.recipe] or names
+        if "epochs" in names:  # those trained follow
+            names = [name for name in names if name != "epochs_trained"]
+        parts = [f"{name.replace('_', ' ')} {row.recipe.get(name, 'not told')}" for name in names]
+        texts.append(f" ({', '.join(parts)})" if parts else "")
+    return texts
+
+
+def _place(row: Row) -> tuple[str, str, str]:
+    return row.network, row.method, repr(row.sparsity)
 
 
 def _entries(found: Mapping[str, Row], optimizers: Sequence[str]) -> tuple[Entry, ...]:

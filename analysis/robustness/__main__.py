@@ -137,11 +137,15 @@ def _about(subject: Subject) -> dict[str, Any]:
     method, optimizer = (
         part if isinstance(part := config.get(key), dict) else {} for key in ("method", "optimizer")
     )
+    others = ("model", "method", "optimizer", "seed")
+    recipe = {key: value for key, value in config.items() if key not in others}
+    recipe |= {key: value for key, value in method.items() if key not in ("name", "sparsity")}
     known = {
         "method": method.get("name"),
         "sparsity": method.get("sparsity"),
         "optimizer": optimizer.get("name"),
         "seed": config.get("seed"),
+        "recipe": recipe or None,
     }
     return {
         "checkpoint": {"file": loaded.name, "sha256": loaded.sha256, "metrics": loaded.metrics},

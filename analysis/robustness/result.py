@@ -50,8 +50,8 @@ class Robustness:
         Everything that determines the answers; JSON types.
     about
         What is known besides: ``checkpoint``, ``architecture``, ``data``, and ``run`` (``method``,
-        ``sparsity``, ``optimizer``, ``seed``; None where the checkpoint doesn't say); ``deviations``, by
-        corruption what of a generated one isn't as published.
+        ``sparsity``, ``optimizer``, ``seed``, and as ``recipe`` all other settings; None where the checkpoint
+        doesn't say); ``deviations``, by corruption what of a generated one isn't as published.
     """
 
     name: str
@@ -213,5 +213,15 @@ def check_same_images(first: Robustness, second: Robustness) -> None:
 
 def run_facts(result: Robustness) -> Mapping[str, Any]:
     """What the checkpoint says of its training: method, sparsity, optimizer, seed; None where it doesn't."""
-    run = result.about.get("run")
-    return run if isinstance(run, Mapping) else {}
+    return _mapping(result.about.get("run"))
+
+
+def recipe(result: Robustness) -> dict[str, Any]:
+    """How the network was trained, besides `run_facts`: what has to be equal where networks are compared."""
+    trained = _mapping(_mapping(result.about.get("checkpoint")).get("metrics")).get("epochs_trained")
+    told = {} if trained is None else {"epochs_trained": trained}
+    return {**_mapping(run_facts(result).get("recipe")), **told}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

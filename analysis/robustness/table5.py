@@ -6,14 +6,17 @@ by side, trained the original way and with S2-SAM.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import nan
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from analysis.robustness.images_interval import FloatArray, over_images
-from analysis.robustness.result import Robustness, check_same_images, run_facts
+from analysis.robustness.result import Robustness, check_same_images, recipe, run_facts
 from analysis.statistics.uncertainty import Estimate
 from landscape.errors import UserError
 
@@ -22,12 +25,14 @@ ORIGINAL = "sgd"
 
 @dataclass(frozen=True)
 class Row:
-    """Runs of one network, method, sparsity and optimizer.
+    """Runs of one network, method, sparsity and optimizer, trained alike.
 
     Attributes
     ----------
     network, method, sparsity, optimizer
         As the checkpoints say; "" and NaN where they don't.
+    recipe
+        Every other setting of the training, as `analysis.robustness.result.recipe`.
     results
         One per seed, in the order of the seeds.
     clean, corrupted
@@ -35,8 +40,8 @@ class Row:
         benchmark at five severities. Intervals over images, the seeds' mean per image; they don't cover the
         chance of training.
     gain
-        Corrupted accuracy minus that of the original optimizer's runs with the same seeds, paired by image;
-        None for these themselves and where there are none.
+        Corrupted accuracy minus that of the original optimizer's runs with the same seeds and recipe, paired
+        by image; None for these themselves and where there are none.
     source
         "files", "generated" or both: only "files" can be compared with published numbers.
     """
@@ -45,6 +50,7 @@ class Row:
     method: str
     sparsity: float
     optimizer: str
+    recipe: Mapping[str, Any]
     results: tuple[Robustness, ...]
     clean: Estimate
     corrupted: Estimate
@@ -52,53 +58,66 @@ class Row:
     source: str
 
 
+class _Kind(NamedTuple):
+    """What runs of one row have in common; sparsity and recipe as text, so that NaN equals itself."""
+
+    network: str
+    method: str
+    sparsity: str
+    recipe: str
+    optimizer: str
+
+
+_Groups = Mapping[_Kind, Mapping[object, Robustness]]
+
+
 def rows(results: Sequence[Robustness]) -> list[Row]:
-    """Group results by network, method, sparsity and optimizer, the original optimizer first.
+    """Group results by network, method, sparsity, recipe and optimizer, the original optimizer first.
 
     Raises
     ------
     UserError
         When they aren't of the same images, corrupted alike.
     """
-    for one in results[1:]:
-        check_same_images(results[0], one)
-    groups: dict[tuple[str, str, float, str], dict[object, Robustness]] = {}
+    for pair in combinations(results, 2):
+        check_same_images(*pair)
+    groups: dict[_Kind, dict[object, Robustness]] = {}
     for one in results:
-        run = run_facts(one)
-        sparsity = run.get("sparsity")
-        key = (
-            str(one.about.get("architecture") or ""),
-            str(run.get("method") or ""),
-            float(sparsity) if sparsity is not None else nan,
-            str(run.get("optimizer") or ""),
-        )
-        key = next((known for known in groups if repr(known) == repr(key)), key)  # NaN is no key of itself
-        seed = run.get("seed", one.sha256)
-        if seed in groups.setdefault(key, {}):
-            raise UserError(f"{one.name} and {groups[key][seed].name} are the same cell of the table")
-        groups[key][seed] = one
-    order = sorted(groups, key=lambda key: (key[0], key[1], repr(key[2]), key[3] != ORIGINAL, key[3]))
-    return [_row(key, groups) for key in order]
+        kind, seed = _kind(one), run_facts(one).get("seed", one.sha256)
+        if seed in groups.setdefault(kind, {}):
+            raise UserError(f"{one.name} and {groups[kind][seed].name} are the same cell of the table")
+        groups[kind][seed] = one
+    order = sorted(groups, key=lambda kind: (*kind[:-1], kind.optimizer != ORIGINAL, kind.optimizer))
+    return [_row(kind, groups) for kind in order]
 
 
-def _row(
-    key: tuple[str, str, float, str], groups: dict[tuple[str, str, float, str], dict[object, Robustness]]
-) -> Row:
-    network, method, sparsity, optimizer = key
-    found = groups[key]
+def _kind(one: Robustness) -> _Kind:
+    run = run_facts(one)
+    sparsity = run.get("sparsity")
+    return _Kind(
+        str(one.about.get("architecture") or ""),
+        str(run.get("method") or ""),
+        repr(float(sparsity) if sparsity is not None else nan),
+        json.dumps(recipe(one), sort_keys=True, default=str),
+        str(run.get("optimizer") or ""),
+    )
+
+
+def _row(kind: _Kind, groups: _Groups) -> Row:
+    found = groups[kind]
     seeds = sorted(found, key=str)
     chosen = tuple(found[one] for one in seeds)
-    plain = next((known for known in groups if repr(known) == repr((*key[:3], ORIGINAL))), None)
+    plain = groups.get(kind._replace(optimizer=ORIGINAL))
     gain = None
-    if plain is not None and optimizer != ORIGINAL:
-        pairs = [(groups[plain][one], found[one]) for one in seeds if one in groups[plain]]
-        parts = [_difference(*pair) for pair in pairs]
+    if plain is not None and kind.optimizer != ORIGINAL:
+        parts = [_difference(plain[one], found[one]) for one in seeds if one in plain]
         gain = _over_seeds(parts, -1.0) if parts else None
     return Row(
-        network,
-        method,
-        sparsity,
-        optimizer,
+        kind.network,
+        kind.method,
+        float(kind.sparsity),
+        kind.optimizer,
+        recipe(chosen[0]),
         chosen,
         _over_seeds([one.per_image(()) for one in chosen]),
         _over_seeds([one.per_image() for one in chosen]),

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from landscape.errors import UserError
 HEAD = (
     *("run", "state", "method", "sparsity_asked", "optimizer", "seed", "test_accuracy"),
     *("test_accuracy_error", "flops_share", "training_flops_share", "shrunk_flops_share"),
-    *("shrunk_parameters", "channels_share"),
+    *("shrunk_parameters", "channels_share", "epochs", "epochs_trained"),
 )
 
 
@@ -203,6 +204,91 @@ def test_table5_compares_within_one_set_of_images(tmp_path: Path) -> None:
     assert found["gain, corrupted gain_s2sam"].startswith(f"{100 * gain:.2f} [")
     assert "aren't the published ones" in " ".join(ours.notes)
     assert {cell.state for one in paper.lines for cell in one.entries} == {"not run"}
+
+
+def kept(folder: Path, **found: Robustness) -> Results:
+    """A folder with these results."""
+    for name, one in found.items():
+        save(replace(one, name=name), folder / "robustness" / f"{name}.robustness.h5")
+    (folder / "runs").mkdir()
+    return Results(folder)
+
+
+def test_table5_keeps_runs_apart_that_were_not_trained_alike(tmp_path: Path) -> None:
+    short, long = {"epochs": 2, "data": "cifar10"}, {"epochs": 160, "data": "cifar10"}
+    ours, _ = table5.grids(
+        kept(
+            tmp_path,
+            a=answers(1, 0.4, optimizer="sgd", recipe=short),
+            b=answers(2, 0.8, optimizer="s2sam", recipe=long),
+            c=answers(3, 0.8, optimizer="sgd", recipe=long, seed=1),
+        )
+    )
+    first, second = (line(ours, "ResNet-20", f"RigL (epochs {epochs})") for epochs in (160, 2))
+    assert first["gain, corrupted gain_s2sam"] == ""  # of no seed that both have
+    assert second["corrupted corrupted_s2sam"] == "□"
+    assert "weren't trained alike" in " ".join(ours.notes)
+
+
+def test_table5_knows_how_long_runs_of_older_files_were_trained(tmp_path: Path) -> None:
+    first, second = answers(1, 0.4, optimizer="sgd"), answers(2, 0.8, optimizer="s2sam")
+    first.about["checkpoint"] = {"metrics": {"epochs_trained": 2}}
+    second.about["checkpoint"] = {"metrics": {"epochs_trained": 160}}
+    ours, _ = table5.grids(kept(tmp_path, a=first, b=second))
+    assert [one.labels[1] for one in ours.lines] == ["RigL (epochs trained 160)", "RigL (epochs trained 2)"]
+
+
+def test_table5_never_puts_files_and_generated_images_together(tmp_path: Path) -> None:
+    part = answers(1, 0.4, optimizer="sgd", seed=7)
+    part = replace(
+        part, corruptions=("fog",), sources=("files",), correct=part.correct[:1], done=part.done[:1]
+    )
+    whole, made = answers(2, 0.8, optimizer="sgd"), answers(3, 0.8, optimizer="s2sam")
+    files = ("files",) * 15
+    some = tuple("generated" if name == "snow" else "files" for name in BENCHMARK)
+    *ours, _ = table5.grids(
+        kept(tmp_path, a=part, b=replace(whole, sources=files), c=replace(made, sources=some))
+    )
+    assert [one.title for one in ours] == [
+        "cifar10 under corruptions: files",
+        "cifar10 under corruptions: files, 1 generated",
+    ]
+    assert line(ours[0], "ResNet-20")["clean clean_s2sam"] == "□"
+
+
+def test_table5_leaves_out_what_was_measured_on_an_earlier_checkpoint(tmp_path: Path) -> None:
+    found = kept(tmp_path, a=answers(1, 0.4, optimizer="sgd"), b=answers(2, 0.8, optimizer="s2sam"))
+    (tmp_path / "runs" / "a").mkdir()
+    (tmp_path / "runs" / "a" / "final.pt").write_bytes(b"trained again")
+    ours, paper = table5.grids(found)
+    assert line(ours, "ResNet-20")["clean clean_sgd"] == "□"
+    assert line(ours, "ResNet-20")["clean clean_s2sam"] != "□"
+    assert "earlier checkpoints; measure again: a." in " ".join(paper.notes)
+
+
+def test_seeds_of_other_lengths_have_no_mean(tmp_path: Path) -> None:
+    rows = [
+        "resnet20-cifar10-chex-0.5-sgd-seed0 0.9 epochs=160",
+        "resnet20-cifar10-chex-0.5-sgd-seed1 0.4 epochs=2",
+    ]
+    with pytest.raises(UserError, match=r"-seed0 was trained for 160 epochs.* train them alike"):
+        results(tmp_path, *rows)
+
+
+def test_optimizers_of_other_lengths_are_told_and_not_subtracted(tmp_path: Path) -> None:
+    found = results(
+        tmp_path,
+        "resnet20-cifar10-chex-0.5-sgd-seed0 0.4 epochs=2 epochs_trained=2",
+        "resnet20-cifar10-chex-0.5-s2sam-seed0 0.9 epochs=160 epochs_trained=160",
+        "resnet20-cifar10-dense-sgd-seed0 0.4 epochs=2",
+        "resnet20-cifar10-dense-s2sam-seed0 0.9 epochs=160",
+    )
+    (grid,) = table3.grids(found)
+    assert line(grid, "ResNet-20, CIFAR-10", "CHEX")["epochs_trained"] == "2–160"
+    told = "Not trained for as many epochs, so not comparable: resnet20-cifar10 chex 0.5: s2sam 160, sgd 2"
+    assert told in " ".join(grid.notes)
+    (dense,) = table6.grids(found)
+    assert line(dense, "ResNet-20, CIFAR-10")["gain gain_s2sam"] == "□"
 
 
 def test_table6_pairs_seeds(tmp_path: Path) -> None:
