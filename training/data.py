@@ -175,8 +175,8 @@ class TrainingData:
     ``sha256`` is that of the whole training split, ``test_sha256`` of the test split (labels, then pixels).
     ``held_out`` and ``trained`` are ascending indices into the training split; ``trained`` is None where it's
     everything that wasn't held out. ``images`` is how those of a folder were resized and cropped,
-    ``left_out`` how many of each split's were broken, where any was. Of photographs in files, labels, names
-    and sizes stand for the pixels in both digests.
+    ``left_out`` how many of each split's were broken, where any was, ``classes`` their names by number, where
+    they have any. Of photographs in files, labels, names and sizes stand for the pixels in both digests.
     """
 
     train: Images
@@ -192,6 +192,7 @@ class TrainingData:
     trained: NDArray[np.int64] | None = None
     images: dict[str, Any] | None = None
     left_out: dict[str, int] | None = None
+    classes: tuple[str, ...] | None = None
 
     def selection(self, seed: int) -> dict[str, Any]:
         """What the checkpoint says of the training split: the images held out, and those trained on."""
@@ -253,6 +254,7 @@ def load_splits(
         test_sha256=fingerprint(test),
         trained=None if examples is None else rest,
         images=None if train.preparation is None else train.preparation.record,
+        classes=train.classes,
     )
 
 

@@ -353,6 +353,7 @@ def read_training_data(
         trained=None if examples is None and not skipped["train"] else rest,
         images=how.record,
         left_out=skipped if any(skipped.values()) else None,
+        classes=train.classes,
     )
 
 

@@ -29,6 +29,7 @@ def checkpoint_of(run: Run, metrics: dict[str, Any]) -> Checkpoint:
             "selection": data.selection(run.config.seed),
             **({} if data.images is None else {"images": data.images}),
             **({} if data.left_out is None else {"left_out": data.left_out}),
+            **({} if data.classes is None else {"classes": list(data.classes)}),
         },
         config=run.config.to_dict(data.name),
         metrics=metrics,

@@ -16,6 +16,7 @@ from analysis.robustness.versions import GeneratedImages, Versions
 from landscape.commandline.console import note
 from landscape.data import data_folder
 from landscape.data.choice import on_disk
+from landscape.data.classes import check_class_names
 from landscape.data.model_config import model_data
 from landscape.data.normalization import known_normalization
 from landscape.data.settle import load_settled
@@ -129,9 +130,13 @@ def _imagenet(loaded: LoadedCheckpoint, options: RobustnessOptions, path: Path) 
         seed=chosen.corruption_seed,
     )
     _check_classes(loaded, found.classes, f"{path} (class folders)")
+    unknown = check_class_names(loaded.data or {}, found.class_names, str(path))
+    if unknown:
+        note(f"{path}: {unknown}")
     usual = IMAGENET_STATISTICS if own is None else own.normalization
     mean, std, source = _normalization(loaded, options, usual)
-    return ChosenImages(found, mean, std, {"normalization": {"source": source}} | _named(found, options))
+    about = {"normalization": {"source": source}, "classes": found.classes, "size": list(found.size)}
+    return ChosenImages(found, mean, std, about | _named(found, options))
 
 
 def _named(found: CifarFiles | ImageNetFiles, options: RobustnessOptions) -> dict[str, Any]:

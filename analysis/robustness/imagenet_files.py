@@ -1,7 +1,8 @@
 """ImageNet-C in the layout in which it is published: CORRUPTION/SEVERITY/CLASS/PICTURE.JPEG.
 
 The folders of the corruptions may lie below one more, as the archives are called (``noise``, ``blur``, …).
-Pictures are 224×224 and taken as they are. A few are decoded at a time.
+Pictures are 224×224, or all of one other size as in Tiny ImageNet-C, and taken as they are. A few are decoded
+at a time.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from analysis.robustness.generated import corrupt, deviations, recipe
 from analysis.robustness.result import Source
 from analysis.robustness.versions import Bytes, Indices, digest
 from landscape.errors import UserError
-from landscape.images.prepare import PHOTOGRAPHS, Preparation, decode
+from landscape.images.prepare import PHOTOGRAPHS, Preparation, decode, native_size
 
 PUBLISHED = 50_000  # pictures at each severity
 SIZE = (224, 224)
-_AS_THEY_ARE = Preparation(SIZE, (0, 0), source="as published")
 _ENDINGS = (".jpeg", ".jpg", ".png")
 _PART = 64
+_STAMPED = 64
 
 Pictures = Mapping[str, Sequence[str]]
 """Sorted file names by sorted class."""
@@ -45,7 +46,8 @@ class ImageNetFiles:
     clean
         Folder of the clean pictures, CLASS/PICTURE of the same names, or one with ``val`` or ``test`` in it.
     preparation
-        Of clean pictures; by default the short side to 256 and the middle 224×224.
+        Of clean pictures, where the corrupted ones are 224×224: the short side to 256 and the middle. Where
+        these have another size, clean ones must have it, too.
     generate, seed
         Make what has no folder from the clean pictures, with these draws.
 
@@ -76,8 +78,9 @@ class ImageNetFiles:
             raise UserError(missing(folder / gone[0], clean is not None))
         self._generated = bool(gone)
         self._clean = None if clean is None else _validation(clean)
-        self._preparation, self.seed = preparation, seed
+        self.seed = seed
         self._pictures, first = self._agreed(corruptions)
+        self.class_names = tuple(self._pictures)
         self.classes = len(self._pictures)
         every = [(one, name) for one, names in self._pictures.items() for name in names]
         numbers = {one: number for number, one in enumerate(self._pictures)}
@@ -88,6 +91,11 @@ class ImageNetFiles:
         self.places = np.arange(len(labels), dtype=np.int64) if choose is None else choose(labels)
         self.labels = labels[self.places]
         self._chosen = [Path(*every[place]) for place in self.places]
+        self.size = SIZE
+        if self._folders:
+            self.size = native_size(first / self._chosen[0]) or SIZE
+        self._as_they_are = Preparation(self.size, (0, 0), source="as published")
+        self._preparation = preparation if self.size == SIZE else self._as_they_are
         if self._clean is not None:
             lacking = next((one for one in self._chosen if not (self._clean / one).is_file()), None)
             if lacking is not None:
@@ -109,9 +117,30 @@ class ImageNetFiles:
         """Of generated ones what isn't as published; and whether these are all pictures."""
         made = deviations(self._preparation.size) if self._generated else {}
         found = {name: text for name, text in made.items() if name not in self._folders}
+        told = []
         if self.count != PUBLISHED:
-            found[""] = f"{self.count} pictures at each severity, {PUBLISHED:,} in the published data"
-        return found
+            told.append(f"{self.count} pictures at each severity, {PUBLISHED:,} in the published data")
+        if self.size != SIZE:
+            told.append("pictures of {}×{}, 224×224 in the published data".format(*self.size))
+        return found | ({"": "; ".join(told)} if told else {})
+
+    def stamp(self, corruption: str, severity: int) -> str:
+        """A digest of some of the files, spread over all: whether they are still those that were answered.
+
+        An empty corruption means the clean ones, and so do those that are made of these.
+        """
+        folder = self._clean
+        if corruption in self._folders:
+            folder = self._folders[corruption] / str(severity)
+        assert folder is not None
+        sha = hashlib.sha256()
+        for place in np.unique(np.linspace(0, len(self._chosen) - 1, _STAMPED).astype(int)):
+            path = folder / self._chosen[place]
+            try:
+                sha.update(path.read_bytes())
+            except OSError as error:
+                raise UserError(f"{path} can't be read: {error.strerror}") from error
+        return sha.hexdigest()[:16]
 
     def source(self, corruption: str) -> Source | None:
         """From the pictures where there is a folder."""
@@ -126,7 +155,7 @@ class ImageNetFiles:
     def corrupted(self, corruption: str, severity: int) -> Iterator[Bytes]:
         """Decoded, or made here."""
         if corruption in self._folders:
-            yield from self._decoded(self._folders[corruption] / str(severity), _AS_THEY_ARE)
+            yield from self._decoded(self._folders[corruption] / str(severity), self._as_they_are)
             return
         assert self._clean is not None
         done = 0
@@ -137,8 +166,20 @@ class ImageNetFiles:
 
     def _decoded(self, folder: Path, preparation: Preparation) -> Iterator[Bytes]:
         for start in range(0, len(self._chosen), _PART):
-            few = self._chosen[start : start + _PART]
-            yield np.stack([decode(folder / one, preparation) for one in few])
+            few = [folder / one for one in self._chosen[start : start + _PART]]
+            if preparation is self._as_they_are:
+                self._check_sizes(few)
+            yield np.stack([decode(one, preparation) for one in few])
+
+    def _check_sizes(self, paths: Sequence[Path]) -> None:
+        for one in paths:
+            size = native_size(one)  # None: decoding says why
+            if size not in (None, self.size):
+                here, there = ("×".join(map(str, sides)) for sides in (size, self.size))
+                raise UserError(
+                    f"{one} is of {here} pixels, others of {there}; "
+                    "corrupted pictures are taken as they are: expected one size, and clean ones of it"
+                )
 
     def _agreed(self, corruptions: Sequence[str]) -> tuple[Pictures, Path]:
         """The pictures, the same at every severity of every corruption, and the folder that was first."""

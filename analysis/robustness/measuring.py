@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import isfinite
@@ -19,6 +19,7 @@ from analysis.robustness import robustness_file
 from analysis.robustness.cifar_files import CifarFiles
 from analysis.robustness.corruption_names import CORRUPTIONS, SEVERITIES, check_corruptions
 from analysis.robustness.dependable import check_dependable
+from analysis.robustness.imagenet_files import ImageNetFiles
 from analysis.robustness.result import BoolArray, Robustness, Source
 from analysis.robustness.versions import Bytes, Versions
 from landscape.checks.arguments import number, positive, whole
@@ -131,7 +132,9 @@ def robustness(
         if again is not None:
             work.check(again, asker, target)
             if isinstance(versions, CifarFiles):  # whose images needn't be decoded
-                work.check_pixels(versions, target)
+                work.check_files(versions, target, "pixels", lambda *one: _digest(_shown(versions, *one)))
+            elif isinstance(versions, ImageNetFiles):
+                work.check_files(versions, target, "stamps", versions.stamp)
         with keeper.keeping(lambda place: robustness_file.save(work.result(), place)) as sometimes:
             if work.needs_clean(versions):
                 work.answer_clean(asker)
@@ -191,7 +194,8 @@ def _begun(
         sources.append(source)
     count = len(versions.labels)
     remarks = versions.remarks
-    facts = about | {"deviations": {one: remarks[one] for one in wanted if one in remarks}, "pixels": {}}
+    facts = about | {"deviations": {one: remarks[one] for one in wanted if one in remarks}}
+    facts |= {"pixels": {}, "stamps": {}}
     if "" in remarks:
         facts["remark"] = remarks[""]
     return Robustness(
@@ -264,7 +268,8 @@ class _Work:
                 correct[row], done[row] = earlier.correct[place], earlier.done[place]
         self.changed = names != earlier.corruptions
         about = fresh.about | {
-            key: {**earlier.about.get(key, {}), **fresh.about[key]} for key in ("deviations", "pixels")
+            key: {**earlier.about.get(key, {}), **fresh.about[key]}
+            for key in ("deviations", "pixels", "stamps")
         }
         self._result = replace(
             fresh,
@@ -294,8 +299,13 @@ class _Work:
                 f"the network's code or its libraries have changed: {_OVERWRITE}"
             )
 
-    def check_pixels(self, versions: CifarFiles, path: Path | None) -> None:
-        """UserError where a file that an earlier run has answered holds other images now."""
+    def check_files(
+        self, versions: Versions, path: Path | None, kind: str, told: Callable[[str, int], str]
+    ) -> None:
+        """UserError where files that an earlier run has answered hold other images now.
+
+        `kind` is "pixels" or "stamps"; `told` has what such a note of a corruption and severity is now.
+        """
         result = self._result
         rows = zip(result.corruptions, result.sources, result.done, strict=True)
         known = [
@@ -307,8 +317,8 @@ class _Work:
         if result.clean is not None and versions.clean() is not None:
             known.append(_CLEAN)
         for one in known:
-            stored = result.about["pixels"].get(_key(*one))
-            if stored is not None and stored != _digest(_shown(versions, *one)):
+            stored = result.about[kind].get(_key(*one))
+            if stored is not None and stored != told(*one):
                 where = "{} at severity {}".format(*one) if one[1] else "the clean images"
                 raise UserError(
                     f"{path}: {where} was measured on other pixels than there are now; {_OVERWRITE}"
@@ -317,19 +327,31 @@ class _Work:
     def answer_clean(self, asker: _Asker) -> None:
         """Of the clean images."""
         answers, pixels = asker.answers(_shown(asker.versions, *_CLEAN))
-        about = self._result.about
+        stamp = _stamp(asker.versions, *_CLEAN)
         with held_back():
-            about["pixels"][_key(*_CLEAN)] = pixels
+            self._note(_key(*_CLEAN), pixels, stamp)
             self._result = replace(self._result, clean=answers)
 
     def answer(self, corruption: str, severity: int, asker: _Asker) -> None:
         """Of one corruption at one severity."""
         answers, pixels = asker.answers(_shown(asker.versions, corruption, severity))
         place = self._result.corruptions.index(corruption), severity - 1
+        stamp = _stamp(asker.versions, corruption, severity)
         with held_back():
-            self._result.about["pixels"][_key(corruption, severity)] = pixels
+            self._note(_key(corruption, severity), pixels, stamp)
             self._result.correct[place] = answers
             self._result.done[place] = True
+
+    def _note(self, key: str, pixels: str, stamp: str | None) -> None:
+        """What images an answer is of."""
+        self._result.about["pixels"][key] = pixels
+        if stamp is not None:
+            self._result.about["stamps"][key] = stamp
+
+
+def _stamp(versions: Versions, corruption: str, severity: int) -> str | None:
+    """Of files whose pixels are costly to look at again."""
+    return versions.stamp(corruption, severity) if isinstance(versions, ImageNetFiles) else None
 
 
 def _key(corruption: str, severity: int) -> str:

@@ -30,8 +30,9 @@ class Checkpoint:
     """A trained model and everything known about it.
 
     ``state_dict`` is dense; ``mask`` has the names of the prunable tensors, bool, True = kept.
-    ``data`` holds ``name``, ``mean``, ``std`` (per channel, pixels in 0..1), ``num_classes`` and
-    ``selection`` (the part of the training split that was held out, see ``training.data``).
+    ``data`` holds ``name``, ``mean``, ``std`` (per channel, pixels in 0..1), ``num_classes``, ``classes``
+    (their names by number, where they have any) and ``selection`` (the part of the training split that was
+    held out, see ``training.data``).
     """
 
     architecture: str
@@ -205,6 +206,11 @@ def _check_data(data: Mapping[str, Any]) -> None:
     classes, name = data.get("num_classes"), data.get("name")
     if classes is not None and (type(classes) is not int or classes < 1):
         raise ValueError(f"the data's num_classes is {printable(classes, 40)}")
+    names = data.get("classes")
+    if names is not None and not (
+        isinstance(names, (list, tuple)) and names and all(isinstance(one, str) for one in names)
+    ):
+        raise ValueError(f"the data's classes are {printable(names, 40)}")
     if name is not None and not isinstance(name, str):
         raise ValueError(f"the data's name is a {type(name).__name__}")
     if not isinstance(data.get("selection", {}), dict):

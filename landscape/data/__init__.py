@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.data.choice import FOLDERS, choose_spec, on_disk
+from landscape.data.classes import check_class_names
 from landscape.data.factory import read_factory
 from landscape.data.normalization import (
     GIVEN,
@@ -175,7 +176,7 @@ def load_data(
     ------
     UserError
         When the data can't be found or read, are empty, of the wrong type or shape, or have another number
-        of classes than the network.
+        of classes than the network, or others than the checkpoint names.
     """
     if split not in PARTS:
         raise UserError(f"unknown split {split!r}; expected train, validation or test")
@@ -269,6 +270,11 @@ class _Request:
         """The split of the files in which they lie."""
         return "test" if self.part == "test" else "train"
 
+    def said_of_classes(self, names: Sequence[str] | None, what: str) -> list[str]:
+        """As `check_class_names`, for every network."""
+        told = [check_class_names(one, names, what) for one in self.stored] if self.labels else []
+        return list(dict.fromkeys(filter(None, told)))
+
     def choose(self, whole: WholeSplit) -> _Choice:
         pool = common_pool(self.part, self.stored, whole)
         among = np.arange(len(whole.labels)) if pool.indices is None else pool.indices
@@ -303,6 +309,7 @@ def _from_images(
     numbers, source = known or usual_normalization(spec, found.name, wanted.split, wanted.root)
     mean, std = per_channel(numbers, inputs.shape[1])
     notes = [found.remark] if found.remark else []
+    notes += wanted.said_of_classes(found.classes, found.name)
     notes += [found.preparation.text] if found.preparation is not None else []
     title = "shipped CIFAR-10 sample" if spec == "sample" else found.name
     return LoadedData(
@@ -408,6 +415,7 @@ def _from_factory(
         raise UserError(f"{spec} gives inputs of its own size; resize and crop them in the factory")
     found = read_factory(spec, wanted.split, choose, labels=wanted.labels)
     choice = made[0]
+    notes = wanted.said_of_classes(found.names, spec)
     mean, std, source = None, None, "none"
     if found.inputs.dtype == torch.uint8:
         numbers, source = known or (((0.0,), (1.0,)), "none known, pixels scaled to 0..1")
@@ -426,7 +434,7 @@ def _from_factory(
         split=wanted.part,
         num_classes=found.classes or found.largest + 1,
         indices=choice.indices,
-        chosen=f"{spec} ({why}); {choice.text}",
+        chosen="; ".join([f"{spec} ({why})", choice.text, *notes]),
         normalized_by=source,
         stated=known is not None or found.inputs.dtype != torch.uint8,
         classes_known=found.classes is not None,

@@ -22,7 +22,7 @@ class FactoryData:
 
     ``inputs`` is uint8 (N, C, H, W), floating or tokens of any shape (N, …), ``targets`` int64 (N,) where
     they are labels; ``largest`` is the largest label of the whole split, ``classes`` the number of classes
-    where the data set names them.
+    where the data set lists them, ``names`` what it calls them where these are words.
     """
 
     inputs: Tensor
@@ -30,6 +30,7 @@ class FactoryData:
     total: int
     largest: int
     classes: int | None
+    names: tuple[str, ...] | None
 
 
 class _Source(NamedTuple):
@@ -54,8 +55,7 @@ def read_factory(
     Inputs are uint8 pixels (N, channels, height, width), to be normalized by the caller, or floating-point
     numbers of any shape, taken as they are. PIL images become RGB pixels. Targets are integer class labels.
     Without `labels` targets are any tensor with one entry per example, and inputs tokens (int64), too. An
-    attribute ``classes`` (a
-    list of names) tells the number of classes.
+    attribute ``classes`` (a list of names) tells the number of classes.
 
     Raises
     ------
@@ -75,12 +75,14 @@ def read_factory(
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{spec}: reading the {split} examples failed: {reason}") from error
     names = getattr(made, "classes", None)
+    names = tuple(names) if isinstance(names, (list, tuple)) else ()
     return FactoryData(
         inputs=_inputs(inputs, len(keep), spec, tokens=not labels),
         targets=_labels(targets, spec) if labels else targets.detach().cpu(),
         total=len(drawn_by),
         largest=int(drawn_by.max()),
-        classes=len(names) if isinstance(names, (list, tuple)) and names else None,
+        classes=len(names) or None,
+        names=names if names and all(isinstance(one, str) for one in names) else None,
     )
 
 

@@ -189,7 +189,7 @@ def usual_preparation(paths: Sequence[Path]) -> Preparation:
         When a picture can't be opened.
     """
     places = np.unique(np.linspace(0, len(paths) - 1, min(LOOKED_AT, len(paths))).round().astype(int))
-    sizes = Counter(size for place in places if (size := _size(paths[place])) is not None)
+    sizes = Counter(size for place in places if (size := native_size(paths[place])) is not None)
     (size, count), *_ = sizes.most_common(1) or [((0, 0), 0)]
     if 2 * count <= sum(sizes.values()) or min(size) >= _PHOTO or not count:
         return PHOTOGRAPHS
@@ -209,7 +209,7 @@ def _opened(path: Path) -> Any:
     return Image.open(path, formats=_FORMATS)
 
 
-def _size(path: Path) -> tuple[int, int] | None:
+def native_size(path: Path) -> tuple[int, int] | None:
     """Height and width by the header; None where it can't be read, which is said when it is drawn."""
     try:
         with warnings.catch_warnings():

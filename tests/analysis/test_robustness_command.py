@@ -6,18 +6,21 @@ import contextlib
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from robustness_cases import drawn
 from test_robustness_files import cifar_folder, imagenet_folder
 
 from analysis.robustness import CORRUPTIONS, read, robustness_file
-from analysis.robustness.__main__ import main
+from analysis.robustness.__main__ import _reference, main
 from analysis.robustness.generated import corrupt
 from analysis.robustness.measuring import robustness
+from analysis.robustness.robustness_options import RobustnessOptions
 from analysis.robustness.versions import GeneratedImages
 from landscape.errors import UserError
 
@@ -210,7 +213,19 @@ def test_a_reference_is_named(folder: Path) -> None:
     assert "other images" in few.err
 
 
-def test_alexnet_is_imagenets_reference(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("classes", "size", "alexnet"), [(1000, 224, True), (200, 64, False), (2, 224, False)]
+)
+def test_alexnet_is_the_reference_of_imagenets_classes_alone(classes: int, size: int, alexnet: bool) -> None:
+    one = drawn(0)
+    one = replace(one, sources=("files",) * 15)
+    one.about["data"] = {"classes": classes, "size": [size, size]}
+    options = RobustnessOptions()
+    options = replace(options, data=replace(options.data, data="imagenetc:c"))
+    assert ("AlexNet" in _reference([one], options).name) == alexnet
+
+
+def test_imagenet_c_of_two_classes_is_divided_by_nothing(folder: Path) -> None:
     imagenet_folder(folder / "c", ("fog", "snow"))
     options = ["--model", "test_robustness_command:two", "--data", "imagenetc:c"]
     done = Outcome("two.pt", *options, "--corruptions", "fog", folder=folder)
@@ -219,7 +234,7 @@ def test_alexnet_is_imagenets_reference(folder: Path) -> None:
         torch.save(two().state_dict(), folder / "two.pt")
     done = Outcome("two.pt", *options, "--corruptions", "fog", folder=folder)
     assert done.code == 0, done.err
-    assert "AlexNet" in done.out
+    assert "AlexNet" not in done.out  # whose errors are those on 1,000 classes
     assert "generated" not in done.out
     wrong = Outcome("a.pt", *MODEL, "--data", "imagenetc:c", "--corruptions", "fog", folder=folder)
     assert wrong.code == 2

@@ -34,8 +34,9 @@ def cifar_folder(folder: Path, names: tuple[str, ...] = TWO, count: int = COUNT)
     return made
 
 
-def imagenet_folder(folder: Path, names: tuple[str, ...] = TWO, *, group: str = "") -> None:
-    """Two classes with two pictures each, at five severities; grey is 40 for each severity."""
+def imagenet_folder(folder: Path, names: tuple[str, ...] = TWO, *, group: str = "") -> list[Path]:
+    """Two classes with two pictures each, at five severities; grey is 40 for each severity. All paths."""
+    made = []
     for number, name in enumerate(names):
         for severity in range(1, 6):
             for wnid in ("n01", "n02"):
@@ -44,6 +45,8 @@ def imagenet_folder(folder: Path, names: tuple[str, ...] = TWO, *, group: str = 
                 for picture in ("a.JPEG", "b.JPEG"):
                     grey = np.full((224, 224, 3), 40 * severity + number, np.uint8)
                     Image.fromarray(grey).save(place / picture)
+                    made.append(place / picture)
+    return made
 
 
 def whole(parts: Any) -> Any:
@@ -200,6 +203,42 @@ def test_imagenets_clean_pictures_are_those_of_the_same_names(tmp_path: Path) ->
     (clean / "n02" / "b.JPEG").unlink()
     with pytest.raises(UserError, match=r"n02/b.JPEG: no such clean picture"):
         ImageNetFiles(tmp_path / "c", TWO, clean=clean)
+
+
+def test_pictures_of_one_other_size_are_taken_as_they_are(tmp_path: Path) -> None:
+    for path in imagenet_folder(tmp_path):
+        Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(path)
+    found = ImageNetFiles(tmp_path, TWO)
+    assert whole(found.corrupted("fog", 1)).shape == (4, 64, 64, 3)
+    assert "64×64, 224×224 in the published data" in found.remarks[""]
+    Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(tmp_path / "fog" / "3" / "n02" / "a.JPEG")
+    with pytest.raises(UserError, match="a.JPEG is of 32×64 pixels, others of 64×64"):
+        whole(found.corrupted("fog", 3))
+
+
+def test_clean_pictures_of_another_size_than_corrupted_ones_are_refused(tmp_path: Path) -> None:
+    for path in imagenet_folder(tmp_path / "c"):
+        Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(path)
+        (tmp_path / "clean" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((70, 64, 3), np.uint8)).save(
+            tmp_path / "clean" / path.parent.name / path.name
+        )
+    found = ImageNetFiles(tmp_path / "c", TWO, clean=tmp_path / "clean")
+    with pytest.raises(UserError, match="is of 70×64 pixels, others of 64×64"):
+        whole(found.clean())
+
+
+def test_pictures_that_are_others_now_are_seen(tmp_path: Path) -> None:
+    imagenet_folder(tmp_path / "c")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2))
+    told: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.2] * 3, "progress": None, "corruptions": TWO}
+    path = tmp_path / "x.robustness.h5"
+    robustness(model, ImageNetFiles(tmp_path / "c", TWO), path=path, **told)
+    robustness(model, ImageNetFiles(tmp_path / "c", TWO), path=path, **told)
+    Image.fromarray(np.zeros((224, 224, 3), np.uint8)).save(tmp_path / "c" / "fog" / "4" / "n01" / "b.JPEG")
+    with pytest.raises(UserError, match="fog at severity 4 was measured on other pixels than there are now"):
+        robustness(model, ImageNetFiles(tmp_path / "c", TWO), path=path, **told)
 
 
 def test_other_pictures_at_a_severity_are_refused(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_click_reads_a_point_out_everywhere(pair: Tab) -> None:
     assert "pick" not in pair.names()
 
 
-# A drag as a busy machine delivers it: events close together, and no frame for a third of a second after the last.
+# A drag as a busy machine delivers it: events close together, then no frame for a third of a second.
 FLING = """async ([x, y]) => {
   const canvas = document.querySelector(".plot canvas");
   const send = (type, step, buttons) => canvas.dispatchEvent(new MouseEvent(type,

@@ -14,6 +14,7 @@ from PIL import Image
 from torchvision import transforms
 
 from landscape.checkpoint.format import decode
+from landscape.data import load_data
 from landscape.errors import UserError
 from landscape.images import IMAGENET_STATISTICS, read_images
 from landscape.images.prepare import Change
@@ -144,6 +145,18 @@ def test_a_broken_picture_is_refused(
     )
 
 
+def test_a_surface_of_other_classes_is_refused(folder: Path, tmp_path: Path) -> None:
+    main([*f"{LINE} --epochs 1 --data imagefolder:{folder} --output {tmp_path / 'run'}".split()])
+    others = tmp_path / "others"
+    shutil.copytree(folder, others)
+    for split in ("train", "val"):
+        (others / split / "dog").rename(others / split / "owl")
+    stored = decode(torch.load(tmp_path / "run" / "final.pt", weights_only=True)).data
+    assert load_data(f"imagefolder:{folder}", stored=stored).num_classes == 2
+    with pytest.raises(UserError, match="class 1 of the model is dog, of others owl"):
+        load_data(f"imagefolder:{others}", stored=stored)
+
+
 def test_broken_pictures_are_left_out_and_counted(
     broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +167,7 @@ def test_broken_pictures_are_left_out_and_counted(
     assert "test: 1 of 4 pictures left out, broken: cat/1.jpg" in said
     found = decode(torch.load(tmp_path / "run" / "final.pt", weights_only=True))
     assert found.data["left_out"] == {"train": 1, "test": 1}
+    assert found.data["classes"] == ["cat", "dog"]
     assert found.data["selection"]["trained"].tolist() == [0, 1, 2, 3, 4, 5, 7, 8, 9]
     assert (found.metrics["examples_trained"], found.metrics["test_examples"]) == (9, 3)
     with pytest.raises(SystemExit):  # another set of images than the finished run's
