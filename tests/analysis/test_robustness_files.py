@@ -212,7 +212,7 @@ def test_pictures_of_one_other_size_are_taken_as_they_are(tmp_path: Path) -> Non
     assert whole(found.corrupted("fog", 1)).shape == (4, 64, 64, 3)
     assert "64×64, 224×224 in the published data" in found.remarks[""]
     Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(tmp_path / "fog" / "3" / "n02" / "a.JPEG")
-    with pytest.raises(UserError, match="a.JPEG is of 32×64 pixels, others of 64×64"):
+    with pytest.raises(UserError, match="JPEG is of 32×64 pixels, others of 64×64"):
         whole(found.corrupted("fog", 3))
 
 
