@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.25
 LOST = 1  # the code of a command of which nothing comes any more
+KILL = "kill"  # in the file beside the log; an empty one asks to stop
+
+_WATCH = """
+import os, signal, sys
+sys.stdin.read()
+getattr(os, "killpg", os.kill)(int(sys.argv[1]), getattr(signal, "SIGKILL", signal.SIGTERM))
+"""
 
 
 class Elsewhere:
@@ -57,8 +64,6 @@ class Elsewhere:
                 self._end()
             elif self._cluster.client.status in ("closed", "closing"):
                 self.returncode, self.told = LOST, f"the scheduler {self._cluster.name} is gone"
-        if self.returncode is not None:
-            self._stop.unlink(missing_ok=True)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -67,9 +72,15 @@ class Elsewhere:
             self._stop.touch()
 
     def kill(self) -> None:
-        """Wait for it no longer."""
-        self._future.cancel()
-        self.returncode = self.returncode or -signal.SIGKILL
+        """Wait for it no longer: its worker ends it when it reads that, or ends itself.
+
+        The file stays, since a worker may look for it later, or on a folder that shows it later.
+        """
+        if self.poll() is None:
+            with suppress(OSError):
+                self._stop.write_text(KILL)
+            self._future.cancel()
+            self.returncode = -signal.SIGKILL
 
     def wait(self) -> int | None:
         """Nothing is left to wait for after `kill`."""
@@ -79,38 +90,108 @@ class Elsewhere:
         error = None if self._future.cancelled() else self._future.exception()
         if error is None and not self._future.cancelled():
             self.returncode = self._future.result()
+            self._stop.unlink(missing_ok=True)  # it may have been asked as it ended
             return
         told = self._cluster.explained(error, "it") if error is not None else None
         self.returncode, self.told = LOST, str(told or error or "it got lost")
 
 
 def run_there(words: Sequence[str], log: str, folder: str, prints: bool) -> int:
-    """What a worker does: run a command to its end, or ask it to stop; gives its exit code."""
+    """What a worker does: run a command to its end, or end it when it is told to; gives its exit code.
+
+    No command outlives its worker: nobody would hear of it, and another worker would wait for its log.
+    """
     stop = Path(log).with_name(f".{Path(log).name}.stop")
     while (descriptor := locked(Path(log))) is None:  # a process of a worker that died may still be at it
-        if stop.exists():
+        if _told(stop) is not None:
             return 128 + signal.SIGINT
+        _check_worker()
         time.sleep(POLL_SECONDS)
-    with _hearing():
-        process = subprocess.Popen(
-            [word or sys.executable for word in words],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=descriptor if prints else subprocess.DEVNULL,
-            stderr=descriptor,
-            start_new_session=True,
-        )
-    if INHERITED:
-        os.close(descriptor)
+    try:
+        if _told(stop) == KILL:
+            return -signal.SIGKILL
+        with _hearing():
+            process = subprocess.Popen(
+                [word or sys.executable for word in words],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=descriptor if prints else subprocess.DEVNULL,
+                stderr=descriptor,
+                start_new_session=True,
+            )
+        if INHERITED:
+            os.close(descriptor)
+            descriptor = -1
+        with _ends_with_us(process):
+            return _ended(process, stop)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+        stop.unlink(missing_ok=True)
+
+
+def _ended(process: subprocess.Popen[bytes], stop: Path) -> int:
+    """The exit code of a command, once it has ended."""
     asked = False
     while (code := process.poll()) is None:
-        if stop.exists() and not asked:
+        told = _told(stop)
+        if told == KILL:
+            _kill(process)
+        elif told is not None and not asked:
             process.send_signal(stopping())
             asked = True
+        _check_worker()
         time.sleep(POLL_SECONDS)
-    if not INHERITED:
-        os.close(descriptor)
     return code
+
+
+def _told(stop: Path) -> str | None:
+    """What is in the file that asks a command to stop; None while nobody does."""
+    try:
+        return stop.read_text()
+    except OSError:
+        return None
+
+
+def _check_worker() -> None:
+    """Dask's `Reschedule` when this worker is about to end: another one is to go on with what is saved."""
+    try:
+        from distributed import Reschedule, get_worker
+
+        status = get_worker().status.name
+    except (ImportError, ValueError):  # no worker, but whoever calls `run_there`
+        return
+    if status in ("closing", "closed", "failed"):
+        raise Reschedule
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With all that it has started, such as readers of data."""
+    with suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+
+
+@contextmanager
+def _ends_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A process that leaves the block early, or whose starter is killed inside, is killed with its group.
+
+    A second one sees to the latter: it waits for the end of a pipe that this process alone holds. Linux could
+    do so by itself, but for one process, not for a group, and when the thread that started it ends.
+    """
+    try:
+        words = [sys.executable, "-I", "-S", "-c", _WATCH, str(process.pid)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True) as watch:
+            try:
+                yield
+            finally:
+                watch.kill()  # before its pipe ends
+    finally:
+        if process.poll() is None:
+            _kill(process)
+            process.wait()
 
 
 @contextmanager

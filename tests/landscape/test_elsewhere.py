@@ -6,15 +6,17 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from inside_cluster import inside_cluster
+from inside_cluster import inside_cluster, served
 
 from landscape.commandline.claims import claim
+from landscape.commandline.elsewhere import Elsewhere
 from landscape.commandline.jobs import Process, Schedule, start
-from landscape.workers.cluster import Cluster
+from landscape.workers.cluster import Cluster, connected
 
 pytest.importorskip("distributed")
 
@@ -97,3 +99,91 @@ def test_a_signal_reaches_them(here: Cluster, tmp_path: Path, monkeypatch: pytes
     assert schedule.signals == [signal.SIGINT]
     assert schedule.codes == {program: 130}
     assert not list(tmp_path.glob(".*stop"))
+
+
+STUBBORN = """
+import os, pathlib, signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with open("begun", "a") as file: file.write(f"{os.getpid()}\\n")
+while True:
+    time.sleep(0.05)
+    with open("alive", "a") as file: file.write("x")
+"""
+
+
+def pids_in(folder: Path, count: int) -> list[int]:
+    """Of as many that have begun, once they have."""
+    until, file = time.monotonic() + 20.0, folder / "begun"
+    while len(found := file.read_text().split() if file.exists() else []) < count:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return [int(one) for one in found]
+
+
+def is_still(file: Path) -> bool:
+    """Whether nothing is added to a file any more."""
+    before = file.stat().st_size
+    time.sleep(0.3)
+    return file.stat().st_size == before
+
+
+@pytest.mark.parametrize("apart", [0.1, 1.0])
+def test_a_second_signal_ends_them(
+    here: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: float
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    schedule = Commands([STUBBORN], tmp_path, here)
+
+    def twice() -> None:
+        pids_in(tmp_path, 1)
+        for seconds in (0.2, apart):
+            time.sleep(seconds)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread = threading.Thread(target=twice)
+        thread.start()
+        schedule.run()
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert schedule.codes == {STUBBORN: -signal.SIGKILL}
+    time.sleep(1.0)
+    assert is_still(tmp_path / "alive")
+    assert not list(tmp_path.glob(".*stop"))
+
+
+def test_a_worker_that_ends_ends_them_and_another_one_goes_on(
+    here: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    log = tmp_path / "job.log"
+    (tmp_path / ".job.log.stop").write_text("kill")  # of an earlier one
+    process = Elsewhere(here, [sys.executable, "-c", STUBBORN], log, prints=False)
+    (first,) = pids_in(tmp_path, 1)
+    ((address, _),) = [one for one in here.client.processing().items() if one[1]]
+    here.client.retire_workers([address], close_workers=True)
+    (_, second) = pids_in(tmp_path, 2)
+    assert process.poll() is None
+    assert first != second
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    time.sleep(1.0)
+    assert is_still(tmp_path / "alive")
+    assert not list(tmp_path.glob(".*stop"))
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
+
+
+def test_who_started_them_may_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a command that is killed does, while workers of a scheduler's file stay."""
+    monkeypatch.chdir(tmp_path)
+    with served("tcp", 1) as inside:
+        with connected(inside.scheduler_address) as cluster:
+            Elsewhere(cluster, [sys.executable, "-c", STUBBORN], tmp_path / "job.log", prints=False)
+            (pid,) = pids_in(tmp_path, 1)
+        time.sleep(1.0)
+        assert not is_still(tmp_path / "alive")
+        assert claim(tmp_path / "job.log") is None, "the same command waits for it"
+        os.kill(pid, signal.SIGKILL)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from landscape.commandline.claims import claim
-from landscape.commandline.elsewhere import run_there
+from landscape.commandline.elsewhere import KILL, run_there
 from landscape.commandline.jobs import start
 
 
@@ -40,3 +46,68 @@ def test_a_worker_of_the_background_asks_too(tmp_path: Path, here: object, ended
         assert found == -ended_by
     finally:
         signal.signal(signal.SIGINT, before)
+    assert not (tmp_path / ".job.log.stop").exists()
+
+
+def soon(true: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Whether that is so, or becomes so."""
+    until = time.monotonic() + seconds
+    while not (found := true()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has asked for doesn't."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
+FAMILY = ["sh", "-c", "trap '' INT; sleep 60 & echo $! > child.new; mv child.new child; wait; sleep 60"]
+
+
+def child_in(folder: Path) -> int:
+    """What `FAMILY` has started, once it has."""
+    assert soon((folder / "child").exists)
+    return int((folder / "child").read_text())
+
+
+@linux
+def test_a_killed_command_ends_with_all_that_it_started(tmp_path: Path) -> None:
+    stop, codes = tmp_path / ".job.log.stop", list[int]()
+    there = threading.Thread(
+        target=lambda: codes.append(run_there(FAMILY, str(tmp_path / "job.log"), str(tmp_path), prints=False))
+    )
+    there.start()
+    child = child_in(tmp_path)
+    stop.touch()  # which it doesn't heed
+    time.sleep(0.5)
+    assert alive(child)
+    stop.write_text(KILL)
+    there.join(10.0)
+    assert codes == [-signal.SIGKILL]
+    assert soon(lambda: not alive(child))
+    assert not stop.exists()
+
+
+def test_what_was_killed_before_its_worker_came_to_it_does_not_begin(tmp_path: Path) -> None:
+    (tmp_path / ".job.log.stop").write_text(KILL)
+    found = run_there(["touch", "begun"], str(tmp_path / "job.log"), str(tmp_path), prints=False)
+    assert found == -signal.SIGKILL
+    assert {one.name for one in tmp_path.iterdir()} == {"job.log"}
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_command_ends_with_its_worker(tmp_path: Path, number: signal.Signals) -> None:
+    told = f"{FAMILY!r}, {str(tmp_path / 'job.log')!r}, {str(tmp_path)!r}, False"
+    program = f"from landscape.commandline.elsewhere import run_there; run_there({told})"
+    with subprocess.Popen([sys.executable, "-c", program]) as worker:
+        child = child_in(tmp_path)
+        time.sleep(0.3)  # until it is watched
+        os.kill(worker.pid, number)
+    assert soon(lambda: not alive(child))
+    assert soon(lambda: claim(tmp_path / "job.log") is not None), "nothing of it has the lock"
