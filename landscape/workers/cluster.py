@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, Future, InvalidStateError
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import CancelledError, Executor, Future, InvalidStateError, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from uuid import uuid4
 
 from landscape.errors import UserError
 from landscape.workers.crew import Parcel, digests_of
-from landscape.workers.there import LostPartError, Names, do_several, keep_parts
+from landscape.workers.there import LostPartError, Names, do_several, keep_parts, silent
 
 if TYPE_CHECKING:
     import distributed
@@ -29,6 +30,7 @@ WAIT_SECONDS = 5.0
 MOMENT_SECONDS = 0.5  # a free worker takes a parcel in less
 PATIENCE_SECONDS = 600.0  # without any worker: a batch system may take its time, but not for ever
 ENDED = 3  # times as many workers as there are, that ended before they had what they need
+SILENT_SECONDS = 30.0  # a worker gives a sign of life several times in as long, whatever it computes
 GONE_SECONDS = 10.0  # a scheduler that doesn't answer for so long is gone
 
 LOGGERS = ("distributed", "distributed.client", "tornado.application", "asyncio")
@@ -65,7 +67,7 @@ class Cluster(Executor):
         What messages call the scheduler.
     at_once
         So many workers have items at a time; others stand by, without the parts of any work, in case one of
-        them dies. None for all.
+        them dies or hangs. None for all.
     """
 
     def __init__(self, client: distributed.Client, name: str, at_once: int | None = None) -> None:
@@ -74,6 +76,8 @@ class Cluster(Executor):
         self._shared: dict[str, Any] = {}  # data on the cluster, by digest
         self._threads: dict[str, int] = {}  # of workers, by address
         self._working: list[str] = []  # addresses of those that have items
+        self._late: list[str] = []  # addresses of those that others replace, the latest last
+        self._silent = frozenset[str]()
         self._given = list[tuple[str, int, Future[Any]]]()  # who was to do how many items in a task
         self._asked = -LOOK_SECONDS
         self._seen = time.monotonic()  # when there was a worker
@@ -182,11 +186,28 @@ class Cluster(Executor):
 
     def _least_busy(self) -> str:
         """Of those that work. Dask's stealing, which would even them out, is off where others stand by."""
-        self._given = [given for given in self._given if not given[-1].done()]
+        self._settle()
         items = Counter[str]()
         for address, count, _ in self._given:
             items[address] += count
         return min(self._working, key=lambda address: items[address])
+
+    def replaced(self, late: Collection[Future[Any]]) -> Collection[Future[Any]]:
+        """See `landscape.workers.crew.Crew.replaced`. Who comes back stands by."""
+        self._settle()
+        slow = {address for address, _, task in self._given if task in late}
+        if slow.difference(self._late):
+            self._late += sorted(slow.difference(self._late))
+            self._choose()
+        replaced = self._threads.keys() - self._working
+        return {task for address, _, task in self._given if address in replaced}
+
+    def _settle(self) -> None:
+        """Forget tasks that are over; who has answered is late no more."""
+        for address, _, task in self._given:
+            if task.done() and not task.cancelled() and address in self._late and not task.exception():
+                self._late.remove(address)
+        self._given = [given for given in self._given if not given[-1].done()]
 
     def check(self) -> None:
         """UserError when the scheduler is gone, or has had no worker for long."""
@@ -238,14 +259,36 @@ class Cluster(Executor):
             return
         with suppress(OSError, CancelledError):
             self._threads = self.client.nthreads()
-        # Who works goes on doing so: another one would have to get everything first.
-        in_turn = sorted(self._threads, key=lambda one: (one not in self._working, one))
-        self._working = in_turn[: self._at_once]
+            self._listen()
         self._asked = time.monotonic()
         if self._threads:
             self._seen = self._asked
+        self._choose()
+
+    def _listen(self) -> None:
+        """Hear who is alive, where others could replace them."""
+        if self._at_once is not None and len(self._threads) > self._at_once:
+            self._silent = frozenset(self.client.run_on_scheduler(silent, SILENT_SECONDS))
+
+    def _choose(self) -> None:
+        """Who works, and bring them what they need.
+
+        Who works goes on doing so, since another one would have to get everything first, unless it hangs:
+        then parts that were to come from it, or by way of it, come anew.
+        """
+        order = {one: number for number, one in enumerate(self._late)}
+        in_turn = sorted(
+            self._threads,
+            key=lambda one: (one in self._silent, order.get(one, -1), one not in self._working, one),
+        )
+        before, self._working = self._working, in_turn[: self._at_once]
+        if self._threads.keys() & set(before).difference(self._working):
+            self._shared.clear()
             for sent in self._sent.values():
-                self._bring(sent)
+                for address in [one for one in sent.keeps if not sent.has(one)]:
+                    sent.keeps.pop(address).cancel()
+        for sent in self._sent.values():
+            self._bring(sent)
 
     def _bring(self, sent: _Sent) -> None:
         """Parts to the workers that have items and lack them."""
@@ -257,18 +300,43 @@ class Cluster(Executor):
                     raise error
             if keep is None or (keep.done() and not sent.has(address)):
                 try:
-                    data = [self._data(digest, content) for digest, content in sent.contents.items()]
-                except (OSError, TimeoutError, CancelledError):  # its only worker has just died
+                    data = [self._data(*one, address) for one in sent.contents.items()]
+                except (
+                    OSError,
+                    KeyError,
+                    TimeoutError,
+                    CancelledError,
+                ):  # its worker has just died, or hangs
                     return
                 sent.keeps[address] = self.submit(keep_parts, tuple(sent.contents), *data, workers=[address])
 
-    def _data(self, digest: str, content: bytes) -> Any:
-        """On one of the workers, from which the others fetch it."""
+    def _data(self, digest: str, content: bytes, address: str) -> Any:
+        """On one of the workers, the first that needs it or any, from which the others fetch it."""
         found = self._shared.get(digest)
         if found is None or found.status != "finished":
             name = f"sharpscape-{uuid4().hex}"
-            found = self._shared[digest] = self.client.scatter({name: content}, timeout=5)[name]
+            found = self._shared[digest] = self._scattered({name: content}, address)[name]
         return found
+
+    def _scattered(self, data: dict[str, bytes], address: str) -> dict[str, Any]:
+        """Data on any worker, on this one where others could replace it; TimeoutError when it hangs.
+
+        Dask itself waits for a worker that hangs for as long as its connection lasts.
+        """
+        to = [address] if len(self._working) < len(self._threads) else None
+        coming = asyncio.run_coroutine_threadsafe(
+            self.client.scatter(data, workers=to, timeout=5, asynchronous=True),
+            self.client.loop.asyncio_loop,
+        )
+        try:
+            while not wait([coming], LOOK_SECONDS).done:
+                self._listen()
+                if to is not None and address in self._silent:
+                    raise TimeoutError
+            found: dict[str, Any] = coming.result()
+            return found
+        finally:
+            coming.cancel()
 
     def _gone(self) -> UserError:
         return UserError(

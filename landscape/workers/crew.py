@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -50,6 +50,13 @@ class Crew(Protocol):
 
     def several(self, parcel: Parcel, items: Sequence[Any]) -> Future[list[Any]]:
         """Have some done, by one worker."""
+        ...
+
+    def replaced(self, late: Collection[Future[Any]]) -> Collection[Future[Any]]:
+        """Have others work in place of those who are late with some of `several`'s tasks, if any stand by.
+
+        Returned are all tasks of workers that have been replaced: they may come, but not soon.
+        """
         ...
 
     def check(self) -> None:
@@ -113,6 +120,10 @@ class OfExecutor:
     def several(self, parcel: Parcel, items: Sequence[Any]) -> Future[list[Any]]:
         """See `Crew.several`."""
         return self.executor.submit(do_several, parcel.kind, parcel.names, parcel.digests, items)
+
+    def replaced(self, late: Collection[Future[Any]]) -> Collection[Future[Any]]:
+        """Nobody knows who has what."""
+        return ()
 
     def check(self) -> None:
         """A broken executor fails its futures."""

@@ -34,24 +34,28 @@ Found = TypeVar("Found")
 
 @dataclass(eq=False)
 class _Begun:
-    """An item that workers have, once or twice."""
+    """An item that workers have, once or twice; `aside` are tries of workers that others have replaced."""
 
     item: Any
     ahead: bool
     since: float
     share: int = EACH
-    futures: list[Future[Any]] = field(default_factory=list)
+    futures: dict[Future[Any], Future[Any]] = field(default_factory=dict)  # with the task of each
+    aside: list[Future[Any]] = field(default_factory=list)
     again: int = 0
     there: frozenset[str] = frozenset()
     lost: int = 0
     blamed: bool = False
 
     def cancel(self) -> None:
-        for future in self.futures:
+        for future in self.tries():
             future.cancel()
 
+    def tries(self) -> list[Future[Any]]:
+        return [*self.futures, *self.aside]
+
     def finished(self) -> bool:
-        return any(one.done() and not one.cancelled() and one.exception() is None for one in self.futures)
+        return any(one.done() and not one.cancelled() and one.exception() is None for one in self.tries())
 
 
 class Workers(Generic[Item, Found]):
@@ -94,7 +98,7 @@ class Workers(Generic[Item, Found]):
         numbers = {_key(item): number for number, item in enumerate(items)}
         waiting = deque(item for item in items if _key(item) not in self._begun)
         for key in self._begun.keys() & numbers:
-            for future in self._begun[key].futures:
+            for future in self._begun[key].tries():
                 if future.done():  # and nobody wanted it when it came
                     self._came.put((key, future))
         left, whole = set(numbers), False
@@ -123,6 +127,7 @@ class Workers(Generic[Item, Found]):
 
         Once an item is blamed nothing new is begun until it, alone, has come or has ended workers again.
         """
+        self._replace()
         for begun in [one for one in self._begun.values() if not one.futures and not one.blamed]:
             self._submit(begun)
         width, running = self._crew.width(), self._running()
@@ -207,13 +212,31 @@ class Workers(Generic[Item, Found]):
                 task.cancel()
 
         for begun, future in zip(chunk, own, strict=True):
-            begun.futures.append(future)
+            begun.futures[future] = task
             future.add_done_callback(partial(self._put, _key(begun.item)))
             future.add_done_callback(given_up)
         task.add_done_callback(arrived)
 
     def _put(self, key: Hashable, future: Future[Any]) -> None:
         self._came.put((key, future))
+
+    def _replace(self) -> None:
+        """What workers have that are replaced is begun anew; the one that comes first counts.
+
+        An item shows once that its worker is late: it may be the item, of which others would be late, too.
+        """
+        late = set[Future[Any]]()
+        for begun in self._begun.values() if self._seconds else ():
+            if not begun.aside and self._takes_long(begun):
+                late.update(task for future, task in begun.futures.items() if not future.done())
+        replaced = self._crew.replaced(late)
+        for begun in self._begun.values():
+            aside = [future for future, task in begun.futures.items() if task in replaced]
+            begun.aside += aside
+            for future in aside:
+                del begun.futures[future]
+            if aside and not begun.futures:
+                begun.since, begun.share = time.monotonic(), EACH
 
     def _running(self) -> int:
         return sum(not future.done() for begun in self._begun.values() for future in begun.futures)
@@ -224,7 +247,9 @@ class Workers(Generic[Item, Found]):
         Where they aren't, a second go waits behind what they do, and is given up when that comes.
         """
         every = self._begun.values() if self._seconds else ()
-        return sum(self._takes_long(one) and bool(one.futures) and not one.futures[0].done() for one in every)
+        return sum(
+            self._takes_long(one) and not next(iter(one.futures)).done() for one in every if one.futures
+        )
 
     def _is_late(self, begun: _Begun) -> bool:
         return len(begun.futures) == 1 and self._takes_long(begun)
@@ -241,7 +266,10 @@ class Workers(Generic[Item, Found]):
             self._crew.check()
             return None
         begun = self._begun.get(key)
-        if begun is None or key not in left or future not in begun.futures:
+        if begun is None or key not in left or future not in begun.tries():
+            return None
+        if future in begun.aside and (future.cancelled() or future.exception() is not None):
+            begun.aside.remove(future)  # another worker has it
             return None
         try:
             found: Found = future.result()

@@ -7,6 +7,7 @@ import os
 import pickle
 import platform
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -136,6 +137,12 @@ def _of_file(name: str) -> bytes:
             f"{this_worker()} can't read {name} ({error.strerror}): its folder must be one that workers "
             "see; give a path in such a folder"
         ) from error
+
+
+def silent(seconds: float, dask_scheduler: Any = None) -> set[str]:
+    """On a scheduler: the addresses of workers of which it has heard nothing for so long."""
+    since = time.time() - seconds
+    return {address for address, one in dask_scheduler.workers.items() if one.last_seen < since}
 
 
 def this_worker() -> str:

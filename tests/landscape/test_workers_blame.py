@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
 from itertools import count
 from threading import Timer
@@ -76,6 +76,10 @@ class Mortal:
 
     def send_again(self, parcel: Parcel, error: LostPartError) -> None:
         """It has it by now."""
+
+    def replaced(self, late: Collection[Future[Any]]) -> Collection[Future[Any]]:
+        """Nobody stands by."""
+        return ()
 
     def check(self) -> None:
         """There is always another worker."""
