@@ -127,10 +127,12 @@ class Workers(Generic[Item, Found]):
 
         Once an item is blamed nothing new is begun until it, alone, has come or has ended workers again.
         """
-        self._replace()
+        width = self._crew.width()
+        if width is not None:
+            self._replace()
         for begun in [one for one in self._begun.values() if not one.futures and not one.blamed]:
             self._submit(begun)
-        width, running = self._crew.width(), self._running()
+        running = self._running()
         blamed = [one for one in self._begun.values() if one.blamed]
         if blamed and not running:
             self._submit(blamed[0])
@@ -225,12 +227,12 @@ class Workers(Generic[Item, Found]):
 
         An item shows once that its worker is late: it may be the item, of which others would be late, too.
         """
-        late = set[Future[Any]]()
+        late, since = set[Future[Any]](), time.monotonic() - self._usual()
         for begun in self._begun.values() if self._seconds else ():
-            if not begun.aside and self._takes_long(begun):
+            if begun.since < since and not begun.aside:
                 late.update(task for future, task in begun.futures.items() if not future.done())
         replaced = self._crew.replaced(late)
-        for begun in self._begun.values():
+        for begun in self._begun.values() if replaced else ():
             aside = [future for future, task in begun.futures.items() if task in replaced]
             begun.aside += aside
             for future in aside:
@@ -255,8 +257,11 @@ class Workers(Generic[Item, Found]):
         return len(begun.futures) == 1 and self._takes_long(begun)
 
     def _takes_long(self, begun: _Begun) -> bool:
-        usual = max(STRAGGLER_SECONDS, STRAGGLER_TIMES * median(self._seconds or [0.0]))
-        return time.monotonic() - begun.since > usual
+        return time.monotonic() - begun.since > self._usual()
+
+    def _usual(self) -> float:
+        """Who takes longer is late."""
+        return max(STRAGGLER_SECONDS, STRAGGLER_TIMES * median(self._seconds or [0.0]))
 
     def _next(self, left: set[Hashable], patience: float) -> tuple[Hashable, Found] | None:
         """What comes next of `left`; None where that takes long, or was something else."""

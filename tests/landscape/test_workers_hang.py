@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 from cluster_works import Squares
 
 from landscape.engine.executors import point_name
+from landscape.keeping.points import nothing_ahead
 from landscape.workers import cluster as clusters
 from landscape.workers import evaluator, local
 from landscape.workers.cluster import Cluster
@@ -42,7 +43,7 @@ class Hanging:
         self.pids: dict[str, int] = cluster.client.run(os.getpid)
 
     def stop(self) -> list[str]:
-        """Those that work at present."""
+        """Those that work at present, whose addresses it returns."""
         working = list(self.cluster._working)
         for address in working:
             self.stopped.add(self.pids[address])
@@ -50,7 +51,7 @@ class Hanging:
         return working
 
     def go_on(self) -> None:
-        """All of them."""
+        """All that were."""
         while self.stopped:
             with suppress(ProcessLookupError):
                 os.kill(self.stopped.pop(), signal.SIGCONT)
@@ -71,20 +72,20 @@ def hanging(count: int) -> Iterator[Hanging]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "cores", lambda: 1)
     monkeypatch.setattr(clusters, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(clusters, "SILENT_SECONDS", NEVER, raising=False)
+    monkeypatch.setattr(clusters, "SILENT_SECONDS", NEVER)
     monkeypatch.setattr(evaluator, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(evaluator, "STRAGGLER_SECONDS", 0.7)
     monkeypatch.setattr(evaluator, "STRAGGLER_TIMES", 5.0)
 
 
-def evaluated(many: Workers[Any, Any], after: dict[int, Callable[[], object]], seconds: float = 12.0) -> Any:
+def evaluated(many: Workers[Any, Any], after: Mapping[int, Callable[[], Any]], seconds: float = 12.0) -> Any:
     """All results in order; some things are done after as many of them. Fails when it takes long."""
     found, until = list[tuple[int, float]](), time.monotonic() + seconds
-    for one in many.coming(POINTS, evaluator.nothing_ahead, 0.1):
+    for one in many.coming(POINTS, nothing_ahead, 0.1):
         assert time.monotonic() < until, f"{len(found)} came"
         if one is not None:
             found.append(one)
-            after.get(len(found), lambda: None)()
+            after.get(len(found), int)()
     return sorted(found)
 
 
@@ -110,16 +111,15 @@ def test_who_stands_by_replaces_them_and_they_may_come_back(
 def test_one_that_hangs_before_anything_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
-    monkeypatch.setattr(clusters, "SILENT_SECONDS", 1.5, raising=False)
+    monkeypatch.setattr(clusters, "SILENT_SECONDS", 1.5)
     with hanging(2) as here:
-        started, done = time.monotonic(), threading.Event()
-        timer = threading.Timer(15.0, lambda: done.is_set() or here.go_on())
+        started = time.monotonic()
+        timer = threading.Timer(15.0, here.go_on)
         timer.start()
         gone = here.stop() if first == "parcel" else []
         with workers(here.cluster, [2.0, Squares(str(tmp_path))], None, point_name) as many:
             gone = gone or here.stop()
             assert evaluated(many, {}) == RIGHT
-        done.set()
         timer.cancel()
         assert time.monotonic() - started < 10.0
         assert set(here.cluster._working).isdisjoint(gone)
@@ -130,9 +130,12 @@ def test_the_last_one_is_waited_for(tmp_path: Path) -> None:
         hanging(1) as here,
         workers(here.cluster, [2.0, Squares(str(tmp_path))], None, point_name) as many,
     ):
-        timer = threading.Timer(2.0, here.go_on)
-        after = {6: lambda: (here.stop(), timer.start())}
-        assert evaluated(many, after) == RIGHT
+
+        def stop_for_a_while() -> None:
+            here.stop()
+            threading.Timer(2.0, here.go_on).start()
+
+        assert evaluated(many, {6: stop_for_a_while}) == RIGHT
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ class OneSlow(Squares):
         def work(point: Sequence[float]) -> float:
             if tuple(point) == POINTS[6]:
                 (Path(self.folder).parent / f"slow {os.getpid()}").touch()
-                time.sleep(2.5)
+                time.sleep(4.0)
             return usual(point)
 
         return work
@@ -160,4 +163,4 @@ def test_a_slow_item_does_not_go_through_all_that_stand_by(tmp_path: Path) -> No
         workers(here.cluster, [2.0, OneSlow(str(folder), 0.05)], None, point_name) as many,
     ):
         assert evaluated(many, {}) == RIGHT
-    assert len(list(tmp_path.glob("slow *"))) == 2
+    assert len(list(tmp_path.glob("slow *"))) <= 2
