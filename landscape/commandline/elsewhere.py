@@ -109,6 +109,7 @@ def run_there(words: Sequence[str], log: str, folder: str, prints: bool) -> int:
         time.sleep(POLL_SECONDS)
     try:
         if _told(stop) == KILL:
+            stop.unlink(missing_ok=True)
             return -signal.SIGKILL
         with _hearing():
             process = subprocess.Popen(
@@ -123,11 +124,12 @@ def run_there(words: Sequence[str], log: str, folder: str, prints: bool) -> int:
             os.close(descriptor)
             descriptor = -1
         with _ends_with_us(process):
-            return _ended(process, stop)
+            code = _ended(process, stop)
+        stop.unlink(missing_ok=True)  # where it hasn't ended, another worker is to read it
+        return code
     finally:
         if descriptor >= 0:
             os.close(descriptor)
-        stop.unlink(missing_ok=True)
 
 
 def _ended(process: subprocess.Popen[bytes], stop: Path) -> int:
@@ -137,10 +139,11 @@ def _ended(process: subprocess.Popen[bytes], stop: Path) -> int:
         told = _told(stop)
         if told == KILL:
             _kill(process)
-        elif told is not None and not asked:
+        else:
+            _check_worker()
+        if told is not None and not asked:
             process.send_signal(stopping())
             asked = True
-        _check_worker()
         time.sleep(POLL_SECONDS)
     return code
 

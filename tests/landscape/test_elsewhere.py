@@ -176,6 +176,25 @@ def test_a_worker_that_ends_ends_them_and_another_one_goes_on(
         os.kill(first, 0)
 
 
+def test_who_was_asked_to_stop_is_asked_again_elsewhere(
+    here: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    process = Elsewhere(here, [sys.executable, "-c", STUBBORN], tmp_path / "job.log", prints=False)
+    pids_in(tmp_path, 1)
+    ((address, _),) = [one for one in here.client.processing().items() if one[1]]
+    process.send_signal(signal.SIGINT)
+    here.client.retire_workers([address], close_workers=True)
+    until = time.monotonic() + 10.0
+    while process.poll() is None:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert process.returncode in (130, -signal.SIGINT), "not begun, or before it could refuse"
+    time.sleep(1.0)
+    assert is_still(tmp_path / "alive")
+    assert not list(tmp_path.glob(".*stop"))
+
+
 def test_who_started_them_may_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a command that is killed does, while workers of a scheduler's file stay."""
     monkeypatch.chdir(tmp_path)
