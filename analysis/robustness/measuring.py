@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from analysis.robustness import robustness_file
+from analysis.robustness.belonging import check_clean_belongs
 from analysis.robustness.cifar_files import CifarFiles
 from analysis.robustness.corruption_names import CORRUPTIONS, SEVERITIES, check_corruptions
 from analysis.robustness.dependable import check_dependable
@@ -123,6 +124,8 @@ def robustness(
         left = work.left(wanted)
         keeper = Keeper(target)
         asker.check(wanted)
+        if work.needs_clean(versions):
+            check_clean_belongs(versions, wanted)
         again = work.known(versions)
         tell = None
         if listener is not None:

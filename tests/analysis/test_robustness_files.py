@@ -228,6 +228,23 @@ def test_clean_pictures_of_another_size_than_corrupted_ones_are_refused(tmp_path
         whole(found.clean())
 
 
+def test_clean_images_in_another_order_are_refused(tmp_path: Path) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    labels = np.zeros(8, int)
+    np.save(tmp_path / "labels.npy", np.zeros(40, np.uint8))
+    np.save(tmp_path / "fog.npy", np.concatenate([images // 2 + 60] * 5))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))
+    told: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.2] * 3, "progress": None, "corruptions": "fog"}
+    for order, right in ((images, True), (images[::-1], False)):
+        clean = GeneratedImages(order, labels, classes=10)
+        versions = CifarFiles(tmp_path, 10, ("fog",), clean=clean)
+        if right:
+            assert robustness(model, versions, **told).finished
+        else:
+            with pytest.raises(UserError, match="the clean images aren't those of fog in cifar10c"):
+                robustness(model, versions, **told)
+
+
 def test_pictures_that_are_others_now_are_seen(tmp_path: Path) -> None:
     imagenet_folder(tmp_path / "c")
     torch.manual_seed(0)
