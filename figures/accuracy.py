@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from analysis.statistics.correlation import RankCorrelation, rank_correlation
 from figures import caption as captions
 from figures.product import Product
-from figures.results import Cell, Results, Run
+from figures.results import Cell, Results, Run, other_length
 from figures.sheet import LINE, Sheet, wrapped
 from figures.style import COLOR_MAP, OPTIMIZER_NAMES, PAGE, PRINT
 from figures.ticks import set_log
@@ -73,7 +73,8 @@ def changes(results: Results) -> list[Dot]:
 
 def _pairs(before: Cell, after: Cell) -> list[tuple[Run, Run]]:
     others = {run.seed: run for run in after.runs}
-    return [(run, others[run.seed]) for run in before.runs if run.seed in others]
+    pairs = [(run, others[run.seed]) for run in before.runs if run.seed in others]
+    return [pair for pair in pairs if not other_length(*(run.row for run in pair))]
 
 
 def accuracy_of(run: Run) -> float | None:

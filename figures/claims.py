@@ -17,7 +17,7 @@ from analysis.roughness.conventions import differences
 from analysis.statistics.paired import permutation_test
 from figures.caption import made
 from figures.measures import NAMES, Measured, unlike
-from figures.results import Cell, Results
+from figures.results import Cell, Results, other_length
 
 LEVEL = 0.05
 Key = tuple[str, float, int]  # method, sparsity, training seed
@@ -93,10 +93,14 @@ def claims(results: Results) -> list[Claim]:
 def sparsity_claim(results: Results, optimizer: str, statement: str, source: str) -> Claim:
     """A row per method and seed with Ra at two sparsities or more, lowest first."""
     values: dict[tuple[str, int], dict[float, float]] = {}
+    rows: dict[tuple[str, int], Mapping[str, str]] = {}
     left_out = []
     for cell in results.cells:
         for run in cell.runs if cell.optimizer == optimizer else ():
-            if isfinite(run.ra.ra.value):
+            unlike = other_length(rows.setdefault((cell.method, run.seed), run.row), run.row)
+            if unlike:
+                left_out.append(f"{run.name}: trained for other lengths, {unlike}")
+            elif isfinite(run.ra.ra.value):
                 values.setdefault((cell.method, run.seed), {})[cell.sparsity] = log(run.ra.ra.value)
             else:
                 left_out.append(f"{run.name}: Ra isn't finite")
@@ -190,13 +194,20 @@ def measure_pairs(results: Results, optimizer: str, key: str) -> Pairs:
 
 
 def accuracy_pairs(results: Results, optimizer: str) -> Pairs:
-    """Test accuracy with SGD and with `optimizer`; needs no surface."""
-    found: dict[str, dict[Key, float]] = {"sgd": {}, optimizer: {}}
+    """Test accuracy with SGD and with `optimizer`, trained for as long; needs no surface."""
+    found: dict[str, dict[Key, Mapping[str, str]]] = {"sgd": {}, optimizer: {}}
     for name, row in results.rows.items():
         if name.optimizer in found and row.get("test_accuracy"):
-            found[name.optimizer][name.method, name.sparsity, name.seed] = float(row["test_accuracy"])
-    shared = [key for key in found["sgd"] if key in found[optimizer]]
-    return {key: (found["sgd"][key], found[optimizer][key]) for key in sorted(shared)}, []
+            found[name.optimizer][name.method, name.sparsity, name.seed] = row
+    pairs, left_out = {}, []
+    for key in sorted(found["sgd"].keys() & found[optimizer].keys()):
+        before, after = found["sgd"][key], found[optimizer][key]
+        unlike = other_length(before, after)
+        if unlike:
+            left_out.append(f"{key[0]} {key[1]:g} seed {key[2]}: trained for {unlike}")
+        else:
+            pairs[key] = float(before["test_accuracy"]), float(after["test_accuracy"])
+    return pairs, left_out
 
 
 def _pairs(
@@ -216,7 +227,8 @@ def _pairs(
         for seed in sorted(before.keys() & after.keys()):
             pair = before[seed], after[seed]
             where = f"{cell.method} {cell.sparsity:g} seed {seed}"
-            wrong = differ(cell, other, seed)
+            unlike = other_length(*(_row(results, one, seed) for one in (cell, other)))
+            wrong = [f"trained for {unlike}"] if unlike else differ(cell, other, seed)
             if wrong:
                 left_out.append(f"{where}: not made alike: {', '.join(wrong)}")
             elif all(isfinite(one) and one > 0 for one in pair):
@@ -224,6 +236,10 @@ def _pairs(
             else:
                 left_out.append(f"{where}: {pair[0]:g} and {pair[1]:g}")
     return pairs, left_out
+
+
+def _row(results: Results, cell: Cell, seed: int) -> Mapping[str, str]:
+    return next(run.row for run in cell.runs if run.seed == seed)
 
 
 def _percent(value: float) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from math import sqrt
 from statistics import mean, stdev
 
 from figures.networks import run_parts
-from figures.results import Results, length_of
+from figures.results import Results, other_length
 from figures.style import METHOD_NAMES
 from figures.tabular import NOT_RUN, Entry, percent
 from landscape.errors import UserError
@@ -17,6 +18,7 @@ Row = Mapping[str, str]
 ORDER = ("dense", *(name for name in METHOD_NAMES if name != "dense"))
 OPTIMIZERS = ("sgd", "s2sam", "sam")
 PAIR = ("sgd", "s2sam")
+_TOLD = 4  # kinds of runs that a note names
 
 
 @dataclass(frozen=True, order=True)
@@ -49,16 +51,24 @@ class Finished:
         """What a table says under itself where the optimizers that it puts side by side differ in length."""
         found = []
         for key in dict.fromkeys(replace(key, optimizer="") for key in self.rows):
-            lengths = {
-                one.optimizer: length_of(rows[0])[0]
-                for one, rows in self.rows.items()
-                if replace(one, optimizer="") == key
-            }
-            if len(set(lengths.values())) > 1:
-                told = ", ".join(f"{name} {epochs}" for name, epochs in sorted(lengths.items()))
-                sparsity = f" {key.sparsity:g}" if key.sparsity else ""
-                found.append(f"{key.network} {key.method}{sparsity}: {told}")
-        return (f"Not trained for as many epochs, so not comparable: {'; '.join(found)}.",) if found else ()
+            rows = {one.optimizer: rows[0] for one, rows in self.rows.items() if _alike(one, key)}
+            if self.comparable(*rows.values()):
+                continue
+            told = ", ".join(
+                f"{name} {row.get('epochs')} epochs, {row.get('examples_trained') or '?'} examples"
+                for name, row in sorted(rows.items())
+            )
+            sparsity = f" {key.sparsity:g}" if key.sparsity else ""
+            found.append(f"{key.network} {key.method}{sparsity}: {told}")
+        if not found:
+            return ()
+        more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+        return (f"Not trained for as long, so not comparable: {'; '.join(found[:_TOLD])}{more}.",)
+
+    @staticmethod
+    def comparable(*rows: Row) -> bool:
+        """Whether these were trained for as long."""
+        return not any(other_length(*pair) for pair in combinations(rows, 2))
 
     @property
     def networks(self) -> list[str]:
@@ -81,16 +91,16 @@ class Finished:
 
     def accuracy(self, network: str, method: str, sparsity: float, optimizer: str) -> Entry:
         """Mean test accuracy over the seeds."""
-        return accuracy(self.of(network, method, sparsity, optimizer))
+        kinds = [key for key in self.rows if _alike(key, Key(network, method, sparsity, optimizer))]
+        alone = not self.comparable(*(self.rows[key][0] for key in kinds))
+        return replace(accuracy(self.of(network, method, sparsity, optimizer)), alone=alone)
 
     def gain(self, network: str, method: str, sparsity: float, optimizer: str) -> Entry:
         """Test accuracy minus that of SGD with the same seeds, trained for as long."""
         first = {row["seed"]: row for row in self.of(network, method, sparsity, "sgd")}
         second = {row["seed"]: row for row in self.of(network, method, sparsity, optimizer)}
         shared = sorted(
-            seed
-            for seed in first.keys() & second.keys()
-            if length_of(first[seed])[0] == length_of(second[seed])[0]
+            seed for seed in first.keys() & second.keys() if self.comparable(first[seed], second[seed])
         )
         if not shared:
             return NOT_RUN
@@ -99,6 +109,11 @@ class Finished:
         one, two = pairs[0]
         error = sqrt(sum(float(row.get("test_accuracy_error") or 0.0) ** 2 for row in (one, two)))
         return _over(values, error)
+
+
+def _alike(one: Key, other: Key) -> bool:
+    """But for the optimizer."""
+    return replace(one, optimizer=other.optimizer) == other
 
 
 def finished(results: Results) -> Finished:

@@ -140,7 +140,10 @@ class Cell:
 
 
 def change_of_ra(original: Cell, other: Cell) -> float:
-    """Relative change of Ra from one cell to another; NaN unless both are known and finite."""
+    """Relative change of Ra from one cell to another; NaN unless finite, and of trainings of equal length."""
+    for first, second in zip(original.runs[:1], other.runs[:1], strict=False):
+        if other_length(first.row, second.row):
+            return nan
     before, after = original.ra.value, other.ra.value
     return after / before - 1 if isfinite(before) and isfinite(after) and before > 0 else nan
 
@@ -355,22 +358,25 @@ def _check_seeds_alike(names: Mapping[Name, str], table: Mapping[str, Mapping[st
         if table.get(name, {}).get("state") != "finished":
             continue
         first = known.setdefault(replace(one, seed=0), name)
-        here, there = (length_of(table[run]) for run in (first, name))
-        if here != there:
+        unlike = other_length(table[first], table[name])
+        if unlike:
             raise UserError(
-                f"{first} was trained for {_words(here)}, {name} for {_words(there)}: a mean over their "
-                "seeds would be of neither; train them alike, or keep them in folders of their own"
+                f"{first} and {name} were trained for {unlike}: a mean over their seeds would be of neither; "
+                "train them alike, or keep them in folders of their own"
             )
 
 
-def length_of(row: Mapping[str, str]) -> tuple[str, str]:
-    """How long a run of ``results.csv`` was to be trained: its epochs, and the examples it took over all."""
-    return row.get("epochs") or "", row.get("examples_trained") or ""
+def other_length(first: Mapping[str, str], second: Mapping[str, str]) -> str:
+    """How two rows of ``results.csv`` differ in the length of their training; empty where they don't.
 
-
-def _words(length: tuple[str, str]) -> str:
-    epochs, examples = (one or "an unknown number of" for one in length)
-    return f"{epochs} epochs, {examples} examples"
+    What a table of an earlier version lacks counts as equal, and so do examples up to a fifth: broken
+    pictures are left out where a seed holds none of them out.
+    """
+    for key, share in (("epochs", 0.0), ("examples_trained", 0.2)):
+        here, there = (float(row.get(key) or "nan") for row in (first, second))
+        if abs(here - there) > share * max(here, there):
+            return f"{here:,.0f} and {there:,.0f} {key.removesuffix('_trained')}"
+    return ""
 
 
 def _networks(names: Iterable[str]) -> set[str]:

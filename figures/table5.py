@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from math import isnan
+from typing import Any
 
 from analysis.robustness.result import Robustness, check_same_images
 from analysis.robustness.robustness_file import SUFFIX, read
@@ -25,6 +27,7 @@ from landscape.errors import UserError
 TITLE = "Table 5: test accuracy under corruptions"
 PAPER = ("ResNet-50, ImageNet-C", "all methods", "80 %")
 HEADS = ("network", "method", "sparsity")
+_SAID = 3  # settings that a label names
 READING = (
     "Percent with 95 % intervals over the images; they don't cover the chance of training. Corrupted: mean "
     "over the 15 corruptions of the benchmark (Hendrycks and Dietterich 2019) at five severities. Gain: "
@@ -34,9 +37,15 @@ READING = (
 
 def grids(results: Results) -> list[Grid]:
     """One grid for each set of images, and the paper's, which stays empty here."""
-    found = [read(path) for path in sorted((results.root / "robustness").glob(f"*{SUFFIX}"))]
-    old = [one.name for one in found if results.trained_again(one.name, one.sha256)]
-    groups = [_grid(group) for group in _alike([one for one in found if one.name not in old])]
+    paths = sorted((results.root / "robustness").glob(f"*{SUFFIX}"))
+    found, old = [], []
+    for path, one in zip(paths, map(read, paths), strict=True):
+        run = path.name.removesuffix(SUFFIX)
+        if any(results.trained_again(name, one.sha256) for name in (run, one.name)):
+            old.append(run)
+        else:
+            found.append(one)
+    groups = [_grid(group) for group in _alike(found)]
     columns = _columns(PAIR)
     empty = Line(PAPER, (NOT_RUN,) * len(columns))
     notes = (f"Left out, of earlier checkpoints; measure again: {', '.join(old)}.",) if old else ()
@@ -75,14 +84,18 @@ def _columns(optimizers: Sequence[str]) -> tuple[Column, ...]:
 def _grid(group: Sequence[Robustness]) -> Grid:
     found = rows(group)
     told = _recipes(found)
-    cells: dict[tuple[str, ...], dict[str, Row]] = {}
+    cells: dict[str, dict[str, Row]] = {}
+    names: dict[str, tuple[str, ...]] = {}
     for row, recipe in zip(found, told, strict=True):
         sparsity = "" if isnan(row.sparsity) or not row.sparsity else f"{100 * row.sparsity:g} %"
         labels = (MODELS.get(row.network, row.network), method_name(row.method) + recipe, sparsity)
-        cells.setdefault(labels, {})[row.optimizer] = row
+        # Labels may leave something away.
+        line = json.dumps([*labels, row.recipe], sort_keys=True, default=str)
+        names[line] = labels
+        cells.setdefault(line, {})[row.optimizer] = row
     known = {*PAIR, *(name for one in cells.values() for name in one)}
     optimizers = [name for name in OPTIMIZERS if name in known] + sorted(known - set(OPTIMIZERS))
-    lines = tuple(Line(labels, _entries(one, optimizers)) for labels, one in cells.items())
+    lines = tuple(Line(names[line], _entries(one, optimizers)) for line, one in cells.items())
     first = group[0]
     data = first.about.get("data")
     name = str(data.get("name") or "") if isinstance(data, Mapping) else ""
@@ -103,13 +116,22 @@ def _recipes(found: Sequence[Row]) -> list[str]:
     texts = []
     for row in found:
         like = [one.recipe for one in found if _place(one) == _place(row)]
-        names = sorted({name for one in like for name in one if one.get(name) != row.recipe.get(name)})
-        names = [name for name in names if name in row.recipe] or names
-        if "epochs" in names:  # those trained follow
-            names = [name for name in names if name != "epochs_trained"]
-        parts = [f"{name.replace('_', ' ')} {row.recipe.get(name, 'not told')}" for name in names]
+        every = {name for one in like for name in one}
+        names = [name for name in every if any(one.get(name) != row.recipe.get(name) for one in like)]
+        parts = [f"{name.replace('_', ' ')} {_told(row.recipe, name)}" for name in sorted(names, key=_first)]
+        if len(parts) > _SAID:
+            parts = [*parts[:_SAID], f"{len(parts) - _SAID} settings more"]
         texts.append(f" ({', '.join(parts)})" if parts else "")
     return texts
+
+
+def _first(name: str) -> tuple[bool, str]:
+    return name not in ("epochs", "lr", "batch_size", "examples"), name
+
+
+def _told(recipe: Mapping[str, Any], name: str) -> str:
+    value = recipe.get(name, "off, or not told")
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _place(row: Row) -> tuple[str, str, str]:

@@ -29,6 +29,8 @@ class Entry:
         "measured" here, "published" elsewhere, "not run", or "none" where the table has no such cell.
     best
         Whether it is the best of those that it is compared with.
+    alone
+        Whether it can't be compared with those beside it.
     """
 
     text: str
@@ -41,6 +43,7 @@ class Entry:
     n: int = 0
     state: State = "measured"
     best: bool = False
+    alone: bool = False
 
     def __str__(self) -> str:
         """Both parts in one line."""
@@ -133,6 +136,6 @@ def with_best(entries: Sequence[Entry], columns: Sequence[Column], keys: Sequenc
             for at, (column, one) in enumerate(zip(columns, entries, strict=True))
             if column.group == group and column.key in keys and one.value is not None
         ]
-        if len(places) > 1:
+        if len(places) > 1 and not any(entries[at].alone for at in places):
             chosen.add(max(places, key=lambda at: entries[at].value or 0.0))
     return tuple(replace(one, best=at in chosen) for at, one in enumerate(entries))

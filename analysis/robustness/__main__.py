@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from analysis.robustness.reference_errors import Reference
     from analysis.robustness.result import Robustness
 
+COMMON = ("lr", "momentum", "nesterov", "weight_decay", "decay_all")  # settings of every optimizer
+
 ABOUT = """Accuracy of trained networks on corrupted images: mean accuracy and mean corruption error (mCE).
 
 The 15 + 4 corruptions of Hendrycks and Dietterich (ICLR 2019), at five severities.
@@ -140,12 +142,15 @@ def _about(subject: Subject) -> dict[str, Any]:
     others = ("model", "method", "optimizer", "seed")
     recipe = {key: value for key, value in config.items() if key not in others}
     recipe |= {key: value for key, value in method.items() if key not in ("name", "sparsity")}
+    recipe |= {key: value for key, value in optimizer.items() if key in COMMON}
+    own = {key: value for key, value in optimizer.items() if key not in (*COMMON, "name")}
     known = {
         "method": method.get("name"),
         "sparsity": method.get("sparsity"),
         "optimizer": optimizer.get("name"),
         "seed": config.get("seed"),
         "recipe": recipe or None,
+        "own": own or None,
     }
     return {
         "checkpoint": {"file": loaded.name, "sha256": loaded.sha256, "metrics": loaded.metrics},

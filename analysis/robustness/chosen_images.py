@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from analysis.robustness.cifar_files import CifarFiles, read_labels
+from analysis.robustness.cifar_names import NAMES
 from analysis.robustness.imagenet_files import ImageNetFiles
 from analysis.robustness.versions import GeneratedImages, Versions
 from landscape.commandline.console import note
@@ -90,6 +91,7 @@ def _cifar(loaded: LoadedCheckpoint, options: RobustnessOptions, path: Path) -> 
     data, chosen = options.data, options.chosen
     classes = int(data.kind.removeprefix("cifar").removesuffix("c"))
     _check_classes(loaded, classes, data.kind)
+    check_class_names(loaded.data or {}, NAMES[classes], data.kind)
     spec = data.clean or on_disk(f"cifar{classes}", data_folder(data.data_root))
     labels = read_labels(path, classes)
     places = balanced_subset(labels, data.examples or None, data.example_seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -269,11 +270,11 @@ class _Work:
             if one in before:
                 place = earlier.corruptions.index(one)
                 correct[row], done[row] = earlier.correct[place], earlier.done[place]
-        self.changed = names != earlier.corruptions
         about = fresh.about | {
             key: {**earlier.about.get(key, {}), **fresh.about[key]}
             for key in ("deviations", "pixels", "stamps")
         }
+        self.changed = names != earlier.corruptions or json.loads(json.dumps(about)) != earlier.about
         self._result = replace(
             fresh,
             corruptions=names,
@@ -289,8 +290,9 @@ class _Work:
         result, (corruption, severity) = self._result, known
         answers, pixels = asker.answers(_shown(asker.versions, *known))
         where = f"{path}: {corruption} at severity {severity}" if severity else f"{path}: the clean images"
+        verb = "was" if severity else "were"
         if pixels != result.about["pixels"].get(_key(corruption, severity), pixels):
-            raise UserError(f"{where} was measured on other pixels than there are now; {_OVERWRITE}")
+            raise UserError(f"{where} {verb} measured on other pixels than there are now; {_OVERWRITE}")
         if severity:
             before = result.correct[result.corruptions.index(corruption), severity - 1]
         else:
@@ -322,10 +324,8 @@ class _Work:
         for one in known:
             stored = result.about[kind].get(_key(*one))
             if stored is not None and stored != told(*one):
-                where = "{} at severity {}".format(*one) if one[1] else "the clean images"
-                raise UserError(
-                    f"{path}: {where} was measured on other pixels than there are now; {_OVERWRITE}"
-                )
+                what = "{} at severity {} was".format(*one) if one[1] else "the clean images were"
+                raise UserError(f"{path}: {what} measured on other pixels than there are now; {_OVERWRITE}")
 
     def answer_clean(self, asker: _Asker) -> None:
         """Of the clean images."""

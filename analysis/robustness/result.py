@@ -50,8 +50,9 @@ class Robustness:
         Everything that determines the answers; JSON types.
     about
         What is known besides: ``checkpoint``, ``architecture``, ``data``, and ``run`` (``method``,
-        ``sparsity``, ``optimizer``, ``seed``, and as ``recipe`` all other settings; None where the checkpoint
-        doesn't say); ``deviations``, by corruption what of a generated one isn't as published.
+        ``sparsity``, ``optimizer``, ``seed``; as ``own`` settings that only this optimizer has, as ``recipe``
+        all others; None where the checkpoint doesn't say); ``deviations``, by corruption what of a generated
+        one isn't as published.
     """
 
     name: str
@@ -217,10 +218,18 @@ def run_facts(result: Robustness) -> Mapping[str, Any]:
 
 
 def recipe(result: Robustness) -> dict[str, Any]:
-    """How the network was trained, besides `run_facts`: what has to be equal where networks are compared."""
-    trained = _mapping(_mapping(result.about.get("checkpoint")).get("metrics")).get("epochs_trained")
-    told = {} if trained is None else {"epochs_trained": trained}
-    return {**_mapping(run_facts(result).get("recipe")), **told}
+    """How the network was trained, besides `run_facts`: what has to be equal where networks are compared.
+
+    Without settings that are off, which earlier versions hadn't. Where none were kept, the number of epochs.
+    """
+    told = dict(_mapping(run_facts(result).get("recipe")))
+    if not told:
+        metrics = _mapping(_mapping(result.about.get("checkpoint")).get("metrics"))
+        told = {"epochs": metrics.get("epochs_trained")}
+    if not told.get("milestones"):
+        told.pop("lr_drop", None)
+    numbers = {key: one for key, one in told.items() if type(one) in (int, float)}
+    return {key: one for key, one in (told | {key: float(n) for key, n in numbers.items()}).items() if one}
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

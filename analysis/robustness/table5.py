@@ -77,7 +77,7 @@ def rows(results: Sequence[Robustness]) -> list[Row]:
     Raises
     ------
     UserError
-        When they aren't of the same images, corrupted alike.
+        When they aren't of the same images, corrupted alike; when an optimizer's own settings differ.
     """
     for pair in combinations(results, 2):
         check_same_images(*pair)
@@ -86,6 +86,13 @@ def rows(results: Sequence[Robustness]) -> list[Row]:
         kind, seed = _kind(one), run_facts(one).get("seed", one.sha256)
         if seed in groups.setdefault(kind, {}):
             raise UserError(f"{one.name} and {groups[kind][seed].name} are the same cell of the table")
+        first = next(iter(groups[kind].values()), one)
+        if run_facts(first).get("own") != run_facts(one).get("own"):
+            told = " and ".join(str(run_facts(which).get("own")) for which in (first, one))
+            raise UserError(
+                f"{first.name} and {one.name} were trained with other settings of {kind.optimizer} ({told}): "
+                "a mean over their seeds would be of neither; keep them in folders of their own"
+            )
         groups[kind][seed] = one
     order = sorted(groups, key=lambda kind: (*kind[:-1], kind.optimizer != ORIGINAL, kind.optimizer))
     return [_row(kind, groups) for kind in order]

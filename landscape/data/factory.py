@@ -75,6 +75,7 @@ def read_factory(
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{spec}: reading the {split} examples failed: {reason}") from error
     names = getattr(made, "classes", None)
+    names = names.tolist() if isinstance(names, np.ndarray) else names
     names = tuple(names) if isinstance(names, (list, tuple)) else ()
     return FactoryData(
         inputs=_inputs(inputs, len(keep), spec, tokens=not labels),

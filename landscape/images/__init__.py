@@ -184,9 +184,13 @@ def _checked(data: ImageSet, source: object) -> ImageSet:
     return replace(data, labels=labels.astype(np.int64), remark=data.remark or no_zero)
 
 
+def _name(name: Any) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+
 def _read_npz(path: Path, split: Split) -> ImageSet:
     arrays = read_npz(path, (f"{split}_x", f"{split}_y"), optional=("classes",))
-    classes = tuple(str(name) for name in arrays["classes"].ravel()) if "classes" in arrays else None
+    classes = tuple(map(_name, arrays["classes"].ravel())) if "classes" in arrays else None
     return _checked(ImageSet(arrays[f"{split}_x"], arrays[f"{split}_y"], classes, path.stem, split), path)
 
 

@@ -20,6 +20,7 @@ from analysis.robustness.result import Robustness
 from analysis.robustness.robustness_file import save
 from analysis.statistics.median import median_interval
 from figures import table1, table2, table3, table4, table5, table6, table_a1
+from figures.claims import accuracy_pairs
 from figures.networks import DISTRIBUTIONS, PARAMETERS
 from figures.results import Results
 from figures.table_picture import draw
@@ -32,7 +33,7 @@ from landscape.errors import UserError
 HEAD = (
     *("run", "state", "method", "sparsity_asked", "optimizer", "seed", "test_accuracy"),
     *("test_accuracy_error", "flops_share", "training_flops_share", "shrunk_flops_share"),
-    *("shrunk_parameters", "channels_share", "epochs", "epochs_trained"),
+    *("shrunk_parameters", "channels_share", "epochs", "epochs_trained", "examples_trained"),
 )
 
 
@@ -235,7 +236,27 @@ def test_table5_knows_how_long_runs_of_older_files_were_trained(tmp_path: Path) 
     first.about["checkpoint"] = {"metrics": {"epochs_trained": 2}}
     second.about["checkpoint"] = {"metrics": {"epochs_trained": 160}}
     ours, _ = table5.grids(kept(tmp_path, a=first, b=second))
-    assert [one.labels[1] for one in ours.lines] == ["RigL (epochs trained 160)", "RigL (epochs trained 2)"]
+    assert [one.labels[1] for one in ours.lines] == ["RigL (epochs 160)", "RigL (epochs 2)"]
+
+
+def test_table5_loses_no_run_whose_settings_read_alike(tmp_path: Path) -> None:
+    recipe = {"epochs": 2, "lr": 0.1, "image_size": None, "mixup": 0, "lr_drop": 0.1}
+    first, second = answers(1, 0.4, optimizer="sgd", recipe=recipe), answers(2, 0.8, optimizer="sgd", seed=1)
+    second.about["run"]["recipe"] = {"epochs": 2.0, "lr": 0.1, "mixup": 0.0}  # of an earlier version
+    third = answers(3, 0.8, optimizer="sgd", seed=2, recipe={"epochs": 2, "lr": 0.001})
+    ours, _ = table5.grids(kept(tmp_path, a=first, b=second, c=third))
+    assert [one.labels[1] for one in ours.lines] == ["RigL (lr 0.001)", "RigL (lr 0.1)"]
+    both = (first.correct.mean() + second.correct.mean()) / 2
+    assert line(ours, "ResNet-20", "RigL (lr 0.1)")["corrupted corrupted_sgd"].startswith(f"{100 * both:.2f}")
+
+
+def test_table5_refuses_seeds_of_one_optimizer_with_other_settings(tmp_path: Path) -> None:
+    first, second = (
+        answers(seed, 0.4, optimizer="s2sam", seed=seed, own={"rho": rho})
+        for seed, rho in ((0, 0.05), (1, 0.2))
+    )
+    with pytest.raises(UserError, match=r"other settings of s2sam .*0\.05.* and .*0\.2"):
+        table5.grids(kept(tmp_path, a=first, b=second))
 
 
 def test_table5_never_puts_files_and_generated_images_together(tmp_path: Path) -> None:
@@ -264,6 +285,10 @@ def test_table5_leaves_out_what_was_measured_on_an_earlier_checkpoint(tmp_path: 
     assert line(ours, "ResNet-20")["clean clean_sgd"] == "□"
     assert line(ours, "ResNet-20")["clean clean_s2sam"] != "□"
     assert "earlier checkpoints; measure again: a." in " ".join(paper.notes)
+    path = tmp_path / "robustness" / "a.robustness.h5"
+    save(replace(answers(1, 0.4, optimizer="sgd"), name="final"), path)  # as the command itself names it
+    ours, paper = table5.grids(found)
+    assert "earlier checkpoints; measure again: a." in " ".join(paper.notes)
 
 
 def test_seeds_of_other_lengths_have_no_mean(tmp_path: Path) -> None:
@@ -271,8 +296,34 @@ def test_seeds_of_other_lengths_have_no_mean(tmp_path: Path) -> None:
         "resnet20-cifar10-chex-0.5-sgd-seed0 0.9 epochs=160",
         "resnet20-cifar10-chex-0.5-sgd-seed1 0.4 epochs=2",
     ]
-    with pytest.raises(UserError, match=r"-seed0 was trained for 160 epochs.* train them alike"):
+    with pytest.raises(UserError, match=r"-seed1 were trained for 160 and 2 epochs: .* train them alike"):
         results(tmp_path, *rows)
+
+
+def test_seeds_may_lack_broken_pictures_and_what_older_tables_did_not_count(tmp_path: Path) -> None:
+    counts = ("38000", "35000", "")
+    rows = [
+        f"resnet20-cifar10-chex-0.5-sgd-seed{seed} 0.9 epochs=2 examples_trained={count}"
+        for seed, count in enumerate(counts)
+    ]
+    (grid,) = table3.grids(results(tmp_path, *rows))
+    assert line(grid, "ResNet-20, CIFAR-10", "CHEX")["test accuracy (%) sgd"] == "90.00"
+
+
+def test_claims_leave_pairs_of_other_lengths_out(tmp_path: Path) -> None:
+    found = results(
+        tmp_path,
+        "resnet20-cifar10-rigl-0.9-sgd-seed0 0.4 epochs=2",
+        "resnet20-cifar10-rigl-0.9-s2sam-seed0 0.9 epochs=20",
+        "resnet20-cifar10-rigl-0.95-sgd-seed0 0.4 epochs=2",
+        "resnet20-cifar10-rigl-0.95-s2sam-seed0 0.5 epochs=2",
+    )
+    pairs, left_out = accuracy_pairs(found, "s2sam")
+    assert pairs == {("rigl", 0.95, 0): (0.4, 0.5)}
+    assert left_out == ["rigl 0.9 seed 0: trained for 2 and 20 epochs"]
+    sparse, *_ = table1.grids(found)
+    found_line = next(one for one in sparse.lines if one.labels[1] == "RigL")
+    assert [one.best for one in found_line.entries if one.value is not None] == [False, False, False, True]
 
 
 def test_optimizers_of_other_lengths_are_told_and_not_subtracted(tmp_path: Path) -> None:
@@ -285,7 +336,7 @@ def test_optimizers_of_other_lengths_are_told_and_not_subtracted(tmp_path: Path)
     )
     (grid,) = table3.grids(found)
     assert line(grid, "ResNet-20, CIFAR-10", "CHEX")["epochs_trained"] == "2–160"
-    told = "Not trained for as many epochs, so not comparable: resnet20-cifar10 chex 0.5: s2sam 160, sgd 2"
+    told = "Not trained for as long, so not comparable: resnet20-cifar10 chex 0.5: s2sam 160 epochs"
     assert told in " ".join(grid.notes)
     (dense,) = table6.grids(found)
     assert line(dense, "ResNet-20, CIFAR-10")["gain gain_s2sam"] == "□"

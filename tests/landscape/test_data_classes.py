@@ -42,3 +42,13 @@ def test_a_checkpoint_of_a_folder_that_names_none_is_told(tmp_path: Path) -> Non
     assert "doesn't name its classes" in check_class_names({"images": {}}, ("cat",), "x")
     assert check_class_names({}, ("cat",), "x") == ""  # anyone's network
     assert check_class_names({"images": {}}, None, "x") == ""
+    assert "x doesn't name its classes, the checkpoint does" in check_class_names(
+        {"classes": ["a"]}, None, "x"
+    )
+
+
+def test_numbers_are_no_names() -> None:
+    stored = {"classes": ["airplane", "bird"]}
+    assert "doesn't name" in check_class_names(stored, ("0", "1"), "x")
+    assert check_class_names({"classes": ["0", "1"]}, ("airplane", "bird"), "x") == ""
+    assert check_class_names(stored, ("Airplane ", "bird"), "x") == ""

@@ -203,11 +203,15 @@ export class Panel {
    * camera came to rest: what the page keeps, links and redraws is that. */
   async coast() {
     const scene = this.plot._fullLayout.scene?._scene;
+    let known = this.camera;
     for (let frame = 0; frame < 10; frame += 1) {
       await new Promise(requestAnimationFrame);
-      if (!this.gl || !scene?.glplot || !this.camera) return;
+      // Another camera by now: the user turns it again, or it follows another panel.
+      if (!this.gl || !scene?.glplot || this.camera !== known) return;
       const camera = scene.getCamera();
-      if (apart(camera, this.camera)) await this.tell(camera);
+      if (!apart(camera, known)) continue;
+      known = camera;
+      await this.tell(camera);
     }
   }
 
