@@ -40,17 +40,19 @@ FIGURE = """index => {
 # What is drawn and what Plotly told the page must both have come to rest: each lags behind the mouse.
 STILL = """async index => {
   const frame = () => new Promise(requestAnimationFrame);
-  const text = ({ x, y, z }) => [x, y, z].map((value) => value.toFixed(9)).join();
   const scene = () => document.querySelectorAll(".plot")[index]._fullLayout.scene;
-  const drawn = () => text(scene()._scene.getCamera().eye);
+  const drawn = () => scene()._scene.getCamera().eye;
+  const alike = (one, other) => ["x", "y", "z"].every((axis) => Math.abs(one[axis] - other[axis]) < 1e-8);
+  const until = performance.now() + 60_000;
   let [same, last] = [0, drawn()];
-  for (let left = 600; same < 10 && left; left -= 1) {
+  while (same < 10 && performance.now() < until) {
     await frame();
     const now = drawn();
-    same = now === last && now === text(scene().camera.eye) ? same + 1 : 0;
+    same = alike(now, last) && alike(now, scene().camera.eye) ? same + 1 : 0;
     last = now;
   }
-  if (same < 10) throw new Error(`the camera drawn at ${last} is told as ${text(scene().camera.eye)}`);
+  const text = JSON.stringify;
+  if (same < 10) throw new Error(`the camera drawn at ${text(last)} is told as ${text(scene().camera.eye)}`);
 }"""
 
 

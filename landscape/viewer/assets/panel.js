@@ -42,7 +42,9 @@ export class Panel {
     this.zoomed = this.lines ? null : state.zoom; // range of alpha in a line chart, {x, y} in a map
     this.gl = false; // whether the 3D stage is the one shown
     this.hovered = null; // [surface, flat index]
-    this.told = null; // the camera that Plotly was last told, where it isn't the mouse's
+    this.telling = 0; // how many cameras Plotly was told and hasn't taken yet; what it says of them is no news
+    this.coasting = false;
+    this.rest = 0; // frames since the mouse last turned the figure
     this.build();
   }
 
@@ -151,7 +153,10 @@ export class Panel {
       const point = this.pointOf(event);
       if (point) update({ pick: place(...point) });
     });
-    this.plot.on("plotly_relayouting", (event) => this.turned(event["scene.camera"]));
+    this.plot.on("plotly_relayouting", (event) => {
+      this.turned(event["scene.camera"]);
+      if (event["scene.camera"]) this.coast();
+    });
     this.plot.on("plotly_relayout", (event) => this.moved(event));
     this.plot.on("plotly_doubleclick", () => this.zoom(null));
   }
@@ -187,8 +192,8 @@ export class Panel {
 
   /** The user turned or zoomed the figure. */
   moved(event) {
-    this.turned(event["scene.camera"]);
-    if (event["scene.camera"] && event["scene.camera"] !== this.told) this.coast();
+    if (!this.telling) this.turned(event["scene.camera"]);
+    if (event["scene.camera"]) this.coast();
     const [x, y] = ["xaxis", "yaxis"].map((axis) => [event[`${axis}.range[0]`], event[`${axis}.range[1]`]]);
     if (x.every(Number.isFinite) && (this.lines || y.every(Number.isFinite))) this.zoom({ x, y });
   }
@@ -202,16 +207,21 @@ export class Panel {
   /** Plotly carries the last movement on until its next frame, far where frames are slow, and tells nobody where the
    * camera came to rest: what the page keeps, links and redraws is that. */
   async coast() {
-    const scene = this.plot._fullLayout.scene?._scene;
-    let known = this.camera;
-    for (let frame = 0; frame < 10; frame += 1) {
-      await new Promise(requestAnimationFrame);
-      // Another camera by now: the user turns it again, or it follows another panel.
-      if (!this.gl || !scene?.glplot || this.camera !== known) return;
-      const camera = scene.getCamera();
-      if (!apart(camera, known)) continue;
-      known = camera;
-      await this.tell(camera);
+    this.rest = 0;
+    if (this.coasting) return;
+    this.coasting = true;
+    try {
+      for (; this.rest < 10; this.rest += 1) {
+        await new Promise(requestAnimationFrame);
+        const scene = this.plot._fullLayout?.scene?._scene;
+        if (!this.gl || !scene?.glplot || !this.camera) break;
+        const camera = scene.getCamera();
+        if (this.rest < 2 || !apart(camera, this.camera)) continue;
+        this.turned(camera);
+        await this.tell(camera);
+      }
+    } finally {
+      this.coasting = false;
     }
   }
 
@@ -235,9 +245,13 @@ export class Panel {
     if (this.gl) this.tell(camera ?? firstCamera(this.size));
   }
 
-  tell(camera) {
-    this.told = camera;
-    return Plotly.relayout(this.plot, { "scene.camera": camera });
+  async tell(camera) {
+    this.telling += 1;
+    try {
+      await Plotly.relayout(this.plot, { "scene.camera": camera });
+    } finally {
+      this.telling -= 1;
+    }
   }
 
   describe(choices) {
