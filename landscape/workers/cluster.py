@@ -8,10 +8,11 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Executor, Future, InvalidStateError, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -54,6 +55,17 @@ class _Sent:
         return keep is not None and keep.done() and not keep.cancelled() and keep.exception() is None
 
 
+@dataclass(eq=False)
+class _Given:
+    """A task of items that a worker was given; since when it is at it, and whether it is late with it."""
+
+    address: str
+    items: int
+    task: Future[Any]
+    since: float = math.inf
+    late: bool = False
+
+
 class Cluster(Executor):
     """A Dask cluster as an executor, to whose workers the parts of a work are sent once.
 
@@ -76,9 +88,10 @@ class Cluster(Executor):
         self._shared: dict[str, Any] = {}  # data on the cluster, by digest
         self._threads: dict[str, int] = {}  # of workers, by address
         self._working: list[str] = []  # addresses of those that have items
-        self._late: list[str] = []  # addresses of those that others replace, the latest last
+        self._late: dict[str, Future[Any]] = {}  # by address, what shows that one is through with its task
         self._silent = frozenset[str]()
-        self._given = list[tuple[str, int, Future[Any]]]()  # who was to do how many items in a task
+        self._given: list[_Given] = []  # in turn, where others stand by
+        self._turns = count()
         self._asked = -LOOK_SECONDS
         self._seen = time.monotonic()  # when there was a worker
 
@@ -110,7 +123,7 @@ class Cluster(Executor):
     def width(self) -> int:
         """Threads of all workers that have items at a time, at least 1."""
         self._look()
-        return max(1, sum(self._threads[one] for one in self._working))
+        return max(1, sum(self._threads.get(one, 0) for one in self._working))
 
     def send(self, contents: Sequence[bytes]) -> Parcel:
         """To every worker that gets items, from one to the next; what was sent last is known already.
@@ -175,39 +188,53 @@ class Cluster(Executor):
                 keep.cancel()
 
     def several(self, parcel: Parcel, items: Sequence[Any]) -> Future[list[Any]]:
-        """See `landscape.workers.crew.Crew.several`."""
+        """See `landscape.workers.crew.Crew.several`.
+
+        Where others stand by, Dask isn't to choose: it knows neither who these are nor who hangs, also when a
+        worker has died and its tasks go to another one. So each task is one worker's, and lost with it.
+        """
         work = do_several, parcel.kind, parcel.names, parcel.digests, items
-        if len(self._working) == len(self._threads):
+        if self._at_once is None:
             return self.submit(*work)
-        address = self._least_busy()
-        task = self.submit(*work, workers=[address], allow_other_workers=True)
-        self._given.append((address, len(items), task))
+        items_of = Counter[str]()
+        for one in self._given:
+            items_of[one.address] += 0 if one.task.done() else one.items
+        address = min(self._working, key=lambda address: items_of[address], default="")
+        task = self._submit_to(address, *work) if address else Future[list[Any]]()
+        self._given.append(_Given(address, len(items), task))
         return task
 
-    def _least_busy(self) -> str:
-        """Of those that work. Dask's stealing, which would even them out, is off where others stand by."""
-        self._settle()
-        items = Counter[str]()
-        for address, count, _ in self._given:
-            items[address] += count
-        return min(self._working, key=lambda address: items[address])
+    def _submit_to(self, address: str, work: Any, *arguments: Any) -> Future[Any]:
+        """In turn: Dask promises an order only where priorities differ."""
+        return self.submit(work, *arguments, workers=[address], priority=-next(self._turns))
 
-    def replaced(self, late: Collection[Future[Any]]) -> Collection[Future[Any]]:
+    def replaced(self, tasks: Collection[Future[Any]], seconds: float) -> Mapping[Future[Any], bool]:
         """See `landscape.workers.crew.Crew.replaced`. Who comes back stands by."""
-        self._settle()
-        slow = {address for address, _, task in self._given if task in late}
-        if slow.difference(self._late):
-            self._late += sorted(slow.difference(self._late))
-            self._choose()
+        for address, one in self._at().items():
+            late = one.task in tasks and one.since < time.monotonic() - seconds
+            if late and address in self._working and self._ready().difference(self._working):
+                one.late = True
+                self._late[address] = self._submit_to(address, int)
+                self._choose()
         replaced = self._threads.keys() - self._working
-        return {task for address, _, task in self._given if address in replaced}
+        return {
+            one.task: one.late and one.address not in self._silent
+            for one in self._given
+            if one.address in replaced
+        }
 
-    def _settle(self) -> None:
-        """Forget tasks that are over; who has answered is late no more."""
-        for address, _, task in self._given:
-            if task.done() and not task.cancelled() and address in self._late and not task.exception():
-                self._late.remove(address)
-        self._given = [given for given in self._given if not given[-1].done()]
+    def _at(self) -> dict[str, _Given]:
+        """What each worker is at, by address: they take what they are given in turn."""
+        self._given = [one for one in self._given if not one.task.done()]
+        found: dict[str, _Given] = {}
+        for one in self._given:
+            if found.setdefault(one.address, one) is one:
+                one.since = min(one.since, time.monotonic())
+        return found
+
+    def _ready(self) -> set[str]:
+        """Those that would do at once what they are given, as far as is known."""
+        return self._threads.keys() - self._silent - self._late.keys()
 
     def check(self) -> None:
         """UserError when the scheduler is gone, or has had no worker for long."""
@@ -257,18 +284,28 @@ class Cluster(Executor):
         """See which workers there are, now and then, and bring new ones what they need."""
         if time.monotonic() - self._asked < LOOK_SECONDS:
             return
-        with suppress(OSError, CancelledError):
-            self._threads = self.client.nthreads()
-            self._listen()
+        self._see()
         self._asked = time.monotonic()
         if self._threads:
             self._seen = self._asked
+            self._lose()
         self._choose()
 
-    def _listen(self) -> None:
-        """Hear who is alive, where others could replace them."""
-        if self._at_once is not None and len(self._threads) > self._at_once:
-            self._silent = frozenset(self.client.run_on_scheduler(silent, SILENT_SECONDS))
+    def _see(self) -> None:
+        """Who is there, and of whom nothing is heard where others could replace them."""
+        with suppress(OSError, CancelledError):
+            self._threads = self.client.nthreads()
+            if self._at_once is not None:
+                self._silent = frozenset(self.client.run_on_scheduler(silent, SILENT_SECONDS))
+
+    def _lose(self) -> None:
+        """What workers had that have gone is lost; who is through with its task is late no more."""
+        for address in [one for one, end in self._late.items() if end.done() or one not in self._threads]:
+            self._late.pop(address).cancel()
+        for one in self._given:
+            if one.address not in self._threads:
+                with suppress(InvalidStateError):  # it has just come
+                    one.task.set_exception(LostPartError(one.address))
 
     def _choose(self) -> None:
         """Who works, and bring them what they need.
@@ -276,11 +313,8 @@ class Cluster(Executor):
         Who works goes on doing so, since another one would have to get everything first, unless it hangs:
         then parts that were to come from it, or by way of it, come anew.
         """
-        order = {one: number for number, one in enumerate(self._late)}
-        in_turn = sorted(
-            self._threads,
-            key=lambda one: (one in self._silent, order.get(one, -1), one not in self._working, one),
-        )
+        known = self._ready() or self._threads.keys() - self._silent or self._threads
+        in_turn = sorted(known, key=lambda one: (one not in self._working, one))
         before, self._working = self._working, in_turn[: self._at_once]
         if self._threads.keys() & set(before).difference(self._working):
             self._shared.clear()
@@ -319,24 +353,25 @@ class Cluster(Executor):
         return found
 
     def _scattered(self, data: dict[str, bytes], address: str) -> dict[str, Any]:
-        """Data on any worker, on this one where others could replace it; TimeoutError when it hangs.
+        """Data on any worker, on this one where others could replace it; TimeoutError when it hangs then.
 
-        Dask itself waits for a worker that hangs for as long as its connection lasts.
+        Dask itself waits for a worker that hangs for as long as its connection lasts. What comes after all is
+        released again, since nobody holds it; it would stay if we stopped waiting for it.
         """
-        to = [address] if len(self._working) < len(self._threads) else None
+        to = None if self._at_once is None else [address]
         coming = asyncio.run_coroutine_threadsafe(
             self.client.scatter(data, workers=to, timeout=5, asynchronous=True),
             self.client.loop.asyncio_loop,
         )
-        try:
-            while not wait([coming], LOOK_SECONDS).done:
-                self._listen()
-                if to is not None and address in self._silent:
-                    raise TimeoutError
-            found: dict[str, Any] = coming.result()
-            return found
-        finally:
-            coming.cancel()
+        while not wait([coming], LOOK_SECONDS).done:
+            if self.client.status != "running":
+                raise OSError(f"{self.name} doesn't answer")
+            self._see()
+            others = self._threads.keys() - self._silent
+            if to is not None and address not in others and (others or address not in self._threads):
+                raise TimeoutError
+        found: dict[str, Any] = coming.result()
+        return found
 
     def _gone(self) -> UserError:
         return UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -52,10 +52,12 @@ class Crew(Protocol):
         """Have some done, by one worker."""
         ...
 
-    def replaced(self, late: Collection[Future[Any]]) -> Collection[Future[Any]]:
-        """Have others work in place of those who are late with some of `several`'s tasks, if any stand by.
+    def replaced(self, tasks: Collection[Future[Any]], seconds: float) -> Mapping[Future[Any], bool]:
+        """Have others work in place of those who have been at one of these for so long, if any stand by.
 
-        Returned are all tasks of workers that have been replaced: they may come, but not soon.
+        Returned are all tasks of workers that have been replaced, also of other works: whether the worker is
+        late with that very task, which may come yet. The others wait behind it, or nothing is heard of the
+        worker.
         """
         ...
 
@@ -121,9 +123,9 @@ class OfExecutor:
         """See `Crew.several`."""
         return self.executor.submit(do_several, parcel.kind, parcel.names, parcel.digests, items)
 
-    def replaced(self, late: Collection[Future[Any]]) -> Collection[Future[Any]]:
+    def replaced(self, tasks: Collection[Future[Any]], seconds: float) -> Mapping[Future[Any], bool]:
         """Nobody knows who has what."""
-        return ()
+        return {}
 
     def check(self) -> None:
         """A broken executor fails its futures."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import time
 from collections import deque
@@ -34,7 +35,10 @@ Found = TypeVar("Found")
 
 @dataclass(eq=False)
 class _Begun:
-    """An item that workers have, once or twice; `aside` are tries of workers that others have replaced."""
+    """An item that workers have, once or twice.
+
+    `late` where a worker that was at it has been replaced: `aside` is what may come from that one yet.
+    """
 
     item: Any
     ahead: bool
@@ -46,6 +50,7 @@ class _Begun:
     there: frozenset[str] = frozenset()
     lost: int = 0
     blamed: bool = False
+    late: bool = False
 
     def cancel(self) -> None:
         for future in self.tries():
@@ -135,7 +140,8 @@ class Workers(Generic[Item, Found]):
         running = self._running()
         blamed = [one for one in self._begun.values() if one.blamed]
         if blamed and not running:
-            self._submit(blamed[0])
+            if not blamed[0].futures:  # else what came of it is to be looked at first
+                self._submit(blamed[0])
             return
         size = self._size(len(waiting), width)
         while waiting and not blamed and (width is None or running < EACH * width * size):
@@ -171,11 +177,11 @@ class Workers(Generic[Item, Found]):
         begun.share = EACH
         self._submit(begun)
 
-    def _lost_on_its_way(self, begun: _Begun, error: LostPartError) -> None:
-        """It came to a worker that lacks what it needs, and is to come to another one.
+    def _lost_on_its_way(self, begun: _Begun, future: Future[Any], error: LostPartError) -> None:
+        """Its worker lacks what it needs, or has gone; it is to come to another one.
 
-        Dask counts deaths of a task's workers, but this is another task. So where a worker has gone that was
-        there when the item was given out, that counts: it may have died of it.
+        Dask counts deaths of a task's workers, but this will be another task. So where a worker has gone that
+        was there when the item was given out, that counts: it may have died of it.
         """
         begun.lost += bool(begun.there - self._crew.there(now=True))
         if begun.lost == LOST and not self._blame(begun):
@@ -185,7 +191,7 @@ class Workers(Generic[Item, Found]):
             )
         self._crew.send_again(self._parcel, error)
         begun.share = EACH
-        begun.futures.clear()  # until it may be there; see `_fill`
+        begun.futures.pop(future, None)  # until it may be there; see `_fill`
 
     def _blame(self, begun: _Begun) -> bool:
         """Have it tried alone; False where it has been, or workers can have died of nothing else."""
@@ -223,21 +229,21 @@ class Workers(Generic[Item, Found]):
         self._came.put((key, future))
 
     def _replace(self) -> None:
-        """What workers have that are replaced is begun anew; the one that comes first counts.
+        """What workers have that are replaced is begun anew.
 
-        An item shows once that its worker is late: it may be the item, of which others would be late, too.
+        What its worker is late with, once only: it may be the item, with which others would be late, too.
         """
-        late, since = set[Future[Any]](), time.monotonic() - self._usual()
-        for begun in self._begun.values() if self._seconds else ():
-            if begun.since < since and not begun.aside:
-                late.update(task for future, task in begun.futures.items() if not future.done())
-        replaced = self._crew.replaced(late)
+        tasks = {task for begun in self._begun.values() for task in begun.futures.values()}
+        replaced = self._crew.replaced(tasks, self._usual() if self._seconds else math.inf)
         for begun in self._begun.values() if replaced else ():
-            aside = [future for future, task in begun.futures.items() if task in replaced]
-            begun.aside += aside
-            for future in aside:
+            for future, task in list(begun.futures.items()):
+                late = replaced.get(task)
+                if late is None or future.done() or (late and begun.late):
+                    continue
                 del begun.futures[future]
-            if aside and not begun.futures:
+                if late or not future.cancel():
+                    begun.aside.append(future)  # the one that comes first counts
+                begun.late = begun.late or late
                 begun.since, begun.share = time.monotonic(), EACH
 
     def _running(self) -> int:
@@ -254,7 +260,7 @@ class Workers(Generic[Item, Found]):
         )
 
     def _is_late(self, begun: _Begun) -> bool:
-        return len(begun.futures) == 1 and self._takes_long(begun)
+        return len(begun.futures) == 1 and not begun.late and self._takes_long(begun)
 
     def _takes_long(self, begun: _Begun) -> bool:
         return time.monotonic() - begun.since > self._usual()
@@ -279,7 +285,7 @@ class Workers(Generic[Item, Found]):
         try:
             found: Found = future.result()
         except LostPartError as error:
-            self._lost_on_its_way(begun, error)
+            self._lost_on_its_way(begun, future, error)
             return None
         except (Exception, CancelledError) as error:
             if isinstance(error, CancelledError) and begun.again < AGAIN:

@@ -100,7 +100,7 @@ def local_cluster(
             raise UserError(f"can't start workers on this machine ({error})") from error
         try:
             client = distributed.Client(cluster, timeout=START_SECONDS, set_as_default=False)
-            with closed(client, "on this machine", at_once) as found:
+            with closed(client, "on this machine", at_once if at_once < workers else None) as found:
                 yield found
         finally:
             with suppress(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import count
 from threading import Timer
@@ -77,9 +77,9 @@ class Mortal:
     def send_again(self, parcel: Parcel, error: LostPartError) -> None:
         """It has it by now."""
 
-    def replaced(self, late: Collection[Future[Any]]) -> Collection[Future[Any]]:
+    def replaced(self, tasks: Collection[Future[Any]], seconds: float) -> Mapping[Future[Any], bool]:
         """Nobody stands by."""
-        return ()
+        return {}
 
     def check(self) -> None:
         """There is always another worker."""

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,26 +42,41 @@ class Hanging:
         self.cluster, self.stopped = cluster, set[int]()
         self.pids: dict[str, int] = cluster.client.run(os.getpid)
 
-    def stop(self) -> list[str]:
-        """Those that work at present, whose addresses it returns."""
-        working = list(self.cluster._working)
-        for address in working:
+    def stop(self, *which: str) -> list[str]:
+        """Those that work at present, or others; it returns their addresses."""
+        found = list(which or self.cluster._working)
+        for address in found:
             self.stopped.add(self.pids[address])
             os.kill(self.pids[address], signal.SIGSTOP)
-        return working
+        return found
 
-    def go_on(self) -> None:
-        """All that were."""
-        while self.stopped:
+    def stop_for(self, seconds: float) -> None:
+        """Those that work at present."""
+        threading.Timer(seconds, self.go_on, self.stop()).start()
+
+    def go_on(self, *which: str) -> None:
+        """Some or all that were stopped."""
+        for pid in {self.pids[address] for address in which} or set(self.stopped):
+            self.stopped.discard(pid)
             with suppress(ProcessLookupError):
-                os.kill(self.stopped.pop(), signal.SIGCONT)
+                os.kill(pid, signal.SIGCONT)
+
+    def kill(self, *which: str) -> None:
+        """End some; they are started anew at other addresses."""
+        for address in which:
+            os.kill(self.pids[address], signal.SIGKILL)
+        wait_until(lambda: not self.cluster.client.nthreads().keys() & set(which))
+
+    def others(self) -> list[str]:
+        """Those that stand by."""
+        return sorted(self.pids.keys() - self.cluster._working)
 
 
 @contextmanager
 def hanging(count: int) -> Iterator[Hanging]:
     with local_cluster(count) as cluster:
+        wait_until(lambda: len(cluster.there(now=True)) == count)
         found = Hanging(cluster)
-        cluster.there(now=True)
         try:
             yield found
         finally:
@@ -76,6 +91,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluator, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(evaluator, "STRAGGLER_SECONDS", 0.7)
     monkeypatch.setattr(evaluator, "STRAGGLER_TIMES", 5.0)
+
+
+def wait_until(true: Callable[[], Any], seconds: float = 12.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def evaluated(many: Workers[Any, Any], after: Mapping[int, Callable[[], Any]], seconds: float = 12.0) -> Any:
@@ -99,7 +121,9 @@ def test_who_stands_by_replaces_them_and_they_may_come_back(
         workers(here.cluster, [2.0, Squares(str(tmp_path), 0.05)], None, point_name) as many,
     ):
         before = list(here.cluster._working)
-        assert evaluated(many, {6: here.stop, 12: here.go_on}) == RIGHT
+        # One that comes back may be needed no more, but two aren't late at the same moment.
+        assert evaluated(many, {6: here.stop, 12 if at_once == 1 else 20: here.go_on}) == RIGHT
+        wait_until(lambda: here.cluster.there(now=True) and not here.cluster._late)
         assert here.cluster.width() == at_once
         assert not set(before).intersection(here.cluster._working)
         assert evaluated(many, {6: here.stop}) == RIGHT
@@ -130,17 +154,14 @@ def test_the_last_one_is_waited_for(tmp_path: Path) -> None:
         hanging(1) as here,
         workers(here.cluster, [2.0, Squares(str(tmp_path))], None, point_name) as many,
     ):
-
-        def stop_for_a_while() -> None:
-            here.stop()
-            threading.Timer(2.0, here.go_on).start()
-
-        assert evaluated(many, {6: stop_for_a_while}) == RIGHT
+        assert evaluated(many, {6: lambda: here.stop_for(2.0)}) == RIGHT
 
 
 @dataclass(frozen=True)
 class OneSlow(Squares):
     """One point takes seconds; who begins it leaves a file beside the folder."""
+
+    slow: float = 4.0
 
     def begin(self, factor: float) -> Callable[[Sequence[float]], float]:
         """See `landscape.workers.there.Work.begin`."""
@@ -149,7 +170,7 @@ class OneSlow(Squares):
         def work(point: Sequence[float]) -> float:
             if tuple(point) == POINTS[6]:
                 (Path(self.folder).parent / f"slow {os.getpid()}").touch()
-                time.sleep(4.0)
+                time.sleep(self.slow)
             return usual(point)
 
         return work
@@ -164,3 +185,113 @@ def test_a_slow_item_does_not_go_through_all_that_stand_by(tmp_path: Path) -> No
     ):
         assert evaluated(many, {}) == RIGHT
     assert len(list(tmp_path.glob("slow *"))) <= 2
+
+
+def test_what_a_dead_one_had_comes_from_one_that_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "SILENT_SECONDS", 1.5)
+    with (
+        hanging(4) as here,
+        workers(here.cluster, [2.0, Squares(str(tmp_path), 0.05)], None, point_name) as many,
+    ):
+
+        def most_go() -> None:
+            here.stop(*here.others()[:-1])
+            here.kill(*here.cluster._working)
+
+        assert evaluated(many, {6: most_go}, 25.0) == RIGHT
+
+
+def test_who_stands_by_may_come_after_the_one_that_works_hangs(tmp_path: Path) -> None:
+    with hanging(2) as here:
+        here.kill(*here.others())
+        here.cluster.there(now=True)
+        with workers(here.cluster, [2.0, Squares(str(tmp_path), 0.05)], None, point_name) as many:
+            assert evaluated(many, {1: here.stop}, 25.0) == RIGHT
+
+
+def test_parts_go_to_who_comes_while_the_only_one_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clusters, "SILENT_SECONDS", 1.5)
+    with hanging(2) as here:
+        timer = threading.Timer(30.0, here.go_on)
+        timer.start()
+        (gone,) = here.stop()
+        here.kill(*here.others())
+        with workers(here.cluster, [2.0, Squares(str(tmp_path))], None, point_name) as many:
+            assert here.stopped, "or it was waited for"
+            assert evaluated(many, {}) == RIGHT
+        timer.cancel()
+        assert gone not in here.cluster._working
+
+
+def test_who_hangs_is_not_chosen_again_before_one_that_came_back(tmp_path: Path) -> None:
+    with (
+        hanging(3) as here,
+        workers(here.cluster, [2.0, Squares(str(tmp_path), 0.05)], None, point_name) as many,
+    ):
+        assert evaluated(many, {4: here.stop, 8: lambda: here.stop_for(2.5), 12: here.stop}, 25.0) == RIGHT
+
+
+def test_a_slow_item_among_several_works_is_begun_twice_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "cores", lambda: 2)
+    folders = [tmp_path / name / "calls" for name in "abc"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    with hanging(6) as here, ExitStack() as stack:
+        works = [OneSlow(str(folders[0]), 0.05, 5.0), *(Squares(str(one), 0.05) for one in folders[1:])]
+        many = [stack.enter_context(workers(here.cluster, [2.0, one], None, point_name)) for one in works]
+        points = [POINTS[:10], *([(float(number), 2.0) for number in range(2000)] for _ in works[1:])]
+        first, *others = (one.coming(of, nothing_ahead, 0.01) for one, of in zip(many, points, strict=True))
+        found = list[tuple[int, float]]()
+        for came in first:
+            found += [] if came is None else [came]
+            for other in others:
+                next(other)
+        assert sorted(found) == RIGHT[:10]
+    assert len(list(tmp_path.glob("a/slow *"))) <= 2
+
+
+def test_items_behind_one_in_which_two_hang_come(tmp_path: Path) -> None:
+    folder, came = tmp_path / "calls", set[int]()
+    folder.mkdir()
+    with (
+        hanging(4) as here,
+        workers(here.cluster, [2.0, OneSlow(str(folder), 0.05, 8.0)], None, point_name) as many,
+    ):
+        until = time.monotonic() + 25.0
+        for one in many.coming(POINTS, nothing_ahead, 0.1):
+            assert time.monotonic() < until, f"{len(came)} came"
+            came.update([] if one is None else [one[0]])
+            if len(came) == len(POINTS) - 1:
+                break
+    assert came == {*range(len(POINTS))} - {6}
+
+
+@dataclass(frozen=True)
+class Large(Squares):
+    """With a part that takes a while on its way."""
+
+    def begin(self, factor: float, more: bytes = b"") -> Callable[[Sequence[float]], float]:
+        """See `landscape.workers.there.Work.begin`."""
+        return super().begin(factor)
+
+
+def test_what_comes_too_late_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "SILENT_SECONDS", 1.5)
+
+    def held(dask_scheduler: Any = None) -> int:
+        return sum(max(0, one.nbytes) for one in dask_scheduler.tasks.values())
+
+    size = 20 << 20
+    with hanging(2) as here:
+        here.stop()
+        with workers(here.cluster, [2.0, os.urandom(size), Large(str(tmp_path))], None, point_name) as many:
+            here.go_on()
+            assert evaluated(many, {}) == RIGHT
+        time.sleep(1.5)
+        wait_until(lambda: here.cluster.client.run_on_scheduler(held) < 1.5 * size)
