@@ -122,7 +122,7 @@ class Reproduction(Schedule[Job]):
         self._show_log(process.log)
         if process.process.returncode == 0 and job.done:
             self._seconds.setdefault(job.kind, []).append(self.clock() - process.started)
-        elif process.interrupted:
+        elif process.stopped():
             self._left.append(job.name)
         else:
             self.failed[name] = process.failure()

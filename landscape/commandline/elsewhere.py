@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from landscape.commandline.claims import INHERITED, locked
 from landscape.keeping.signals import stopping
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.25
 LOST = 1  # the code of a command of which nothing comes any more
 KILL = "kill"  # in the file beside the log; an empty one asks to stop
+STALE_SECONDS = 3600.0  # nobody reads such a file any more
 
 _WATCH = """
 import os, signal, sys
@@ -52,10 +55,13 @@ class Elsewhere:
     def __init__(self, cluster: Cluster, command: Sequence[str], log: Path, prints: bool) -> None:
         self.returncode: int | None = None
         self.told = ""
-        self._cluster, self._stop = cluster, log.with_name(f".{log.name}.stop")
-        self._stop.unlink(missing_ok=True)
+        self._cluster = cluster
+        self._stop = stop_file(log, uuid4().hex)  # another command's process may wait for the same log
+        _tidy(log)
         words = ["" if word == sys.executable else word for word in command]
-        self._future = cluster.submit(run_there, words, str(log.resolve()), os.getcwd(), prints)
+        self._future = cluster.submit(
+            run_there, words, str(self._stop.resolve()), str(log.resolve()), os.getcwd(), prints
+        )
 
     def poll(self) -> int | None:
         """Its exit code; None while it waits or runs."""
@@ -96,20 +102,34 @@ class Elsewhere:
         self.returncode, self.told = LOST, str(told or error or "it got lost")
 
 
-def run_there(words: Sequence[str], log: str, folder: str, prints: bool) -> int:
-    """What a worker does: run a command to its end, or end it when it is told to; gives its exit code.
+def stop_file(log: Path, name: str) -> Path:
+    """Where it is said that one of those who want a log's command is to stop."""
+    return log.with_name(f".{log.name}.{name}.stop")
+
+
+def _tidy(log: Path) -> None:
+    """Remove what no worker came to read."""
+    for file in log.parent.glob(f".{glob.escape(log.name)}.*.stop"):
+        with suppress(OSError):
+            if time.time() - file.stat().st_mtime > STALE_SECONDS:
+                file.unlink()
+
+
+def run_there(words: Sequence[str], stop: str, log: str, folder: str, prints: bool) -> int:
+    """What a worker does: run a command to its end, or end it when a file says so; gives its exit code.
 
     No command outlives its worker: nobody would hear of it, and another worker would wait for its log.
     """
-    stop = Path(log).with_name(f".{Path(log).name}.stop")
+    asks = Path(stop)
     while (descriptor := locked(Path(log))) is None:  # a process of a worker that died may still be at it
-        if _told(stop) is not None:
+        if _told(asks) is not None:
+            asks.unlink(missing_ok=True)
             return 128 + signal.SIGINT
         _check_worker()
         time.sleep(POLL_SECONDS)
     try:
-        if _told(stop) == KILL:
-            stop.unlink(missing_ok=True)
+        if _told(asks) == KILL:
+            asks.unlink(missing_ok=True)
             return -signal.SIGKILL
         with _hearing():
             process = subprocess.Popen(
@@ -124,8 +144,8 @@ def run_there(words: Sequence[str], log: str, folder: str, prints: bool) -> int:
             os.close(descriptor)
             descriptor = -1
         with _ends_with_us(process):
-            code = _ended(process, stop)
-        stop.unlink(missing_ok=True)  # where it hasn't ended, another worker is to read it
+            code = _ended(process, asks)
+        asks.unlink(missing_ok=True)  # where it hasn't ended, another worker is to read it
         return code
     finally:
         if descriptor >= 0:

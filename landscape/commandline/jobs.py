@@ -92,6 +92,10 @@ class Process(Generic[Job]):
         self.interrupted = True
         self.process.send_signal(stopping())
 
+    def stopped(self) -> bool:
+        """Whether it ended because it was asked to, by whomever: another one can go on with what it saved."""
+        return self.interrupted or self.process.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
+
     def kill(self) -> None:
         """End it at once; the files that it keeps are whole all the same."""
         self.process.kill()
@@ -212,7 +216,8 @@ class Schedule(ABC, Generic[Job]):
             process.interrupt()
         until, signals = time.monotonic() + GRACE_SECONDS, len(self.signals)
         while any(not process.ended() for process in self.running):
-            if time.monotonic() > until or len(self.signals) > max(signals, 1):
+            again = len(self.signals) > max(signals, 1) or self.signals.count(signal.SIGINT) > 1
+            if time.monotonic() > until or again:
                 for process in self.running:
                     process.kill()
             time.sleep(POLL_SECONDS / 4)

@@ -14,7 +14,7 @@ import pytest
 from inside_cluster import inside_cluster, served
 
 from landscape.commandline.claims import claim
-from landscape.commandline.elsewhere import Elsewhere
+from landscape.commandline.elsewhere import KILL, Elsewhere, stop_file
 from landscape.commandline.jobs import Process, Schedule, start
 from landscape.workers.cluster import Cluster, connected
 
@@ -159,7 +159,10 @@ def test_a_worker_that_ends_ends_them_and_another_one_goes_on(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     log = tmp_path / "job.log"
-    (tmp_path / ".job.log.stop").write_text("kill")  # of an earlier one
+    old, other = stop_file(log, "old"), stop_file(log, "other")
+    old.write_text(KILL)
+    other.write_text(KILL)
+    os.utime(old, (0.0, 0.0))
     process = Elsewhere(here, [sys.executable, "-c", STUBBORN], log, prints=False)
     (first,) = pids_in(tmp_path, 1)
     ((address, _),) = [one for one in here.client.processing().items() if one[1]]
@@ -171,7 +174,7 @@ def test_a_worker_that_ends_ends_them_and_another_one_goes_on(
     assert process.wait() == -signal.SIGKILL
     time.sleep(1.0)
     assert is_still(tmp_path / "alive")
-    assert not list(tmp_path.glob(".*stop"))
+    assert list(tmp_path.glob(".*stop")) == [other], "somebody may come to read it"
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
 
@@ -206,3 +209,47 @@ def test_who_started_them_may_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert not is_still(tmp_path / "alive")
         assert claim(tmp_path / "job.log") is None, "the same command waits for it"
         os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("asked", ["who runs it", "who waits for it"])
+def test_who_stops_one_does_not_stop_another_ones(
+    here: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """As two sweeps of a folder, both of whose workers have a run before either has begun it."""
+    monkeypatch.chdir(tmp_path)
+    program = STUBBORN.replace("signal.signal(signal.SIGINT, signal.SIG_IGN)\n", "")
+    log = tmp_path / "job.log"
+    first = Elsewhere(here, [sys.executable, "-c", program], log, prints=False)
+    pids_in(tmp_path, 1)
+    second = Elsewhere(here, [sys.executable, "-c", program], log, prints=False)
+    time.sleep(0.6)
+    stopped, other = (first, second) if asked == "who runs it" else (second, first)
+    stopped.send_signal(signal.SIGINT)
+    until = time.monotonic() + 20.0
+    while stopped.poll() is None:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    if other is second:
+        pids_in(tmp_path, 2)
+    time.sleep(0.6)
+    assert other.poll() is None
+    assert not is_still(tmp_path / "alive")
+    other.kill()
+    time.sleep(1.0)
+    assert is_still(tmp_path / "alive")
+    assert not list(tmp_path.glob(".*stop"))
+
+
+def test_two_signals_at_once_are_two(here: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    schedule = Commands([STUBBORN], tmp_path, here)
+
+    def show() -> None:
+        if (tmp_path / "begun").exists():
+            schedule.signals += [signal.SIGINT, signal.SIGINT]
+
+    monkeypatch.setattr(schedule, "show", show)
+    started = time.monotonic()
+    schedule.run()
+    assert schedule.codes == {STUBBORN: -signal.SIGKILL}
+    assert time.monotonic() - started < 30.0, "before the time to stop by itself was over"

@@ -8,14 +8,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from landscape.commandline.claims import claim
-from landscape.commandline.elsewhere import KILL, run_there
+from landscape.commandline.elsewhere import KILL, run_there, stop_file
 from landscape.commandline.jobs import start
+
+
+def there(words: Sequence[str], folder: Path) -> int:
+    """What a worker does, which looks for my file."""
+    log = folder / "job.log"
+    return run_there(words, str(stop_file(log, "me")), str(log), str(folder), prints=False)
 
 
 @pytest.mark.parametrize(
@@ -41,12 +47,12 @@ def test_a_job_of_the_background_is_asked_too(tmp_path: Path, here: object, ende
 def test_a_worker_of_the_background_asks_too(tmp_path: Path, here: object, ended_by: signal.Signals) -> None:
     before = signal.signal(signal.SIGINT, here)  # type: ignore[arg-type]
     try:
-        (tmp_path / ".job.log.stop").touch()
-        found = run_there(["sleep", "60"], str(tmp_path / "job.log"), str(tmp_path), prints=False)
+        stop_file(tmp_path / "job.log", "me").touch()
+        found = there(["sleep", "60"], tmp_path)
         assert found == -ended_by
     finally:
         signal.signal(signal.SIGINT, before)
-    assert not (tmp_path / ".job.log.stop").exists()
+    assert not stop_file(tmp_path / "job.log", "me").exists()
 
 
 def soon(true: Callable[[], bool], seconds: float = 10.0) -> bool:
@@ -77,25 +83,23 @@ def child_in(folder: Path) -> int:
 
 @linux
 def test_a_killed_command_ends_with_all_that_it_started(tmp_path: Path) -> None:
-    stop, codes = tmp_path / ".job.log.stop", list[int]()
-    there = threading.Thread(
-        target=lambda: codes.append(run_there(FAMILY, str(tmp_path / "job.log"), str(tmp_path), prints=False))
-    )
-    there.start()
+    stop, codes = stop_file(tmp_path / "job.log", "me"), list[int]()
+    thread = threading.Thread(target=lambda: codes.append(there(FAMILY, tmp_path)))
+    thread.start()
     child = child_in(tmp_path)
     stop.touch()  # which it doesn't heed
     time.sleep(0.5)
     assert alive(child)
     stop.write_text(KILL)
-    there.join(10.0)
+    thread.join(10.0)
     assert codes == [-signal.SIGKILL]
     assert soon(lambda: not alive(child))
     assert not stop.exists()
 
 
 def test_what_was_killed_before_its_worker_came_to_it_does_not_begin(tmp_path: Path) -> None:
-    (tmp_path / ".job.log.stop").write_text(KILL)
-    found = run_there(["touch", "begun"], str(tmp_path / "job.log"), str(tmp_path), prints=False)
+    stop_file(tmp_path / "job.log", "me").write_text(KILL)
+    found = there(["touch", "begun"], tmp_path)
     assert found == -signal.SIGKILL
     assert {one.name for one in tmp_path.iterdir()} == {"job.log"}
 
@@ -103,7 +107,7 @@ def test_what_was_killed_before_its_worker_came_to_it_does_not_begin(tmp_path: P
 @linux
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_command_ends_with_its_worker(tmp_path: Path, number: signal.Signals) -> None:
-    told = f"{FAMILY!r}, {str(tmp_path / 'job.log')!r}, {str(tmp_path)!r}, False"
+    told = f"{FAMILY!r}, {str(tmp_path / 'stop')!r}, {str(tmp_path / 'job.log')!r}, {str(tmp_path)!r}, False"
     program = f"from landscape.commandline.elsewhere import run_there; run_there({told})"
     with subprocess.Popen([sys.executable, "-c", program]) as worker:
         child = child_in(tmp_path)

@@ -164,7 +164,7 @@ class Sweep(Schedule[PlannedRun]):
             seconds = self.clock() - process.started
             self._estimator.learn(run.settings, seconds, run.epochs - self._first[run.name], here=True)
             self._finish(run, _result(status, seconds))
-        elif process.interrupted or process.process.returncode == TAKEN:
+        elif process.stopped() or process.process.returncode == TAKEN:
             self.waiting.append(run)
         else:
             self._fail(run, status.error or process.failure())
