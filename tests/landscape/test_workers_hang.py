@@ -159,18 +159,20 @@ def test_the_last_one_is_waited_for(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class OneSlow(Squares):
-    """One point takes seconds; who begins it leaves a file beside the folder."""
+    """One point takes seconds, or until it is enough; who begins it leaves a file beside the folder."""
 
     slow: float = 4.0
 
     def begin(self, factor: float) -> Callable[[Sequence[float]], float]:
         """See `landscape.workers.there.Work.begin`."""
-        usual = super().begin(factor)
+        usual, beside = super().begin(factor), Path(self.folder).parent
 
         def work(point: Sequence[float]) -> float:
             if tuple(point) == POINTS[6]:
-                (Path(self.folder).parent / f"slow {os.getpid()}").touch()
-                time.sleep(self.slow)
+                (beside / f"slow {os.getpid()}").touch()
+                until = time.monotonic() + self.slow
+                while time.monotonic() < until and not (beside / "enough").exists():
+                    time.sleep(0.05)
             return usual(point)
 
         return work
@@ -232,7 +234,7 @@ def test_who_hangs_is_not_chosen_again_before_one_that_came_back(tmp_path: Path)
         hanging(3) as here,
         workers(here.cluster, [2.0, Squares(str(tmp_path), 0.05)], None, point_name) as many,
     ):
-        assert evaluated(many, {4: here.stop, 8: lambda: here.stop_for(2.5), 12: here.stop}, 25.0) == RIGHT
+        assert evaluated(many, {4: here.stop, 8: lambda: here.stop_for(2.5), 15: here.stop}, 25.0) == RIGHT
 
 
 def test_a_slow_item_among_several_works_is_begun_twice_at_most(
@@ -261,7 +263,7 @@ def test_items_behind_one_in_which_two_hang_come(tmp_path: Path) -> None:
     folder.mkdir()
     with (
         hanging(4) as here,
-        workers(here.cluster, [2.0, OneSlow(str(folder), 0.05, 8.0)], None, point_name) as many,
+        workers(here.cluster, [2.0, OneSlow(str(folder), 0.05, NEVER)], None, point_name) as many,
     ):
         until = time.monotonic() + 25.0
         for one in many.coming(POINTS, nothing_ahead, 0.1):
@@ -269,6 +271,7 @@ def test_items_behind_one_in_which_two_hang_come(tmp_path: Path) -> None:
             came.update([] if one is None else [one[0]])
             if len(came) == len(POINTS) - 1:
                 break
+        (tmp_path / "enough").touch()
     assert came == {*range(len(POINTS))} - {6}
 
 
