@@ -99,7 +99,6 @@ class Files:
     ) -> Iterator[Any]:
         parts = [list(one) for one in numbers]
         workers = min(self.workers, len(parts))
-        method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
         with warnings.catch_warnings():
             # Of forks beside threads, and of more processes than cores, which the user may have asked for.
             warnings.simplefilter("ignore")
@@ -110,7 +109,7 @@ class Files:
                 collate_fn=collate,
                 pin_memory=self.pinned,
                 worker_init_fn=_quiet,
-                multiprocessing_context=method if workers else None,
+                multiprocessing_context=_context() if workers else None,
                 generator=torch.Generator(),  # else it would draw from the global one
             )
             found = iter(loader)
@@ -174,6 +173,22 @@ def _stacked(found: list[Tensor | str]) -> Tensor | str:
 def _bad(found: list[Tensor | str]) -> list[int]:
     """Places of those that are broken."""
     return [place for place, one in enumerate(found) if isinstance(one, str)]
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """How processes that decode begin.
+
+    Forked, which shares the paths, where this process has no threads that come and go outside Python. Those
+    of `torch.distributed` do: a fork just as one of them enters Python hangs for ever (CPython 3.11).
+    """
+    methods = multiprocessing.get_all_start_methods()
+    if "fork" not in methods:
+        return multiprocessing.get_context()
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return multiprocessing.get_context("fork")
+    clean = multiprocessing.get_context("forkserver")
+    clean.set_forkserver_preload(["training.photographs"])
+    return clean
 
 
 def _quiet(number: int) -> None:

@@ -20,7 +20,7 @@ from landscape.images import IMAGENET_STATISTICS, read_images
 from landscape.images.prepare import Change
 from training.__main__ import main
 from training.data import Images, TrainingData, generator_for
-from training.photographs import Photographs, Reading, photographs, read_training_data
+from training.photographs import Photographs, Reading, _context, photographs, read_training_data
 
 LINE = "--model resnet20 --widths 2 3 4 --image-size 16 --batch-size 4 --threads 1 --device cpu --workers 0"
 
@@ -143,6 +143,19 @@ def test_a_broken_picture_is_refused(
     assert re.search(
         r"train/dog/1\.jpg can't be decoded: .*; repair or remove it, or give --skip-broken", said
     )
+
+
+def test_decoders_are_not_forked_beside_threads_of_torch_distributed(folder: Path, tmp_path: Path) -> None:
+    expected = [images for images, _ in read(folder).train.in_order(3)]
+    assert _context().get_start_method() == "fork"
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)  # type: ignore[no-untyped-call]
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        assert _context().get_start_method() == "forkserver"
+        found = [images for images, _ in read(folder, workers=1).train.in_order(3)]
+    finally:
+        torch.distributed.destroy_process_group()
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_a_surface_of_other_classes_is_refused(folder: Path, tmp_path: Path) -> None:
