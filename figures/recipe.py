@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from analysis.robustness.result import COMMON
 from figures.results import Name, Results
 from landscape.errors import UserError
 from landscape.escaping import markdown
@@ -12,7 +13,6 @@ from landscape.files.json_files import read_json
 
 SHOWN = ("model", "data", "examples", "epochs", "batch_size", "precision", "validation", "augment", "lr")
 OWN = ("method", "optimizer", "seed")  # in these runs are meant to differ
-COMMON = ("lr", "momentum", "nesterov", "weight_decay", "decay_all")  # of every optimizer
 Settings = Mapping[str, Any]
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from analysis.robustness.reference_errors import Reference
     from analysis.robustness.result import Robustness
 
-COMMON = ("lr", "momentum", "nesterov", "weight_decay", "decay_all")  # settings of every optimizer
-
 ABOUT = """Accuracy of trained networks on corrupted images: mean accuracy and mean corruption error (mCE).
 
 The 15 + 4 corruptions of Hendrycks and Dietterich (ICLR 2019), at five severities.
@@ -134,6 +132,8 @@ def _measure(subject: Subject, shown: ChosenImages, path: Path, options: Robustn
 
 def _about(subject: Subject) -> dict[str, Any]:
     """The checkpoint, and of our own what it was trained by."""
+    from analysis.robustness.result import COMMON
+
     loaded = subject.loaded
     config = loaded.config
     method, optimizer = (

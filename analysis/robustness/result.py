@@ -18,6 +18,7 @@ from analysis.robustness.reference_errors import Reference
 from analysis.statistics.uncertainty import Estimate
 from landscape.errors import UserError
 
+COMMON = ("lr", "momentum", "nesterov", "weight_decay", "decay_all")  # settings of every optimizer
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 Source = Literal["files", "generated"]
