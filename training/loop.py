@@ -164,7 +164,7 @@ def training(
         reporter.begin(len(run.plan), run.epoch)
         while run.epoch < len(run.plan):
             yield from _epoch(run, reporter, extras)
-        result = _finish(run)
+        result = _finish(run, reporter)
         world.by_first(lambda: folder.sweep(started))  # younger files would be another process's
         return result
 
@@ -206,9 +206,9 @@ def _place(state: Mapping[str, Any]) -> object:
     return f"{epoch} and {within.get('step')} steps" if isinstance(within, dict) else epoch
 
 
-def _finish(run: Run) -> Checkpoint:
+def _finish(run: Run, reporter: Reporter) -> Checkpoint:
     measured = evaluate_all(run, run.data.test)
-    return run.world.by_first(lambda: _written(run, *measured))
+    return run.world.by_first(lambda: _written(run, reporter, *measured))
 
 
 def evaluate_all(run: Run, images: Images, kept: KeptForward | None = None) -> tuple[float, float]:
@@ -218,7 +218,7 @@ def evaluate_all(run: Run, images: Images, kept: KeptForward | None = None) -> t
     return run.world.by_first(lambda: evaluate(run.model, images, kept))
 
 
-def _written(run: Run, test_loss: float, test_accuracy: float) -> Checkpoint:
+def _written(run: Run, reporter: Reporter, test_loss: float, test_accuracy: float) -> Checkpoint:
     metrics = final_metrics(run, test_loss, test_accuracy)
     if not math.isfinite(metrics["test_loss"]):  # of finite weights: they were looked at after the epoch
         raise UserError(
@@ -227,8 +227,12 @@ def _written(run: Run, test_loss: float, test_accuracy: float) -> Checkpoint:
         )
     checkpoint = checkpoint_of(run, metrics)
     if run.config.method.structured:
-        checkpoint, small = with_shrunk(run, checkpoint)
-        run.folder.save_shrunk(small)
+        try:
+            checkpoint, small = with_shrunk(run, checkpoint)
+        except UserError as error:  # what was trained is worth more than its smaller copy
+            reporter.note(f"{run.folder.shrunk} isn't written: {error}")
+        else:
+            run.folder.save_shrunk(small)
     run.folder.save_log(run.history)  # a kill may have come between the last state and its log
     run.folder.save_final(checkpoint)
     return checkpoint

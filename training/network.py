@@ -9,11 +9,14 @@ from contextlib import contextmanager, suppress
 import torch
 from torch import Tensor, nn
 
+from landscape.channels.groups import channel_groups
+from landscape.channels.shrink import shrink
 from landscape.errors import UserError
 from training.config import RunConfig
 from training.data import TrainingData, generator_for
 from training.masks import Mask
 from training.models import build_model
+from training.sparsity.channels import kept_mask
 from training.sparsity.scoring import scored_copy
 
 
@@ -25,7 +28,8 @@ def first_network(
     Raises
     ------
     UserError
-        When the architecture can't take such images, or a step would have too few of them for batch norm.
+        When the architecture can't take such images, a step would have too few of them for batch norm, or
+        the method removes channels and the network computes something else without some.
     """
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
         torch.manual_seed(generator_for(config.seed, "weights").initial_seed())
@@ -38,6 +42,8 @@ def first_network(
         _check_single_image(config, model, data)
     with _batch_norm_gets_enough("the method's images, seen singly"):
         mask = config.method.init_mask(model, data.train, generator_for(config.seed, "mask"))
+    if config.method.structured:
+        _check_smaller(model, data.train.head(1))
     return model, mask
 
 
@@ -90,6 +96,17 @@ def _check_outputs(name: str, model: nn.Module, data: TrainingData) -> None:
                 f"{name} gives {type(found).__name__} in training, expected logits; auxiliary heads can't be "
                 "trained here: choose another --model"
             )
+
+
+def _check_smaller(model: nn.Module, image: Tensor) -> None:
+    """Take half of all removable channels out of a copy: after the training a refusal would come too late."""
+    copied = copy.deepcopy(model)
+    groups = [group for group in channel_groups(copied, image) if not group.held]
+    halves = [torch.arange(group.size) < (group.size + 1) // 2 for group in groups]
+    with torch.no_grad():
+        for name, part in kept_mask(copied, groups, halves).items():
+            copied.get_parameter(name).mul_(part)
+    shrink(copied, image)
 
 
 def _check_size(name: str, model: nn.Module, data: TrainingData) -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from loop_helpers import CPU, SMALL, fit
+from loop_helpers import CPU, SMALL, Silent, fit
 from torch import nn
 
 from landscape.errors import UserError
-from training import network
+from training import loop, network
 from training.data import Images, TrainingData, load_splits
 from training.network import smallest_piece
 from training.sparsity import METHODS
@@ -57,6 +57,50 @@ def test_auxiliary_heads_are_refused(
     before = {name: value.clone() for name, value in plain.state_dict().items()}
     network._check_outputs("torchvision:other", plain, data)
     assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
+
+
+class CountsItsChannels(nn.Module):
+    """Computes something else when its first layer has fewer channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3)
+        self.last, self.head = nn.BatchNorm2d(8), nn.Conv2d(8, 10, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.second(self.norm(self.first(x)).relu()) / self.second.out_channels
+        found: torch.Tensor = self.head(self.last(x).relu()).mean((2, 3))
+        return found
+
+
+@pytest.mark.parametrize("method", ["chex", "chase"])
+def test_what_cannot_be_made_smaller_is_refused_before_it_is_trained(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(network, "build_model", lambda *_, num_classes: CountsItsChannels())
+    config = dataclasses.replace(SMALL, model="torchvision:resnet18", widths=None)
+    chosen = METHODS[method](sparsity=0.5)  # type: ignore[call-arg]
+    with pytest.raises(UserError, match=r"CountsItsChannels .* depends on how many channels there are"):
+        fit(dataclasses.replace(config, method=chosen), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_late_refusal_keeps_what_was_trained(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter = Silent()
+
+    def refused(*_: object) -> None:
+        raise UserError("it differs")
+
+    monkeypatch.setattr(loop, "with_shrunk", refused)
+    config = dataclasses.replace(SMALL, epochs=1, method=METHODS["chex"]())
+    metrics = fit(config, data, tmp_path, reporter).metrics
+    assert reporter.notes == [f"{tmp_path / 'shrunk.pt'} isn't written: it differs"]
+    assert metrics["test_accuracy"] >= 0
+    assert "shrunk_flops" not in metrics
+    assert (tmp_path / "final.pt").exists()
+    assert not (tmp_path / "shrunk.pt").exists()
 
 
 @pytest.mark.parametrize(
