@@ -40,7 +40,7 @@ def evaluate(
     loss = torch.zeros((), dtype=torch.float64, device=images.labels.device)
     right = torch.zeros((), dtype=torch.int64, device=images.labels.device)
     size, done = _PHOTOGRAPHS if images.streamed else _BATCH, 0
-    with torch.inference_mode():
+    with torch.no_grad():
         for batch, labels in world.together(images.in_order(size, world.part), fallible=images.streamed):
             logits = forward(batch)
             repeated = (

@@ -113,7 +113,7 @@ def _check_size(name: str, model: nn.Module, data: TrainingData) -> None:
     """Try one image, in evaluation mode, which changes nothing."""
     images = data.train.head(1)
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             model.eval()(images)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]

@@ -29,6 +29,7 @@ from landscape.checks.identity import Functions
 from landscape.devices import choose_device
 from landscape.engine import own_copy
 from landscape.engine.cuda_graph import numerics
+from landscape.engine.original import keeps_original
 from landscape.engine.precision import in_precision
 from landscape.errors import UserError
 from landscape.keeping.keeper import Keeper
@@ -47,6 +48,7 @@ _NEAR_TIES = 0.005  # share of answers that another machine's rounding may turn
 _OVERWRITE = "give --overwrite to compute it anew"
 
 
+@keeps_original
 def robustness(
     model: nn.Module,
     versions: Versions,
@@ -459,5 +461,5 @@ class _Asker:
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        with numerics(self.device, False), torch.inference_mode():
+        with numerics(self.device, False), torch.no_grad():
             yield

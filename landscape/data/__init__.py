@@ -227,7 +227,7 @@ def check_model_takes(model: nn.Module, data: LoadedData, *, labels: bool = True
     """
     shape = list(data.inputs.shape[1:])
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             scores = model(data.normalized(0, 2))
     except Exception as error:  # timm's models check their inputs with assert, a stranger's with anything
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

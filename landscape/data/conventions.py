@@ -189,7 +189,7 @@ def _evaluate(
     place = torch.device(device)
     network = model if place.type == "cpu" else copy.deepcopy(model).to(place)
     found = []
-    with torch.inference_mode():
+    with torch.no_grad():
         for mean, std in candidates:
             shape = (1, -1, *[1] * (images.dim() - 2))
             shift, scale = (torch.tensor(one, device=place).reshape(shape) for one in (mean, std))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from landscape.checks.determinism import ROUNDING, relative_difference
 from landscape.engine.cost import Cost, measure
 from landscape.engine.totals import BatchValues, batch_values
 from landscape.errors import UserError
@@ -18,6 +19,7 @@ from landscape.factories import place_of
 from landscape.losses import Loss
 
 Mode = Callable[[], AbstractContextManager[Any]]
+_NEEDS_GRADIENTS = "the loss needs gradients"
 
 
 @dataclass
@@ -68,6 +70,9 @@ def probe(module: nn.Module, loss: Loss, batch: Any) -> Probe:
     except Exception:
         values, mode, obstacle = _unrestricted(module, loss, batch)
     try:
+        if mode is torch.inference_mode and _hides_derivatives(loss, module, batch, values):
+            mode, obstacle = torch.enable_grad, _NEEDS_GRADIENTS
+            values = _call(loss, module, batch, mode)
         with mode():
             cost = measure(lambda: loss(module, batch), module, max(values.count, 1))
     except UserError:
@@ -85,6 +90,15 @@ def fails_again(error: Exception) -> UserError:
     )
 
 
+def _hides_derivatives(loss: Loss, module: nn.Module, batch: Any, values: BatchValues) -> bool:
+    """Whether inference mode changes values: `torch.autograd.functional` takes derivatives there to be 0."""
+    found = _call(loss, module, batch, torch.no_grad).values
+    return found.keys() != values.values.keys() or any(
+        relative_difference(one, found[name]) > ROUNDING.get(one.dtype, 0.0)
+        for name, one in values.values.items()
+    )
+
+
 def _unrestricted(module: nn.Module, loss: Loss, batch: Any) -> tuple[BatchValues, Mode, str]:
     try:
         return (
@@ -97,7 +111,7 @@ def _unrestricted(module: nn.Module, loss: Loss, batch: Any) -> tuple[BatchValue
     except Exception:
         pass
     try:
-        return _call(loss, module, batch, torch.enable_grad), torch.enable_grad, "the loss needs gradients"
+        return _call(loss, module, batch, torch.enable_grad), torch.enable_grad, _NEEDS_GRADIENTS
     except UserError:
         raise
     except Exception as error:

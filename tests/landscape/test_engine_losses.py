@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from engine_cases import directions, examples, images, moved, network, plain_values
 from torch import Tensor, nn
 
+from landscape.compute import compute_surface
 from landscape.engine import Engine
 from landscape.engine.totals import Totals, batch_values, total
 from landscape.errors import UserError
@@ -241,3 +242,26 @@ def test_batches_must_give_the_same() -> None:
                 per_batch(*results)
     with pytest.raises(UserError, match="the sum of 'm' for some batches and one value per example"):
         per_batch((values, 2, {"m": values}), (values, 2, {"m": values.sum()}))
+
+
+@pytest.mark.parametrize("which", ["jvp", "jacobian", "hessian"])
+def test_derivatives_of_autograd_functional(which: str) -> None:
+    """They are 0, and nobody is told, where tensors are made in inference mode."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+    points = torch.linspace(-1, 1, 20).reshape(-1, 1)
+
+    def slopes(model: Any, points: Tensor) -> Tensor:
+        functional = torch.autograd.functional
+        if which == "jvp":
+            return functional.jvp(model, points, torch.ones_like(points), create_graph=True)[1][:, 0]
+        each = functional.hessian if which == "hessian" else functional.jacobian
+        return torch.stack([each(lambda x: model(x).sum(), one, create_graph=True).sum() for one in points])
+
+    def residual(model: Any, batch: Any) -> Any:
+        return (slopes(model, batch[0]) - batch[0].cos()[:, 0]) ** 2, len(batch[0])
+
+    expected = float(residual(model, (points,))[0].detach().mean())
+    found = compute_surface(model, (points,), loss=residual, points=3, device="cpu")
+    assert found.loss[1, 1] == pytest.approx(expected, rel=1e-5)
+    assert np.unique(found.loss).size == 9
