@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,14 +14,16 @@ from torch import Tensor, nn
 from landscape.checks.determinism import check_determined, same
 from landscape.engine.apart import check_apart, check_once_per_batch
 from landscape.engine.following import Source, check_follows, moved_beside
-from landscape.engine.probe import Probe, fails_again
-from landscape.engine.totals import batch_values
+from landscape.engine.original import check_own
+from landscape.engine.probe import Mode, Probe, fails_again
+from landscape.engine.totals import BatchValues, batch_values
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.examples.structure import cut, length, tensors_in
 from landscape.losses import Loss
 
 _PROBED = 32  # examples, of which the first half decides
+_ELSEWHERE, _PLACES = (0.1, 1.0, 3.0), 4  # shares by which weights are moved, each in as many directions
 _SAME = 1e-4  # relative; a sum of few numbers in low precision
 
 
@@ -123,13 +126,10 @@ def check_contract(
         other = None
     beside = partial(moved_beside, module, source.moving) if source.moving else None
     alone = check_determined(call, module, batches[0], other, loss=loss, fresh=source.fresh, beside=beside)
+    check_own(call, module, batches[0], source.original)
     check_follows(call, module, batches[0], source)
-    if halves is not None:
-        _check_sums(loss, module, halves, seen, given)
-    if any(not value.dim() for value in seen.values.values.values()):
-        check_once_per_batch(loss, module, batches[0], seen.mode)
-    if chosen is not None:
-        check_apart(loss, module, chosen, seen.mode)
+    _check_cutting(loss, module, batches[0], seen.values, seen.mode, given, chosen)
+    _check_zeros(loss, module, batches, seen, source, given, chosen)
     return alone
 
 
@@ -184,13 +184,66 @@ def _works(call: Callable[[Any, Any], object], module: nn.Module, batch: Any) ->
     return True
 
 
+def _check_cutting(
+    loss: Loss,
+    module: nn.Module,
+    batch: Any,
+    whole: BatchValues,
+    mode: Mode,
+    given: Sequence[Any],
+    chosen: Any,
+) -> None:
+    """Refuse means, and what depends on how batches are cut, where that shows at the present weights."""
+    halves = cut(batch)
+    if halves is not None:
+        _check_sums(loss, module, halves, whole, mode, given)
+    if any(not value.dim() for value in whole.values.values()):
+        check_once_per_batch(loss, module, batch, mode)
+    if chosen is not None:
+        check_apart(loss, module, chosen, mode)
+
+
+def _check_zeros(
+    loss: Loss,
+    module: nn.Module,
+    batches: Sequence[Any],
+    seen: Probe,
+    source: Source,
+    given: Sequence[Any],
+    chosen: Any,
+) -> None:
+    """Look again elsewhere where a number of the whole batch is 0: sums and means are alike then.
+
+    A hinge loss, or a share of errors, of a network that has learned its examples is such a number.
+    """
+    left = {name for name, value in seen.values.values.items() if not value.dim() and not bool(value)}
+    for seed, share, batch in itertools.product(range(_PLACES), _ELSEWHERE, batches):
+        if not left or not source.moving:
+            return
+        with moved_beside(module, source.moving, share, seed):
+            try:
+                with seen.mode():
+                    found = batch_values(loss(module, batch))
+            except Exception:
+                continue  # not a place where the loss is defined
+            told = {name for name in left & found.values.keys() if bool(found.values[name])}
+            if told:
+                only = replace(found, values={name: found.values[name] for name in told})
+                _check_cutting(loss, module, batch, only, seen.mode, given, chosen)
+            left -= told
+
+
 def _check_sums(
-    loss: Loss, module: nn.Module, halves: tuple[Any, Any], seen: Probe, given: Sequence[Any]
+    loss: Loss,
+    module: nn.Module,
+    halves: tuple[Any, Any],
+    whole: BatchValues,
+    mode: Mode,
+    given: Sequence[Any],
 ) -> None:
     """The sum over a batch is that over its halves; a mean lies between theirs."""
-    whole = seen.values
     try:
-        with seen.mode():
+        with mode():
             one, two = (batch_values(loss(module, half)) for half in halves)
     except Exception:
         if given:

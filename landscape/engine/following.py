@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscape.checks.determinism import relative_difference
 from landscape.engine.hooks import take_off_those_of
+from landscape.engine.original import Original
 from landscape.engine.precision import in_precision
 from landscape.errors import UserError
 from landscape.examples.structure import tensors_in
@@ -47,6 +48,8 @@ class Source:
         Of the copies.
     moving
         Names of the parameters that are going to move.
+    original
+        What `model` held before copies of it were called.
     """
 
     model: nn.Module
@@ -54,6 +57,7 @@ class Source:
     device: torch.device
     dtype: torch.dtype
     moving: Sequence[str]
+    original: Original
 
     def fresh(self) -> nn.Module:
         """A copy in evaluation mode that was never called."""
@@ -119,9 +123,11 @@ def check_follows(call: Call, module: nn.Module, batch: Any, source: Source) -> 
         )
 
 
-def _beside(module: nn.Module, names: Sequence[str], share: float = _MOVED) -> dict[str, Tensor]:
+def _beside(
+    module: nn.Module, names: Sequence[str], share: float = _MOVED, seed: int = 0
+) -> dict[str, Tensor]:
     """Weights by name, moved a little."""
-    generator, params = torch.Generator().manual_seed(0), dict(module.named_parameters())
+    generator, params = torch.Generator().manual_seed(seed), dict(module.named_parameters())
     return {name: _shifted(params[name].detach(), generator, share) for name in names if name in params}
 
 
@@ -141,9 +147,11 @@ def _put(module: nn.Module, values: Mapping[str, Tensor]) -> None:
 
 
 @contextmanager
-def moved_beside(module: nn.Module, names: Sequence[str]) -> Iterator[None]:
-    """Inside it the parameters of these names are beside by a tenth; afterwards they are what they were."""
-    with _moved(module, _beside(module, names, _MOVED_FURTHER)):
+def moved_beside(
+    module: nn.Module, names: Sequence[str], share: float = _MOVED_FURTHER, seed: int = 0
+) -> Iterator[None]:
+    """Inside it the parameters of these names are beside by a share; afterwards they are what they were."""
+    with _moved(module, _beside(module, names, share, seed)):
         yield
 
 

@@ -15,6 +15,8 @@ from small_network import EXAMPLES, examples, small_network
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from analysis.hessian import hessian_spectrum
+from analysis.sharpness import sharpness
 from landscape.compute import compute_surface
 from landscape.engine import Engine
 from landscape.engine.contract import first_batches
@@ -370,3 +372,51 @@ def test_wrapped_networks() -> None:
     found = surface(pruned, examples())
     assert found.loss[1, 1] == pytest.approx(plain(pruned), rel=1e-5)
     assert np.unique(found.loss).size == 9
+
+
+def learned() -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
+    """A network that has no errors, and a hinge loss of 0, on each of its batches."""
+    torch.manual_seed(0)
+    inputs = torch.randn(128, 4)
+    inputs[:, 0] += inputs[:, 0].sign()
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model[0].weight[0, 0], model[0].weight[1, 0] = 2.0, -2.0
+        model[2].weight[1, 0], model[2].weight[0, 1] = 2.0, 2.0
+    labels = (inputs[:, 0] > 0).long()
+    return model, [(inputs[start : start + 32], labels[start : start + 32]) for start in range(0, 128, 32)]
+
+
+def hinge(reduction: str) -> Any:
+    def loss(model: Any, batch: Any) -> Any:
+        return F.multi_margin_loss(model(batch[0]), batch[1], reduction=reduction), len(batch[0])
+
+    return loss
+
+
+def errors(mean: bool) -> Any:
+    def loss(model: Any, batch: Any) -> Any:
+        scores = model(batch[0])
+        wrong = (scores.argmax(1) != batch[1]).float()
+        values = F.cross_entropy(scores, batch[1], reduction="none")
+        return values, len(wrong), {"error": wrong.mean() if mean else wrong.sum()}
+
+    return loss
+
+
+def test_a_mean_that_is_0_at_the_network_is_found_elsewhere() -> None:
+    """There sums and means are alike; a hinge loss, or errors, of what has learned its examples."""
+    model, batches = learned()
+    whole = tuple(torch.cat(part) for part in zip(*batches, strict=True))
+    assert not bool(hinge("sum")(model, whole)[0])
+    for data in (batches, whole):
+        for loss, name in ((hinge("mean"), "loss"), (errors(True), "error")):
+            for compute in (compute_surface, hessian_spectrum, sharpness):
+                with pytest.raises(UserError, match=f"a mean as '{name}'|as '{name}' for a batch"):
+                    compute(model, data, loss=loss)
+    expected = compute_surface(model, batches, loss=hinge("none"), points=5, device="cpu").loss
+    found = compute_surface(model, batches, loss=hinge("sum"), points=5, device="cpu").loss
+    assert found == pytest.approx(expected, rel=1e-6)
+    compute_surface(model, batches, loss=errors(False), points=3, device="cpu")
