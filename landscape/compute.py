@@ -20,6 +20,7 @@ from landscape.devices import choose_device, kind_of
 from landscape.engine import Engine
 from landscape.engine.executors import evaluator_of
 from landscape.engine.modes import own_modes
+from landscape.engine.original import keeps_original
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.examples.forms import Data, as_examples, named_splits
@@ -41,6 +42,7 @@ from landscape.surface.surface_run import SurfaceRun
 
 
 @own_modes()
+@keeps_original
 def compute_surface(
     model: nn.Module,
     data: Data | Mapping[str, Data],

@@ -42,6 +42,7 @@ from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import numerics
 from landscape.engine.following import Source
 from landscape.engine.modes import own_modes
+from landscape.engine.original import restored
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import probe
 from landscape.engine.streams import Streams
@@ -352,11 +353,11 @@ class HessianOperator(LinearOperator):
         self, model: nn.Module, examples: Examples, loss: Loss, dtype: torch.dtype, batch_size: int | None
     ) -> bool:
         """Refuse a loss that is no function of the weights; whether its calls mustn't overlap."""
-        source = Source(model, own_copy, self.torch_device, dtype, self.space.names)
-        module, few = source.fresh(), first_batches(examples, self.torch_device, dtype)
-        with self._settings(), one_thread():
+        few = first_batches(examples, self.torch_device, dtype)
+        with self._settings(), one_thread(), restored(model) as original:
+            source = Source(model, own_copy, self.torch_device, dtype, self.space.names, original)
+            module, chosen = source.fresh(), cut_batch([examples], self.torch_device, dtype, batch_size)
             check_labels(loss, module, few[0], [examples])
-            chosen = cut_batch([examples], self.torch_device, dtype, batch_size)
             seen = probe(module, loss, few[0])
             return check_contract(loss, module, few, seen, source, examples.given, chosen=chosen)
 

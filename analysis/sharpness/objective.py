@@ -24,6 +24,7 @@ from landscape.engine.cost import choose_batch_size, measure
 from landscape.engine.cuda_graph import numerics
 from landscape.engine.following import Source
 from landscape.engine.modes import own_modes
+from landscape.engine.original import restored
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import probe
 from landscape.engine.totals import BatchValues, Totals, batch_values, total
@@ -303,9 +304,10 @@ class Objective:
 
     def _check_contract(self, model: nn.Module, kind: torch.dtype, batch_size: int | None) -> None:
         """Refuse a loss that is no function of the weights."""
-        source = Source(model, own_copy, self.device, kind, self.space.names)
-        module, few = source.fresh(), first_batches(self._given, self.device, kind)
-        with numerics(self.device, False), one_thread():
+        few = first_batches(self._given, self.device, kind)
+        with numerics(self.device, False), one_thread(), restored(model) as original:
+            source = Source(model, own_copy, self.device, kind, self.space.names, original)
+            module = source.fresh()
             check_labels(self.loss, module, few[0], [self._given])
             chosen, seen = (
                 cut_batch([self._given], self.device, kind, batch_size),

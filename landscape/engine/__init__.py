@@ -24,6 +24,7 @@ from landscape.engine.following import Source
 from landscape.engine.hooks import take_off_watching
 from landscape.engine.modes import own_modes
 from landscape.engine.network import Case, Network, choose_network, chosen_again
+from landscape.engine.original import restored
 from landscape.engine.precision import in_precision
 from landscape.engine.probe import Probe, probe
 from landscape.engine.streams import Streams
@@ -127,17 +128,16 @@ class Engine:
         loss = self._loss = fitting_loss(loss, data.values())
         model, prefix = uncompiled(model)
         master = in_precision(own_copy(model), self._device, exact).eval()
-        with one_thread(), numerics(self._device, self._tf32):
+        names = {name.removeprefix(prefix) for one in directions for name in one}
+        with one_thread(), numerics(self._device, self._tf32), restored(model) as original:
             hooks = take_off_watching(master, loss, first_batches(first, self._device, exact))
-        self._prefix = prefix
-        self._weights = Weights(master, [_renamed(one, prefix) for one in directions])
-        module = master if run_in == exact else in_precision(copy.deepcopy(master), self._device, run_in)
-        with one_thread(), numerics(self._device, self._tf32):
+            self._prefix = prefix
+            self._weights = Weights(master, [_renamed(one, prefix) for one in directions])
+            module = master if run_in == exact else in_precision(copy.deepcopy(master), self._device, run_in)
             few = first_batches(first, self._device, run_in)
             check_labels(loss, module, few[0], data.values())
             seen = probe(module, loss, few[0])
-            names = {name.removeprefix(prefix) for one in directions for name in one}
-            source = Source(model, own_copy, self._device, run_in, sorted(names))
+            source = Source(model, own_copy, self._device, run_in, sorted(names), original)
             chosen = cut_batch(data.values(), self._device, run_in, batch_size)
             alone = check_contract(loss, module, few, seen, source, first.given, chosen=chosen) or bool(hooks)
             check_data(loss, module, data, seen)

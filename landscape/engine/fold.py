@@ -131,7 +131,7 @@ def fold(network: nn.Module, source: nn.Module) -> FoldedNet:
         When it can't be traced, takes more than one input, or holds no convolution that could be replaced.
     """
     try:
-        module = trace(network)
+        module = trace(network, to_run=True)
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CannotFold(f"it can't be traced: {lines[0][:200]}") from error

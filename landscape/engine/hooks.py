@@ -2,17 +2,24 @@
 
 A hook that collects activations would otherwise run at every point and fill the user's memory. It only
 watches if it returns nothing, writes into no tensor and sets no attribute of its module, and if the loss
-doesn't read what it collects; that is seen in two calls. Hooks that PyTorch itself puts there (pruning,
-weight normalization) compute weights, and stay.
+doesn't read what it collects; that is seen in two calls. Two calls tell nothing of code that asks first (a
+clip of large values), so hooks with a branch, in them or in what they call of the user's, stay. So do those
+that PyTorch itself puts there (pruning, weight normalization): they compute weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+import dis
+import itertools
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from landscape.checks.description import is_library
 from landscape.engine.totals import batch_values
@@ -20,6 +27,7 @@ from landscape.examples.structure import tensors_in
 from landscape.losses import Loss
 
 Hooks = MutableMapping[int, Callable[..., Any]]
+_ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")
 _KINDS = ("_forward_pre_hooks", "_forward_hooks")
 
 
@@ -78,9 +86,12 @@ def _by_place(module: nn.Module) -> Iterator[tuple[str, Hooks]]:
 
 
 def _values(loss: Loss, module: nn.Module, batch: Any) -> dict[str, Tensor]:
-    """What the loss gives, with gradients only where it needs them."""
+    """What the loss gives, with gradients only where it needs them.
+
+    Not in inference mode, where `torch.autograd.functional` takes derivatives to be 0.
+    """
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             found = batch_values(loss(module, batch))
     except Exception:
         with torch.enable_grad():
@@ -116,11 +127,81 @@ class _Watched:
         before = [one.detach().clone() for one in passing]
         held, weights = _held(self.owner), _weights(self.owner)
         copies = [one.detach().clone() for one in weights]
-        result = self.hook(*args, **kwargs)
+        asked: list[CodeType] = []
+        with _Writes([*passing, *weights]) as writes, _noting_branches(asked):
+            result = self.hook(*args, **kwargs)
         pairs = zip([*before, *copies], [*passing, *weights], strict=True)
-        changed = any(not _same(one, two) for one, two in pairs)
-        self.acts = self.acts or result is not None or changed or _held(self.owner) != held
+        changed = writes.seen or any(not _same(one, two) for one, two in pairs)
+        self.acts |= result is not None or changed or bool(asked) or _held(self.owner) != held
         return result
+
+
+class _Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes whether an operation writes into the memory of some tensors, be it what was there before."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: PyTorch would import its compiler for that, which takes seconds."""
+        return False
+
+    def __init__(self, tensors: Collection[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._places = {place for one in tensors if (place := _place(one))}
+        self.seen = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        written = [
+            value
+            for number, one in enumerate(func._schema.arguments)
+            if one.alias_info is not None and one.alias_info.is_write
+            for value in tensors_in([args[number] if number < len(args) else (kwargs or {}).get(one.name)])
+        ]
+        self.seen |= any(_place(one) in self._places for one in written)
+        return func(*args, **(kwargs or {}))
+
+
+def _place(value: Tensor) -> int:
+    return value.untyped_storage().data_ptr() if value.layout == torch.strided else 0
+
+
+@contextmanager
+def _noting_branches(asked: list[CodeType]) -> Iterator[None]:
+    """Gather the user's functions that are called inside and may take one of several ways."""
+    before = sys.getprofile()
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call" and not is_library(frame.f_globals.get("__name__")) and has_branch(frame.f_code):
+            asked.append(frame.f_code)
+
+    sys.setprofile(note)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+def has_branch(code: CodeType) -> bool:
+    """Whether a function's way depends on values: conditions, loops, what follows ``and`` and ``or``.
+
+    What is done about exceptions doesn't count.
+    """
+    steps = {one.offset: one for one in dis.get_instructions(code)}
+    following = dict(itertools.pairwise(steps))
+    place: int | None = next(iter(steps))
+    jumps = {*dis.hasjrel, *dis.hasjabs}
+    while place is not None:
+        step = steps[place]
+        if step.opname in _ENDS:
+            return False
+        if step.opname == "JUMP_FORWARD":
+            place = step.argval
+        elif step.opcode in jumps:
+            return True
+        else:
+            place = following.get(place)
+    return False
 
 
 def _held(owner: nn.Module) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def trace(network: nn.Module, example: Tensor) -> Traced:
     if example.dim() != 4:
         raise CannotRun(f"its input has {example.dim()} dimensions, not 4")
     try:
-        module = symbolic_trace(network)
+        module = symbolic_trace(network, to_run=True)
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise CannotRun(f"it can't be traced: {lines[0][:200]}") from error

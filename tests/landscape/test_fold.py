@@ -184,3 +184,25 @@ def test_input_is_never_overwritten() -> None:
     assert not any(is_in_place(name) for name in targets(net))
     with torch.inference_mode():
         torch.testing.assert_close(net(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+class HalfInLowPrecision(nn.Module):
+    """Convolutions in bfloat16, whatever is around them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            x = self.norm(self.conv(x)).relu().mean((2, 3))
+        found: Tensor = self.head(x.float())
+        return found
+
+
+def test_a_network_that_enters_autocast_is_evaluated_as_it_is() -> None:
+    """A trace doesn't have such blocks, and would compute in float32."""
+    torch.manual_seed(0)
+    model = HalfInLowPrecision().eval()
+    with pytest.raises(CannotFold, match="autocast"):
+        fold(model, model)

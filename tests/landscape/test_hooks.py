@@ -11,7 +11,11 @@ import torch.nn.functional as F  # noqa: N812
 from small_network import examples, small_network
 from torch import Tensor, nn
 
+from analysis.hessian import hessian_spectrum
+from analysis.sharpness import sharpness
 from landscape.compute import compute_surface
+from landscape.engine.hooks import has_branch
+from landscape.errors import UserError
 
 
 def center(model: nn.Module, **options: Any) -> float:
@@ -94,3 +98,100 @@ def test_what_hooks_catch_may_be_read_by_the_loss() -> None:
         model.eval()(inputs)
         expected = float(loss(model, (inputs, labels))[0].mean())
     assert center(model, loss=loss) == pytest.approx(expected, rel=1e-5)
+
+
+def clipping(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
+    return output.clamp(max=6.0) if output.max() > 6 else None
+
+
+def clipping_inside(module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def clip(value: Tensor) -> None:
+        if value.max() > 6:
+            value.clamp_(max=6.0)
+
+    clip(output)
+
+
+def clipping_in_place(module: nn.Module, inputs: Any, output: Tensor) -> None:
+    output.data.clamp_(max=6.0)
+
+
+@pytest.mark.parametrize("hook", [clipping, clipping_inside, clipping_in_place])
+def test_hooks_that_act_only_sometimes_stay(hook: Any) -> None:
+    """At the network itself they do nothing; far from it they clip as the one does that always returns."""
+    networks = small_network(), small_network()
+    for model, one in zip(networks, (hook, clamping), strict=True):
+        model[5].register_forward_hook(one)  # type: ignore[index]
+    found, expected = (
+        compute_surface(one, examples(), points=3, span=30.0, device="cpu").loss for one in networks
+    )
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_ways_that_hang_on_values() -> None:
+    def watches(values: list[Tensor], output: Tensor) -> None:
+        with torch.no_grad():
+            values.append(output.clone())
+
+    def asks(values: list[Tensor], output: Tensor) -> None:
+        if len(values) < 5:
+            values.append(output)
+
+    def repeats(values: list[Tensor], output: list[Tensor]) -> None:
+        for one in output:
+            values.append(one)
+
+    assert [has_branch(one.__code__) for one in (watches, asks, repeats)] == [False, True, True]
+
+
+class Stores(nn.Module):
+    """A hook that keeps what passes on the network that it was made for, whatever copy of it is called."""
+
+    def __init__(self, how: str, reads: bool) -> None:
+        super().__init__()
+        self.body, self.head, self.reads = nn.Sequential(nn.Linear(4, 8), nn.ReLU()), nn.Linear(8, 2), reads
+        self.features, self.caught = torch.zeros(1, 8), list[Tensor]()
+
+        def attribute(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            self.features = output
+
+        def content(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            self.caught.append(output)
+
+        self.body.register_forward_hook(attribute if how == "attribute" else content)
+
+    def forward(self, x: Tensor) -> Tensor:
+        passing = self.body(x)
+        if self.reads:
+            passing = self.caught[-1] if self.caught else self.features
+        found: Tensor = self.head(passing)
+        return found
+
+
+@pytest.mark.parametrize("how", ["attribute", "content"])
+def test_copies_that_read_what_hooks_write_into_the_original_are_refused(how: str) -> None:
+    torch.manual_seed(0)
+    data = torch.randn(64, 4), torch.randint(0, 2, (64,))
+    batches = [(data[0][start : start + 16], data[1][start : start + 16]) for start in range(0, 64, 16)]
+    model = Stores(how, reads=True)
+    model(data[0][-16:])
+    features, caught = model.features, [*model.caught]
+    for compute in (compute_surface, hessian_spectrum, sharpness):
+        with pytest.raises(UserError, match="into the model itself, and the copy whose weights move reads"):
+            compute(model, batches)
+        assert model.features is features
+        assert len(model.caught) == len(caught)
+    model = Stores(how, reads=False)
+    found = compute_surface(model, data, points=3, device="cpu").loss
+    with torch.no_grad():
+        assert found[1, 1] == pytest.approx(float(F.cross_entropy(model(data[0]), data[1])), rel=1e-5)
+
+
+def test_what_an_idle_hook_writes_into_the_original_is_put_back() -> None:
+    data = torch.randn(64, 4), torch.randint(0, 2, (64,))
+    for how in ("attribute", "content"):
+        model = Stores(how, reads=False)
+        features = model.features
+        compute_surface(model, data, points=3, device="cpu")
+        assert model.features is features
+        assert not model.caught
