@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
@@ -121,18 +122,41 @@ class Perturbing(torch.optim.Optimizer):
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        self.param_groups = self.base.param_groups  # the very list: a learning rate set here is the base's
+        self._follow(self.base)
         self._saved: Flat | None = None
         self._inside = False
+
+    def _follow(self, base: torch.optim.Optimizer) -> None:
+        """Have the very list of the base's groups: a learning rate set here is the base's.
+
+        A state that is loaded into the base gives it another list.
+        """
+        self.param_groups = base.param_groups
+        known = weakref.ref(self)
+
+        def follow(base: torch.optim.Optimizer) -> None:
+            optimizer = known()
+            if optimizer is not None:
+                optimizer.param_groups = base.param_groups
+
+        before = getattr(self, "_following", None)
+        if before is not None:
+            before.remove()
+        self._following = base.register_load_state_dict_post_hook(follow)
 
     def _parameters(self) -> list[Tensor]:
         return [one for group in self.param_groups for one in group["params"] if one.requires_grad]
 
     @contextmanager
     def _moved(self, params: list[Tensor], direction: list[Tensor]) -> Iterator[None]:
-        """Inside, `params` are at ``w + radius * direction``; afterwards at w again, whatever happens."""
+        """Inside, `params` are at ``w + radius * direction``; afterwards at w again, whatever happens.
+
+        Autocast keeps casts of the weights until its outermost block ends: thrown away whenever the weights
+        move, or the passes inside would be at other weights.
+        """
         self._check_not_inside()
         radius = self.radius if direction else 0.0
+        self._turn(params, direction)
         self._inside = True
         try:
             if radius == 0:
@@ -142,6 +166,7 @@ class Perturbing(torch.optim.Optimizer):
             try:
                 with torch.no_grad():
                     torch._foreach_add_(params, direction, alpha=radius)
+                torch.clear_autocast_cache()
                 if saved:  # the direction's memory may go before the new gradient needs some
                     direction = []
                     self._release_direction()
@@ -153,8 +178,17 @@ class Perturbing(torch.optim.Optimizer):
                     else:
                         torch._foreach_sub_(params, direction, alpha=radius)
                         self._release_direction()
+                torch.clear_autocast_cache()
         finally:
             self._inside = False
+
+    def _turn(self, params: list[Tensor], direction: list[Tensor]) -> None:
+        """Where a group maximizes, worse is lower: turn the direction of its parameters around."""
+        rising = {id(one) for group in self.param_groups if group.get("maximize") for one in group["params"]}
+        if rising and direction:
+            for one, part in zip(params, direction, strict=True):
+                if id(one) in rising:
+                    part.neg_()
 
     def _save(self, params: list[Tensor]) -> list[Tensor]:
         """A copy of the weights, in memory kept for it; empty where they are restored without."""
