@@ -139,9 +139,20 @@ class RunFolder:
         self.claim()
         content = load_dict(self.final)
         try:
-            return decode(content)
+            checkpoint = decode(content)
         except UserError as error:
             raise UserError(f"{self.final}: {error}, or remove it") from error
+        check_result(self.final, checkpoint.config, self.settings)
+        return checkpoint
+
+
+def check_result(path: Path, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raise UserError unless the result in a run's folder, which may have been copied there, is the run's."""
+    differences = difference(config, settings)
+    if differences:
+        raise UserError(
+            f"{path} is another run's: {'; '.join(differences)}; remove it or choose another --output"
+        )
 
 
 def save(content: Mapping[str, Any], path: Path) -> None:

@@ -183,11 +183,11 @@ _LATER: dict[str, Any] = {"image_size": None, "mixup": 0.0, "milestones": [], "l
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Each setting that differs, as ``lr 0.1, now 0.2``; nested settings by their own names.
 
-    A run of an earlier version has later settings at what they stand for.
+    A run of an earlier version, on either side, has later settings at what they stand for.
     """
     lines = []
     for key in [*old, *(key for key in new if key not in old)]:
-        before, now = old.get(key, _LATER.get(key)), new.get(key)
+        before, now = (settings.get(key, _LATER.get(key)) for settings in (old, new))
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             same = before.get("name") == now.get("name")
             lines += (

@@ -18,12 +18,14 @@ from sweep_fake import Sweeps, World, alive, name
 from landscape.checkpoint.format import FORMAT
 from landscape.images import read_images
 from landscape.images.selection import fingerprint
+from training.checkpoint import RunFolder
 from training.config import RunConfig
 from training.photographs import Reading, read_training_data
 from training.sweep.__main__ import main
 from training.sweep.images import Images
 from training.sweep.plan import load_plan
 from training.sweep.schedule import log_path
+from training.sweep.status import Runs
 
 SPEC = """
 output = "{output}"
@@ -189,6 +191,36 @@ def test_a_folder_with_other_settings_fails_and_stays(world: World) -> None:
     assert states(world) == ["failed", "finished"]
     assert "holds another run: epochs 7, now 2; move it away" in table(world)[name(0)]["error"]
     assert len(world.starts()) == 2
+
+
+def test_the_result_of_another_run_fails_and_stays(world: World) -> None:
+    """Whose settings its checkpoint says; one of an earlier version says fewer."""
+    assert sweep(world) == 0
+    for seed in (0, 1):
+        config = json.loads((world.root / name(seed) / "run.json").read_text())
+        del config["mixup"]
+        content = {"format": FORMAT, "metrics": METRICS, "config": config | {"seed": 1}}
+        torch.save(content, world.root / name(seed) / "final.pt")
+    assert sweep(world) == 1
+    assert states(world) == ["failed", "finished"]
+    error = table(world)[name(0)]["error"]
+    assert error.endswith("final.pt is another run's: seed 1, now 0; remove it or choose another --output")
+    assert table(world)[name(0)]["test_accuracy"] == ""
+    assert len(world.starts()) == 2
+
+
+def test_the_results_of_this_repository_are_finished_runs() -> None:
+    """Those of earlier versions say less of themselves."""
+    folders = [file.parent for file in Path("results").glob("**/runs/*/final.pt")]
+    assert len(folders) >= 20
+    for folder in folders:
+        runs = Runs(folder.parent)
+        assert runs.status(folder.name).state == "finished"
+        settings = runs.settings(folder.name)
+        assert settings is not None
+        assert RunFolder(folder, settings).finished() is not None
+        later = {"image_size": None, "mixup": 0.0, "milestones": [], "lr_drop": 0.1}
+        assert runs.status(folder.name, later | settings).state == "finished"
 
 
 @pytest.mark.parametrize(

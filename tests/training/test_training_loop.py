@@ -22,6 +22,7 @@ from loop_helpers import CPU, SMALL, Silent, Stop, assert_same, fit
 from torch import nn
 
 from landscape.checkpoint.format import decode
+from landscape.checkpoint.integrity import sealed
 from landscape.errors import UserError
 from training import loop, masks
 from training.config import RunConfig, difference
@@ -107,6 +108,24 @@ def test_a_finished_run_is_not_trained_again(data: TrainingData, tmp_path: Path)
     assert_same(first, fit(SMALL, data, tmp_path, heard))
     assert not heard.records
     assert (tmp_path / "final.pt").stat().st_mtime_ns == stamp
+
+
+def test_the_result_of_another_run_is_refused(data: TrainingData, tmp_path: Path) -> None:
+    """Copied into the folder of a run, finished or not; a result of earlier settings is the run's own."""
+    other = dataclasses.replace(SMALL, epochs=1, seed=1)
+    fit(other, data, tmp_path / "other")
+    fit(dataclasses.replace(SMALL, epochs=1), data, tmp_path / "run")
+    foreign, own = ((tmp_path / name / "final.pt").read_bytes() for name in ("other", "run"))
+    (tmp_path / "run" / "final.pt").write_bytes(foreign)
+    with pytest.raises(UserError, match=r"final\.pt is another run's: seed 1, now 0; remove it or choose"):
+        fit(dataclasses.replace(SMALL, epochs=1), data, tmp_path / "run")
+    (tmp_path / "run" / "final.pt").write_bytes(own)
+    content = torch.load(tmp_path / "run" / "final.pt", weights_only=True)
+    del content["config"]["mixup"], content["config"]["milestones"]
+    torch.save(sealed(content), tmp_path / "run" / "final.pt")
+    heard = Silent()
+    fit(dataclasses.replace(SMALL, epochs=1), data, tmp_path / "run", heard)
+    assert not heard.records
 
 
 def test_other_settings_are_refused(data: TrainingData, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from landscape.checkpoint.format import is_checkpoint
 from landscape.errors import UserError
 from landscape.files import read_text
-from training.checkpoint import load_dict
+from training.checkpoint import check_result, load_dict
 from training.config import difference
 from training.sweep.older import completed
 
@@ -38,10 +38,10 @@ class Runs:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.refused: dict[str, str] = {}
-        self._results: dict[str, tuple[int, Mapping[str, Any], Mapping[str, Any]]] = {}
+        self._results: dict[str, tuple[int, Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]] = {}
 
     def status(self, name: str, settings: Mapping[str, Any] | None = None) -> Status:
-        """Status of a run; "failed" when the folder holds one with other settings, or a damaged result."""
+        """Status of a run; "failed" when the folder holds another's settings or result, or a damaged one."""
         folder = self.root / name
         if name in self.refused:
             return Status("failed", self.refused[name])
@@ -56,7 +56,7 @@ class Runs:
             epochs = saved_epochs(folder)
             if not (folder / "final.pt").exists():
                 return Status("interrupted", epochs=epochs)
-            metrics, data = self._result(name)
+            metrics, data = self._result(name, there if settings is None else settings)
             return Status("finished", epochs=epochs, metrics=metrics, data=data)
         except UserError as error:
             return Status("failed", str(error))
@@ -78,7 +78,8 @@ class Runs:
         """All runs of the folder, of this sweep or another."""
         return sorted(file.parent.name for file in self.root.glob("*/run.json"))
 
-    def _result(self, name: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    def _result(self, name: str, settings: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Metrics and data of ``final.pt``; UserError when it says that it is another run's."""
         file = self.root / name / "final.pt"
         changed = file.stat().st_mtime_ns
         known = self._results.get(name)
@@ -87,10 +88,16 @@ class Runs:
             metrics = content.get("metrics")
             if not is_checkpoint(content) or not isinstance(metrics, dict):
                 raise UserError(f"{file} is no checkpoint with metrics; remove it")
-            data = content.get("data")
-            known = changed, completed(content), data if isinstance(data, Mapping) else {}
+            config, data = (
+                value if isinstance(value, Mapping) else {}
+                for value in (content.get("config"), content.get("data"))
+            )
+            known = changed, config, completed(content), data
             self._results[name] = known
-        return known[1:]
+        _, config, metrics, data = known
+        if config:
+            check_result(file, config, settings)
+        return metrics, data
 
     def tidy(self, name: str, keep_state: bool) -> None:
         """Remove what a finished run needs no more: its state, and what a kill has left half-written."""
