@@ -165,3 +165,51 @@ def test_bad_options(options: dict[str, Any], words: str) -> None:
         FriendlySAMConfig(**options)
     with pytest.raises(UserError, match=words):
         friendly(**options)([nn.Parameter(torch.ones(1))])
+
+
+@pytest.mark.parametrize("average", ["paper", "official"])
+@pytest.mark.parametrize("failing", [2, 6])
+def test_a_step_that_fails_in_its_second_pass_counts_its_gradient_once(average: str, failing: int) -> None:
+    """As after running out of memory: the same step again gives what one without a failure gives."""
+    start, noise = draws(3)
+    whole, cut = (Noisy(friendly(rho=0.2, average=average, sigma=0.7), start, noise) for _ in range(2))
+    whole.run(range(4))
+    calls = 0
+
+    def fail(gradient: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == failing:
+            raise RuntimeError("out of memory")
+        return gradient
+
+    cut.weight.register_hook(fail)  # type: ignore[no-untyped-call]
+    for number in range(4):
+        try:
+            cut.run(range(number, number + 1))
+        except RuntimeError:
+            cut.run(range(number, number + 1))
+    assert torch.equal(cut.weight, whole.weight)
+    assert torch.equal(*(one.optimizer.state[one.weight]["gradient_average"] for one in (cut, whole)))
+
+
+@pytest.mark.parametrize("average", ["paper", "official"])
+def test_a_weight_that_takes_no_part_in_some_steps(average: str) -> None:
+    """However gradients are zeroed, its average goes on with a gradient of 0."""
+    ends = []
+    for to_none in (True, False):
+        always, sometimes = (nn.Parameter(torch.ones(2, dtype=torch.float64)) for _ in range(2))
+        optimizer = friendly(rho=0.1, average=average)([always, sometimes])
+        for number in range(6):
+
+            def closure(number: int = number) -> Tensor:
+                optimizer.zero_grad(set_to_none=to_none)  # noqa: B023
+                loss = (always**3).sum()  # noqa: B023
+                if number in (1, 4, 5):
+                    loss = loss + (4 * sometimes**2).sum()  # noqa: B023
+                loss.backward()  # type: ignore[no-untyped-call]
+                return loss.detach()
+
+            optimizer.step(closure)
+        ends.append((always, sometimes, optimizer.state[sometimes]["gradient_average"]))
+    assert all(torch.equal(one, other) for one, other in zip(*ends, strict=True))

@@ -165,3 +165,78 @@ def test_a_state_loaded_into_the_base_leaves_the_groups_shared(kind: str, way: s
     assert optimizer.base.param_groups[0]["lr"] == 0
     optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))]})
     assert len(optimizer.base.param_groups) == 2
+
+
+@pytest.mark.parametrize("adaptive", ["none", "official"])
+@pytest.mark.parametrize("away", ["frozen", "removed"])
+def test_a_gradient_from_before_a_parameter_was_away_is_forgotten(away: str, adaptive: str) -> None:
+    """It comes back as one without a previous gradient, which isn't perturbed."""
+    stays, leaves = (torch.ones(1, dtype=torch.float64).requires_grad_() for _ in range(2))
+    optimizer = S2SAM(torch.optim.SGD([stays], lr=0.1), rho=0.1, adaptive=adaptive)  # type: ignore[arg-type]
+    optimizer.add_param_group({"params": [leaves]})
+    moves: list[bool] = []
+
+    def step() -> None:
+        optimizer.zero_grad()
+        before = leaves.item()
+        with optimizer.perturbed():
+            moves.append(leaves.item() != before)
+            (stays**2 + 4 * leaves**2).sum().backward()
+        optimizer.step()
+
+    step()
+    step()
+    group = optimizer.param_groups[1]
+    if away == "frozen":
+        leaves.requires_grad_(False)
+    else:
+        optimizer.param_groups.remove(group)
+    step()
+    step()
+    assert not optimizer.state.get(leaves)
+    if away == "frozen":
+        leaves.requires_grad_(True)
+    else:
+        optimizer.add_param_group(group)
+    step()
+    step()
+    assert moves == [False, True, False, False, False, True]
+
+
+def test_an_average_from_before_a_parameter_was_away_is_forgotten() -> None:
+    stays, leaves = (torch.ones(1, dtype=torch.float64).requires_grad_() for _ in range(2))
+    optimizer = FriendlySAM(torch.optim.SGD([stays, leaves], lr=0.1), batch_norm="both", decay=0.5)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = (stays**2 + 4 * leaves**2).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    leaves.requires_grad_(False)
+    optimizer.step(closure)  # type: ignore[arg-type]
+    assert optimizer.state[stays]
+    assert not optimizer.state.get(leaves)
+    leaves.requires_grad_(True)
+    gradient = 8 * leaves.item()
+    optimizer.step(closure)  # type: ignore[arg-type]
+    assert optimizer.state[leaves]["gradient_average"].item() == gradient / 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_of_another_type_after_some_steps(kind: str) -> None:
+    """They come back exactly, and go on as those of an optimizer that got the state in that type."""
+    net = network()
+    optimizer = KINDS[kind](torch.optim.SGD(net.parameters(), lr=0.1), net)
+    descend(net, optimizer)
+    net.double()
+    with torch.no_grad():
+        for one in net.parameters():
+            one.add_(1e-10)
+    other = copy.deepcopy(net)
+    again = KINDS[kind](torch.optim.SGD(other.parameters(), lr=0.1), other)
+    again.load_state_dict(optimizer.state_dict())
+    descend(net, optimizer)
+    descend(other, again)
+    assert alike(net, other)

@@ -54,8 +54,11 @@ class Flat:
             vector.untyped_storage().resize_(0)
 
     def fits(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether these are the tensors that it was laid out for."""
-        return same(self.like, tensors)
+        """Whether these are the tensors that it was laid out for, still of that type and on that device."""
+        return same(self.like, tensors) and all(
+            one.dtype == part.dtype and one.device == part.device
+            for one, part in zip(tensors, self.parts, strict=True)
+        )
 
 
 def same(some: Sequence[object], others: Sequence[object]) -> bool:

@@ -8,6 +8,7 @@ along it.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from landscape.errors import UserError
 from training.optimizers.ascent import ascent
-from training.optimizers.perturbing import Restore, Schedule, one_of
+from training.optimizers.perturbing import Closure, Restore, Schedule, one_of
 from training.optimizers.sam import SAM, Perturbation, SAMConfig, Statistics
 from training.optimizers.sgd import SGD
 
@@ -94,27 +95,50 @@ class FriendlySAM(SAM):
         own = {"sigma": self.sigma, "decay": self.decay, "average": self.average}
         return {**super()._perturbation(), **own}
 
+    def _begin_anew(self) -> None:
+        super()._begin_anew()
+        self._averages: dict[Tensor, Tensor] = {}
+
+    def _taking_part(self) -> list[Tensor]:
+        """Those with an average, too: a gradient that is missing is 0, however gradients are zeroed."""
+        if not (some := super()._taking_part()):
+            return []
+        known = {id(one) for one in some}
+        return [one for one in self._parameters() if id(one) in known or self._average(one) is not None]
+
+    def _average(self, one: Tensor) -> Tensor | None:
+        return self.state[one].get(_AVERAGE) if one in self.state else None
+
     @torch.no_grad()
     def _upwards(self, gradients: list[Tensor], params: list[Tensor]) -> list[Tensor]:
         if not gradients:
             return []
-        first = [one for one in params if _AVERAGE not in self.state[one]]
-        for one in first:
-            self.state[one][_AVERAGE] = torch.zeros_like(one)
-        averages = [self.state[one][_AVERAGE] for one in params]
+        kept = [self._average(one) for one in params]
+        averages = [
+            torch.zeros_like(one) if mean is None else mean.to(one)
+            for one, mean in zip(params, kept, strict=True)
+        ]
         new = torch._foreach_mul(averages, self.decay)
         torch._foreach_add_(new, gradients, alpha=1 - self.decay)
-        if self.average == "paper":
-            torch._foreach_copy_(averages, new)
-            torch._foreach_sub_(gradients, averages, alpha=self.sigma)
-        else:
-            known = {id(one) for one in first}
-            for one, at, gradient in zip(params, range(len(new)), gradients, strict=True):
-                if id(one) in known:
-                    new[at].copy_(gradient)
-            torch._foreach_sub_(gradients, averages, alpha=self.sigma)  # still those of the step before
-            torch._foreach_copy_(averages, new)
+        if self.average == "official":
+            for mean, one, gradient in zip(kept, new, gradients, strict=True):
+                if mean is None:
+                    one.copy_(gradient)
+        self._averages = dict(zip(params, new, strict=True))
+        # The official one takes away that of the step before.
+        torch._foreach_sub_(gradients, new if self.average == "paper" else averages, alpha=self.sigma)
         return ascent(gradients, params, self.adaptive)
+
+    def _two_passes(self, first: Closure, second: Closure, frozen: AbstractContextManager[None]) -> Any:
+        """As `SAM`'s; the average changes after both, so that a step that failed can be repeated."""
+        try:
+            loss = super()._two_passes(first, second, frozen)
+            for one, average in self._averages.items():
+                self.state[one][_AVERAGE] = average
+        finally:
+            self._averages = {}
+        self._forget_all_but(self._parameters(), (_AVERAGE,))
+        return loss
 
 
 def check_average(sigma: float, decay: float, average: str) -> None:

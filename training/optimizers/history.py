@@ -27,7 +27,7 @@ class History:
     def find(self, state: State, params: list[Tensor]) -> Flat | None:
         """The previous gradient of `params`; None when the state has none of any."""
         kept = [state[one].get(PREVIOUS_GRADIENT) if one in state else None for one in params]
-        if self.flat is not None and same(self.flat.parts, kept):
+        if self.flat is not None and same(self.flat.parts, kept) and self.flat.fits(params):
             return self.flat
         return None if all(one is None for one in kept) else self._lay_out(state, params)
 

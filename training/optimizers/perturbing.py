@@ -208,8 +208,8 @@ class Perturbing(torch.optim.Optimizer):
         self._check_not_inside()
         with torch.enable_grad():
             loss = first()
-        params = [one for one in self._parameters() if one.grad is not None]
-        gradients = strided([one.grad for one in params if one.grad is not None])
+        params = self._taking_part()
+        gradients = strided([torch.zeros_like(one) if one.grad is None else one.grad for one in params])
         for one in params:
             one.grad = None  # the direction takes its memory, so zeroing gradients must not reach it
         with torch.enable_grad(), frozen, self._moved(params, self._upwards(gradients, params)):
@@ -222,6 +222,19 @@ class Perturbing(torch.optim.Optimizer):
                 "call backward() inside it"
             )
         return loss
+
+    def _taking_part(self) -> list[Tensor]:
+        """Parameters that are perturbed after the first of two passes: those with a gradient."""
+        return [one for one in self._parameters() if one.grad is not None]
+
+    def _forget_all_but(self, params: list[Tensor], keys: Sequence[str]) -> None:
+        """Drop `keys` of parameters that are frozen or gone: out of date when they come back."""
+        present = {id(one) for one in params}
+        for one in [one for one in self.state if isinstance(one, Tensor) and id(one) not in present]:
+            for key in keys:
+                self.state[one].pop(key, None)
+            if not self.state[one]:
+                del self.state[one]
 
     def _upwards(self, gradients: list[Tensor], params: list[Tensor]) -> list[Tensor]:
         """Along which to move, of length 1, from the gradients, which may be overwritten."""

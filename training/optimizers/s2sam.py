@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from landscape.errors import UserError
 from training.optimizers.ascent import Adaptive, ascent
 from training.optimizers.flat import Flat, normalize
-from training.optimizers.history import History
+from training.optimizers.history import PREVIOUS_GRADIENT, History
 from training.optimizers.perturbing import (
     Closure,
     Perturbing,
@@ -198,7 +198,7 @@ class S2SAM(Perturbing):
         if self.adaptive == "none":
             return self._unit(params, previous)
         official = self.adaptive == "official"
-        points = [self.state[one].get(_POINT, one) for one in params] if official else params
+        points = [self.state[one].get(_POINT, one).to(one) for one in params] if official else params
         return ascent(previous.parts, points, self.adaptive)
 
     @torch.no_grad()
@@ -225,6 +225,7 @@ class S2SAM(Perturbing):
             self._history.store(self.state, params)
         for one, point in zip(params, self._points, strict=False):
             self.state[one][_POINT] = point
+        self._forget_all_but(params, (PREVIOUS_GRADIENT, _POINT))
 
 
 @dataclass(frozen=True)
