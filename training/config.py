@@ -32,9 +32,10 @@ class Recipe:
     data
         cifar10, cifar100, sample, npz:PATH or imagefolder:PATH.
     validation
-        Share of the training images that is held out, the same number in each class; never trained on.
+        Share of each class's training images that is held out, in whole images; never trained on.
     examples
         Training images to use, class-balanced and drawn by the seed; by default all that aren't held out.
+        Fewer than there are classes leave classes out.
     image_size
         Side in pixels of the pictures of an image folder; 224 for photographs by default.
     augment

@@ -271,7 +271,8 @@ def divided(
     Raises
     ------
     UserError
-        When nothing is left to train on, or less than `examples`.
+        When nothing is left to train on, of all or of a class, or less than `examples`; or when nothing is
+        held out that should be.
     """
     held_out = hold_out(labels, validation, seed)
     rest = np.setdiff1d(np.arange(len(labels)), held_out)
@@ -279,11 +280,34 @@ def divided(
         held_out, rest = np.intersect1d(held_out, among), np.intersect1d(rest, among)
     if not len(rest):
         raise UserError(f"{spec}: no training image is left beside the {len(held_out)} held out")
+    _check_held_out(spec, labels, validation, held_out, rest)
     if examples is not None:
         if not 1 <= examples <= len(rest):
             raise UserError(f"examples {examples}: expected 1 to the {len(rest)} training images of {spec}")
         rest = balanced_subset(labels, rest, examples, seed)
     return held_out, rest
+
+
+def _check_held_out(
+    spec: str,
+    labels: NDArray[np.int64],
+    validation: float,
+    held_out: NDArray[np.int64],
+    rest: NDArray[np.int64],
+) -> None:
+    """Raise UserError where the share means no image, or all that a class has."""
+    if validation > 0 and not len(held_out):
+        most = np.bincount(labels).max()
+        raise UserError(
+            f"validation {validation:g}: holds out none of the {len(labels)} training images of {spec}, "
+            f"whose classes have {most} at the most; give a larger share, or 0"
+        )
+    taken = np.setdiff1d(labels[held_out], labels[rest])
+    if len(taken):
+        raise UserError(
+            f"validation {validation:g}: leaves nothing to train on of {spec}'s class "
+            f"{', '.join(map(str, taken[:5]))}; give a smaller share, or 0"
+        )
 
 
 def measure(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from landscape.errors import UserError
 from landscape.images import CIFAR10_STATISTICS
-from training.data import Images, augment, generator_for, hold_out, load_splits, measure
+from training.data import Images, augment, divided, generator_for, hold_out, load_splits, measure
 
 CPU = torch.device("cpu")
 
@@ -115,6 +115,38 @@ def test_load_data(tiny_npz: Path) -> None:
     assert np.allclose(data.std, (pixels / 255).std((0, 1, 2)))
     together = np.concatenate([data.train.pixels.numpy(), data.validation.pixels.numpy()])
     assert np.array_equal(np.sort(together.reshape(80, -1), axis=0), np.sort(pixels.reshape(80, -1), axis=0))
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "message"),
+    [
+        (
+            [4, 4, 4],
+            0.1,
+            "validation 0.1: holds out none of the 12 .* of x, whose classes have 4 at the most",
+        ),
+        ([4, 4, 4], 0.125, "validation 0.125: holds out none"),
+        ([10, 10, 1], 0.6, "validation 0.6: leaves nothing to train on of x's class 2; give a smaller"),
+        ([1, 10, 0, 2], 0.9, "leaves nothing to train on of x's class 0, 3;"),
+        ([1, 1], 0.9, "no training image is left beside the 2 held out"),
+    ],
+)
+def test_a_share_of_nothing_or_of_a_whole_class_is_refused(
+    counts: list[int], share: float, message: str
+) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    with pytest.raises(UserError, match=message):
+        divided("x", labels, share, 0, None)
+
+
+def test_small_classes_may_have_nothing_held_out() -> None:
+    """And classes whose numbers no image has, or whose images are unusable, aren't the share's doing."""
+    labels = np.repeat([0, 1, 3], [20, 2, 2])
+    held_out, rest = divided("x", labels, 0.1, 0, None, np.arange(22))
+    assert labels[held_out].tolist() == [0, 0]
+    assert labels[rest].tolist() == [0] * 18 + [1, 1]
+    assert len(divided("x", labels, 0.1, 0, 2)[1]) == 2
+    assert not len(divided("x", labels, 0.0, 0, None)[0])
 
 
 def test_sample_has_the_statistics_of_cifar() -> None:
