@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from analysis.connectivity.ends import Ends
-from landscape.checks.identity import Functions, check_same
+from landscape.checks.identity import Functions, check_means
 from landscape.compute import as_begun, earlier_surface, engine_settings
 from landscape.engine import Engine, Totals
 from landscape.examples import Examples
@@ -160,11 +160,10 @@ def _check_earlier(path: Path | None, earlier: Surface, curve: _OnCurve) -> None
     place = int(np.flatnonzero(plane.computed[:, 0])[0])
     found = curve.evaluate([float(earlier.alpha[place])])
     for name, split in plane.splits.items():
-        if name in found and np.isfinite(split.metrics["loss"].values[place, 0]):
-            what = f"{path}: the loss of {name!r} at a point that it holds"
-            stored, now = split.metrics["loss"].values[place, 0], found[name].mean("loss")
-            dtype = curve.engine.about["dtype"]
-            check_same(what, stored, now, dtype, advice="overwrite it with --overwrite")
+        stored = {key: float(metric.values[place, 0]) for key, metric in split.metrics.items()}
+        if name in found and np.isfinite(stored["loss"]):
+            told = {"place": " at a point that it holds", "advice": "overwrite it with --overwrite"}
+            check_means(path, name, stored, found[name], curve.engine.about["dtype"], **told)
 
 
 def _engine(ends: Ends, evaluation: Evaluation, bend: Params | None, sparse: Sparse) -> Engine:

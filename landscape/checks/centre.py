@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from landscape.checks.identity import ROUNDING, check_same, relative_difference
+from landscape.checks.identity import ROUNDING, check_means, check_same, relative_difference
 from landscape.engine import Engine, Totals
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.keeping.settings import OTHERWISE, check_settings
-from landscape.surface import Json, Surface, load_surface
+from landscape.surface import Json, Split, Surface, load_surface
 from landscape.surface.plane_record import BLOCK_DIGITS, Index
 
 MAPPED = ("lambda_max", "lambda_min", "lambda_ratio")  # what a curvature map adds to a surface's metrics
@@ -83,13 +82,17 @@ def check_flat(
 
 def check_steady(engine: Engine, before: Mapping[str, Totals]) -> None:
     """Evaluate the network itself once more; UserError when something crept in since `before`."""
+    share = ROUNDING[engine.about["dtype"]]
     for name, totals in engine.evaluate([0.0] * engine.axes).items():
-        old, new = before[name].mean("loss"), totals.mean("loss")
-        if relative_difference(np.asarray(old), np.asarray(new)) > ROUNDING[engine.about["dtype"]]:
-            raise UserError(
-                f"the loss of {name!r} at the network itself was {old:.6g} before all points and is "
-                f"{new:.6g} after them: it is no function of the weights; let nothing be kept between calls"
-            )
+        for key in totals.sums:
+            old, new = before[name].mean(key), totals.mean(key)
+            turned = 0.0 if key == "loss" else totals.turned(key, share)
+            if relative_difference(np.asarray(old), np.asarray(new), turned) > share:
+                raise UserError(
+                    f"the {key} of {name!r} at the network itself was {old:.6g} before all points and is "
+                    f"{new:.6g} after them: it is no function of the weights; let nothing be kept between "
+                    "calls"
+                )
 
 
 def earlier_surface(
@@ -145,27 +148,29 @@ def check_earlier(
         here = [float(earlier.alpha[index[0]]), float(earlier.beta[index[1]])][: engine.axes]
         found = centre if not any(here) else engine.evaluate(here)
         for name, split in plane.splits.items():
-            mine = [key for key in split.metrics if key not in MAPPED]
-            if name not in found or set(mine) - set(found[name].sums):
+            if name not in found:
                 raise UserError(
-                    f"{path} holds {', '.join(mine)} of {name!r}, and this run gives others; "
-                    "choose another output path, or overwrite it with --overwrite"
+                    f"{path} holds a split {name!r}, which this run hasn't; choose another output path, or "
+                    "overwrite it with --overwrite"
                 )
-            loss, totals = split.metrics["loss"], found[name]
-            pairs: list[tuple[Any, Any, int]] = [(loss.values[index], totals.mean("loss"), 52)]
-            if loss.blocks is not None and loss.blocks.shape[2] == len(totals.counts):
-                pairs.append((loss.blocks[index], totals.block_means("loss"), BLOCK_DIGITS))
-            for stored, now, digits in pairs:
-                if np.isnan(stored).any():
-                    continue
-                check_same(
-                    f"{path}: the loss of {name!r} at a point that it holds",
-                    stored,
-                    np.where(np.isfinite(now), now, np.inf),
-                    engine.about["dtype"],
-                    digits=digits,
-                    advice="overwrite it with --overwrite",
-                )
+            _check_point(path, name, split, index, found[name], engine.about["dtype"])
+
+
+def _check_point(
+    path: str | os.PathLike[str] | None, name: str, split: Split, index: Index, totals: Totals, dtype: str
+) -> None:
+    """Compare what a file holds of a split at a point: its means, and those of the loss over blocks."""
+    loss = split.metrics["loss"]
+    if np.isnan(loss.values[index]):
+        return
+    stored = {key: float(one.values[index]) for key, one in split.metrics.items() if key not in MAPPED}
+    place, advice = " at a point that it holds", "overwrite it with --overwrite"
+    check_means(path, name, stored, totals, dtype, place=place, advice=advice)
+    blocks = loss.blocks
+    if blocks is None or blocks.shape[2] != len(totals.counts) or np.isnan(blocks[index]).any():
+        return
+    what, now = f"{path}: the loss of {name!r}{place}", totals.block_means("loss")
+    check_same(what, blocks[index], now, dtype, digits=BLOCK_DIGITS, advice=advice)
 
 
 def _ends(surface: Surface, computed: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> list[Index]:

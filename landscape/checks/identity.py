@@ -5,8 +5,8 @@ returned must come from the same functions, so
 
 1. `Functions` describes the code of loss and network and all that it refers to. A result keeps
    `Functions.about` in its settings, under `landscape.keeping.settings.FUNCTIONS`, where they are compared.
-2. The loss at a point that is known already (and for a Hessian the gradient) is evaluated anew, and
-   `check_same` refuses a difference beyond rounding.
+2. The loss at a point that is known already (and its metrics, for a Hessian the gradient) is evaluated anew,
+   and `check_same` refuses a difference beyond rounding.
 
 The second sees whatever the first can't: C++ extensions, files that are read, values behind dynamic names.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from torch import nn
 
 from landscape.checks.description import describe, summary
 from landscape.errors import UserError
+
+if TYPE_CHECKING:
+    from landscape.engine.totals import Totals
 
 Json = dict[str, Any]
 
@@ -71,6 +74,7 @@ def check_same(
     *,
     digits: int = 52,
     advice: str = "overwrite it",
+    turned: float = 0.0,
 ) -> None:
     """Refuse an earlier result whose numbers at a known point aren't those of the present functions.
 
@@ -86,6 +90,8 @@ def check_same(
         Binary ones behind the leading one, to which they were stored.
     advice
         What else to do than to find out why.
+    turned
+        A difference that rounding explains, too; see `landscape.engine.Totals.turned`.
 
     Raises
     ------
@@ -95,7 +101,7 @@ def check_same(
     >>> check_same("a.h5: the loss at the checkpoint", 1.0, 1.0 + 1e-7, "float32")
     """
     old, new = np.asarray(stored, np.float64), np.asarray(found, np.float64)
-    difference = relative_difference(old, new)
+    difference = relative_difference(old, new, turned)
     if difference > max(ROUNDING[dtype], 2.0**-digits):
         shown = (
             f" was {old.item():.6g} and is now {new.item():.6g}"
@@ -108,8 +114,57 @@ def check_same(
         )
 
 
-def relative_difference(old: npt.NDArray[np.float64], new: npt.NDArray[np.float64]) -> float:
-    """Largest difference as a share of the largest number; inf where shapes or finite places differ."""
+def check_means(
+    source: object,
+    split: str,
+    stored: Mapping[str, float],
+    found: Totals,
+    dtype: str,
+    *,
+    place: str = "",
+    advice: str = "overwrite it",
+) -> None:
+    """Refuse earlier means that aren't those of the present functions: the loss, and where it is finite, all.
+
+    Parameters
+    ----------
+    source, split, place
+        What they are of: "x.h5", "test", " at a point that it holds".
+    stored, found
+        Means by name, and what gives them now.
+    dtype, advice
+        As of `check_same`.
+
+    Raises
+    ------
+    UserError
+        When one differs, or other metrics come.
+    """
+    if stored.keys() != found.sums.keys():
+        raise UserError(
+            f"{source} has {', '.join(stored)} of {split!r}, and this run gives {', '.join(found.sums)}: its "
+            f"loss isn't the one that it was made with; choose another output path, or {advice}"
+        )
+    finite = np.isfinite(stored["loss"])
+    for name, old in stored.items() if finite else [("loss", stored["loss"])]:
+        loss = name == "loss"
+        check_same(
+            f"{source}: the {'loss' if loss else f'metric {name!r}'} of {split!r}{place}",
+            old,
+            found.mean(name),
+            dtype,
+            advice=advice,
+            turned=0.0 if loss else found.turned(name, ROUNDING[dtype]),
+        )
+
+
+def relative_difference(
+    old: npt.NDArray[np.float64], new: npt.NDArray[np.float64], turned: float = 0.0
+) -> float:
+    """Largest difference as a share of the largest number; inf where shapes or finite places differ.
+
+    Differences up to `turned` count as none.
+    """
     if old.shape != new.shape:
         return float("inf")
     finite = np.isfinite(old)
@@ -118,7 +173,8 @@ def relative_difference(old: npt.NDArray[np.float64], new: npt.NDArray[np.float6
     if not finite.any():
         return 0.0
     scale = max(float(np.abs(old[finite]).max()), float(np.abs(new[finite]).max()), np.finfo(np.float64).tiny)
-    return float(np.abs(old - new)[finite].max()) / scale
+    largest = float(np.abs(old - new)[finite].max())
+    return 0.0 if largest <= turned * (1 + 1e-9) else largest / scale
 
 
 def _part(description: Mapping[str, str], name: str) -> dict[str, str]:

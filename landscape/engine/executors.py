@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscape.checks.identity import check_same
+from landscape.checks.identity import check_means
 from landscape.engine import Engine, Totals
 from landscape.engine.modes import own_modes
 from landscape.errors import UserError
@@ -76,10 +76,10 @@ class EngineWork:
         return True
 
     def check(self, engine: Engine) -> None:
-        """UserError where the loss of the network itself is another here."""
+        """UserError where loss or metrics of the network itself are others here."""
         for name, totals in engine.evaluate([0.0] * engine.axes).items():
-            what, expected = f"{this_worker()}: the loss of {name!r}", self.centre[name].mean("loss")
-            check_same(what, expected, totals.mean("loss"), self.about["dtype"], advice="other workers")
+            here = {key: self.centre[name].mean(key) for key in self.centre[name].sums}
+            check_means(this_worker(), name, here, totals, self.about["dtype"], advice="other workers")
 
 
 class _There:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,16 @@ class Totals:
     def block_means(self, name: str) -> FloatArray:
         """Mean over each block, ``[K]``."""
         return self.sums[name] / self.counts
+
+    def turned(self, name: str, share: float) -> float:
+        """How far the mean moves where this share of the examples, or one, gets another value.
+
+        As where rounding turns a class: 1/N of an accuracy. Values that aren't known are taken as 1 at most.
+        """
+        total, squares = abs(float(self.sums[name].sum())), float(self.squares[name])
+        known = 0.0 < total < math.inf and math.isfinite(squares)
+        one = min(squares / total, math.sqrt(squares)) if known else max(1.0, abs(self.mean(name)))
+        return max(share, 1 / self.examples) * one if math.isfinite(one) else 0.0
 
     def stderr(self, name: str) -> float:
         """Standard error of the mean over examples that were drawn independently.

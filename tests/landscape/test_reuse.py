@@ -6,16 +6,21 @@ import subprocess
 import sys
 from collections import UserDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_network import bits
 from torch import Tensor, nn
 
+from analysis.connectivity import connect
+from landscape.checks.identity import check_means
 from landscape.compute import compute_surface
+from landscape.engine import Totals
 from landscape.errors import UserError
 from landscape.progress import Progress
 from landscape.surface import Surface
@@ -98,6 +103,88 @@ def test_what_descriptions_cannot_see_the_numbers_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"the loss of 'data' at a point that it holds was .* and is now"):
         compute(path, loss, given)
     assert finished.complete
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_metrics_are_looked_at_as_the_loss_is(complete: bool, tmp_path: Path) -> None:
+    """The loss alone would say nothing: only the metric depends on a value that no description sees."""
+    path, factor, more = tmp_path / "x.surface.h5", tmp_path / "factor", tmp_path / "more"
+
+    def loss(model: Any, batch: Any) -> Any:
+        values, count = powered(2.0)(model, batch)
+        extra = {"more": values} if more.exists() else {}
+        return values, count, {"score": torch.full((count,), float(factor.read_text())), **extra}
+
+    given, options = [Batch(*data())], {"exact_grid": True, "progress": None if complete else stop}
+    factor.write_text("1")
+    with nullcontext() if complete else pytest.raises(KeyboardInterrupt):
+        compute(path, loss, given, **options)
+    before = path.read_bytes()
+    factor.write_text("2")
+    with pytest.raises(UserError, match=r"the metric 'score' of 'data' at a .* was 1 and is now 2") as error:
+        compute(path, loss, given, exact_grid=True)
+    assert "\n" not in str(error.value)
+    factor.write_text("1")
+    more.write_text("")
+    with pytest.raises(UserError, match=r"has .*score of 'data', and this run gives loss, score, more"):
+        compute(path, loss, given, exact_grid=True)
+    assert path.read_bytes() == before
+    more.unlink()
+    assert compute(path, loss, given, exact_grid=True).complete
+
+
+def test_an_accuracy_may_differ_by_an_example_that_rounding_turns() -> None:
+    def totals(right: int, count: int = 400, *, known: bool = True) -> Totals:
+        sums = {"loss": np.array([float(count)]), "accuracy": np.array([float(right)])}
+        squares = {"loss": float(count), "accuracy": float(right) if known else float("nan")}
+        return Totals(np.array([count]), sums, squares)
+
+    for known in (True, False):
+        for right in (0, 1, 100, 399):
+            stored = {"loss": 1.0, "accuracy": right / 400}
+            check_means("x.h5", "data", stored, totals(right + 1, known=known), "float32")
+            with pytest.raises(UserError, match="the metric 'accuracy' of 'data'"):
+                check_means("x.h5", "data", stored, totals(right + 3, known=known), "float32")
+    check_means("x.h5", "data", {"loss": 1.0, "accuracy": 0.01}, totals(10, known=True), "tf32")
+
+
+def test_a_metric_that_changes_on_the_way_is_noticed(tmp_path: Path) -> None:
+    def loss(model: Any, batch: Any) -> Any:
+        values, count = powered(2.0)(model, batch)
+        return values, count, {"score": torch.full((count,), float(factor.read_text()))}
+
+    factor = tmp_path / "factor"
+    factor.write_text("1")
+
+    def change(progress: Progress) -> None:
+        if progress.done == 9:
+            factor.write_text("2")
+
+    with pytest.raises(UserError, match=r"the score of 'data' at the network itself was 1 before all"):
+        compute(tmp_path / "x.surface.h5", loss, [Batch(*data())], progress=change)
+
+
+def test_a_curves_metrics_are_looked_at(tmp_path: Path) -> None:
+    factor = tmp_path / "factor"
+    factor.write_text("1")
+
+    def loss(model: Any, batch: Any) -> Any:
+        values = (model(batch[0]) - batch[1]).square().mean(1)
+        return values, len(values), {"score": torch.full((len(values),), float(factor.read_text()))}
+
+    def line() -> Any:
+        base = tmp_path / "x"
+        return connect(
+            model(), other, data(), loss=loss, curves=["linear"], points=3, device="cpu", path=base
+        )
+
+    other = model()
+    with torch.no_grad():
+        other[0].weight += 0.1  # type: ignore[index, operator]
+    line()
+    factor.write_text("2")
+    with pytest.raises(UserError, match=r"the metric 'score' of 'data' at a .* was 1 and is now 2"):
+        line()
 
 
 def test_a_loss_that_changes_on_the_way_is_noticed(tmp_path: Path) -> None:
