@@ -24,6 +24,8 @@ from landscape.engine.original import keeps_original
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.examples.forms import Data, as_examples, named_splits
+from landscape.keeping.keeper import Keeper
+from landscape.keeping.label import labelled
 from landscape.keeping.lock import owned
 from landscape.keeping.settings import FUNCTIONS
 from landscape.kept_weights import density, resolve_mask
@@ -127,7 +129,8 @@ def compute_surface(
         `landscape.workers.cluster.Cluster` of Dask's workers, which need no common folder, and compute ahead
         what the sampling will probably ask for.
     label, about
-        Name for legends, and provenance to store.
+        Name for legends, and provenance to store. A finished file takes a new label, and keeps its
+        provenance.
     progress
         "auto" shows a bar in a terminal or a notebook, nothing elsewhere; None shows nothing; or a function
         that is called with a `landscape.progress.Progress` after every point.
@@ -213,7 +216,7 @@ def compute_surface(
         if earlier is not None:
             check_earlier(path, earlier, engine, centre)
             if earlier.complete:
-                return earlier
+                return labelled(earlier, label, lambda now: Keeper(Path(path or "")).save(now.save))
         run = SurfaceRun(
             Surface(alpha, beta, (), settings, facts, complete=False),
             len(planes),

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from analysis.connectivity.bend_files import Identity
-from analysis.connectivity.curve import Evaluation
+from analysis.connectivity.curve import NAMES, Evaluation
 from analysis.connectivity.ends import BatchNormChoice, check_same_function, prepare_ends
 from analysis.connectivity.recipe import Curve, Training
 from analysis.connectivity.work import Watcher, Work, about_bend, remove
@@ -74,7 +74,7 @@ def connect(
     batch_size: int | None = None,
     path: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
-    names: tuple[str, str] = ("a", "b"),
+    names: tuple[str, str] = NAMES,
     identity: Identity | None = None,
     about: Mapping[str, Any] | None = None,
     progress: Watcher = "auto",
@@ -120,6 +120,7 @@ def connect(
         replace files with other settings.
     names, identity, about
         The networks' names, what the bend's checkpoint says of its architecture, and provenance to store.
+        A finished surface takes new names, and keeps its provenance.
     progress
         "auto" shows bars in a terminal or a notebook and nothing elsewhere; None shows nothing; or a function
         that is called after every step of the training and every point, with "linear", "bend" or "bezier" and

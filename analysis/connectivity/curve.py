@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from landscape.checks.identity import Functions, check_means
 from landscape.compute import as_begun, earlier_surface, engine_settings
 from landscape.engine import Engine, Totals
 from landscape.examples import Examples
+from landscape.keeping.keeper import Keeper
+from landscape.keeping.label import labelled
 from landscape.keeping.lock import owned
 from landscape.keeping.points import OneByOne, Point
 from landscape.keeping.settings import FUNCTIONS
@@ -27,6 +29,7 @@ from landscape.surface import Json, Surface
 from landscape.surface.surface_run import SurfaceRun
 
 BLOCKED = ("loss", "accuracy")  # metrics with a jackknife
+NAMES = ("a", "b")  # of networks that were given none
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def curve_surface(
     evaluation: Evaluation,
     bend: Params | None = None,
     *,
-    names: tuple[str, str] = ("a", "b"),
+    names: tuple[str, str] = NAMES,
     path: Path | None = None,
     label: str = "",
     about: Mapping[str, Any] | None = None,
@@ -146,10 +149,18 @@ def curve_surface(
         if earlier is not None:
             _check_earlier(path, earlier, curve)
             if earlier.complete:
-                return earlier
+                return _named(earlier, names, label, path)
         run = SurfaceRun(frame, 1, path, progress, earlier, BLOCKED)
         run.plane(OneByOne(curve.evaluate), exact(alpha, beta), described, [])
         return run.finish()
+
+
+def _named(earlier: Surface, names: tuple[str, str], label: str, path: Path | None) -> Surface:
+    """A finished surface with the networks' names that were given; "a" and "b" are none."""
+    if tuple(names) == NAMES:
+        return earlier
+    planes = tuple(replace(one, about={**one.about, "ends": list(names)}) for one in earlier.planes)
+    return labelled(replace(earlier, planes=planes), label, lambda now: Keeper(path).save(now.save))
 
 
 def _check_earlier(path: Path | None, earlier: Surface, curve: _OnCurve) -> None:

@@ -30,6 +30,7 @@ from landscape.devices import kind_of
 from landscape.engine.modes import own_modes
 from landscape.engine.original import keeps_original
 from landscape.examples import Examples
+from landscape.keeping.label import labelled
 from landscape.keeping.lock import owned
 from landscape.keeping.partial import PartialKeeper
 from landscape.keeping.points import nothing_ahead
@@ -103,7 +104,7 @@ def hessian_spectrum(
         HDF5 file for the result; whether to compute it anew and replace what is there; whether it holds
         eigenvectors.
     label, about
-        Name for tables, and provenance to store.
+        Name for tables, and provenance to store. A finished file takes a new label, and keeps its provenance.
     progress
         "auto" shows a bar in a terminal or a notebook, nothing elsewhere; None shows nothing; or a function
         that is called with a `landscape.progress.Progress` after every product.
@@ -214,7 +215,11 @@ def spectrum_steps(
         norm = float(np.linalg.norm(gradient.astype(np.float64)))
         check_centre(keeper, mean_loss, norm, operator.about["dtype"])
         if keeper.finished is not None:
-            return keeper.finished
+            return labelled(
+                keeper.finished,
+                label,
+                lambda now: keeper.finish(lambda there: save_spectrum(now, there, vectors=keep_vectors)),
+            )
         if executor is None:
             run = SpectrumRun(operator, plan)
             seconds = _work(run, keeper, np.array([mean_loss, norm]), listener)

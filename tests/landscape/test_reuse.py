@@ -18,12 +18,14 @@ from small_network import bits
 from torch import Tensor, nn
 
 from analysis.connectivity import connect
+from analysis.hessian import hessian_spectrum, load_spectrum
 from landscape.checks.identity import check_means
 from landscape.compute import compute_surface
 from landscape.engine import Totals
 from landscape.errors import UserError
+from landscape.losses import regression
 from landscape.progress import Progress
-from landscape.surface import Surface
+from landscape.surface import Surface, load_surface
 
 
 @dataclass
@@ -185,6 +187,40 @@ def test_a_curves_metrics_are_looked_at(tmp_path: Path) -> None:
     factor.write_text("2")
     with pytest.raises(UserError, match=r"the metric 'score' of 'data' at a .* was 1 and is now 2"):
         line()
+
+
+def test_a_finished_surface_takes_another_label_and_no_other_bits(tmp_path: Path) -> None:
+    path, given, loss = tmp_path / "x.surface.h5", [Batch(*data())], powered(2.0)
+    first = compute(path, loss, given, label="A")
+    untouched = path.read_bytes()
+    for label in ("", "A"):
+        assert compute(path, loss, given, label=label).label == "A"
+        assert path.read_bytes() == untouched
+    again = compute(path, loss, given, label="B")
+    assert again.label == load_surface(path).label == "B"
+    assert bits(again) == bits(first) == bits(load_surface(path))
+    assert {**again.about, "label": "A"} == {**first.about}
+
+
+def test_a_finished_spectrum_takes_another_label(tmp_path: Path) -> None:
+    def spectrum(label: str) -> Any:
+        told: Any = {"top": 1, "bottom": 0, "density_probes": 0, "max_probes": 8, "label": label}
+        return hessian_spectrum(model(), data(), loss=regression, path=tmp_path / "x.h5", **told)
+
+    first, again = spectrum("A"), spectrum("B")
+    assert again.label == load_spectrum(tmp_path / "x.h5").label == spectrum("").label == "B"
+    assert again.top.values.tolist() == first.top.values.tolist()
+
+
+def test_a_finished_curve_takes_other_names(tmp_path: Path) -> None:
+    def line(**names: Any) -> Surface:
+        told: Any = {"loss": regression, "curves": ["linear"], "points": 3, "path": tmp_path / "x", **names}
+        return connect(model(), model(), data(), device="cpu", **told).surfaces["linear"]
+
+    first, again = line(names=("p", "q")), line(names=("r", "s"))
+    for one in (again, line(), load_surface(tmp_path / "x.linear.surface.h5")):
+        assert (one.label, one.planes[0].about["ends"]) == ("r → s, linear", ["r", "s"])
+        np.testing.assert_array_equal(one.loss, first.loss)
 
 
 def test_a_loss_that_changes_on_the_way_is_noticed(tmp_path: Path) -> None:
