@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -66,7 +67,8 @@ def as_examples(data: Data) -> Examples:
         return Examples.from_tensors(*(_tensor(one) for one in made))
     _check_iterable(data)
     try:
-        batches = tuple(data)
+        with _seed_put_back(data):
+            batches = tuple(data)
     except UserError:
         raise
     except Exception as error:
@@ -129,7 +131,9 @@ def _from_dataset(data: Dataset[Any]) -> Examples:
     if not count:
         raise UserError("no examples: the data set is empty; at least one is needed")
     try:
-        batches = list(DataLoader(data, batch_size=_READ))
+        loader: DataLoader[Any] = DataLoader(data, batch_size=_READ)
+        with _seed_put_back(loader):
+            batches = list(loader)
     except Exception as error:
         raise UserError(
             f"the data set's samples can't be made into batches ({_reason(error)}); "
@@ -138,6 +142,23 @@ def _from_dataset(data: Dataset[Any]) -> Examples:
     if all(isinstance(one, Sequence) and all(isinstance(part, Tensor) for part in one) for one in batches):
         return Examples.from_tensors(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
     return Examples.from_batches(batches)
+
+
+@contextmanager
+def _seed_put_back(data: object) -> Iterator[None]:
+    """Around reading: the seed that a loader draws for workers, and has none, isn't missing afterwards.
+
+    Whatever samples and samplers draw is the caller's, and stays drawn: else each call would read the same.
+    """
+    if not isinstance(data, DataLoader) or data.num_workers or data.generator is not None:
+        yield
+        return
+    before = torch.get_rng_state()
+    yield
+    after = torch.get_rng_state()
+    torch.set_rng_state(before)
+    torch.empty((), dtype=torch.int64, device="cpu").random_()
+    torch.set_rng_state(before if torch.equal(torch.get_rng_state(), after) else after)
 
 
 def _kind(value: Any) -> str:

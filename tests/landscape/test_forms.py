@@ -15,6 +15,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 
 import landscape
 from landscape.errors import UserError
+from landscape.examples.forms import as_examples
 
 INPUTS, LABELS = examples()
 PAIRS = list(zip(torch.split(INPUTS, 6), torch.split(LABELS, 6), strict=True))
@@ -220,3 +221,37 @@ def test_the_default_device_does_not_matter() -> None:
             assert computed(data, model) == pytest.approx(right, rel=1e-5)
     finally:
         torch.set_default_device("cpu")
+
+
+class Noisy(Dataset[Any]):
+    def __init__(self, noise: float = 0.0) -> None:
+        self.noise = noise
+
+    def __len__(self) -> int:
+        return 9
+
+    def __getitem__(self, index: int) -> Any:
+        drawn = self.noise * torch.randn(4) if self.noise else torch.zeros(4)
+        return torch.full((4,), float(index)) + drawn, index % 3
+
+
+@pytest.mark.parametrize("given", [Noisy(), DataLoader(Noisy(), batch_size=4)])
+def test_reading_leaves_the_global_generator_alone(given: Any) -> None:
+    before = torch.get_rng_state()
+    as_examples(given)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "given", [Noisy(1.0), DataLoader(Noisy(1.0)), DataLoader(Noisy(), batch_size=4, shuffle=True)]
+)
+def test_what_samples_draw_is_what_torch_alone_draws(given: Any) -> None:
+    """Their numbers, and that they are others the next time."""
+    loader: Any = given if isinstance(given, DataLoader) else DataLoader(given, batch_size=9)
+    torch.manual_seed(3)
+    expected = [torch.cat([inputs for inputs, _ in loader]) for _ in range(2)]
+    torch.manual_seed(3)
+    for one in expected:
+        found = as_examples(given)
+        inputs = found.tensors[0] if found.rebatchable else torch.cat([inputs for inputs, _ in found.given])
+        assert torch.equal(inputs, one)
