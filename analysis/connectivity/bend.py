@@ -20,6 +20,7 @@ from analysis.connectivity.ends import Ends
 from analysis.connectivity.recipe import Training
 from landscape.engine import own_copy
 from landscape.engine.cuda_graph import numerics
+from landscape.engine.failing import in_one_line
 from landscape.engine.precision import in_precision
 from landscape.engine.streams import keep_freed_memory
 from landscape.errors import UserError
@@ -148,7 +149,8 @@ class BendTraining:
             for name in self._ends.statistics:
                 start, end = self._ends.start[name], self._ends.end[name]
                 self._params[name].copy_(start + t * (end - start))
-        with torch.enable_grad(), numerics(self._device, False):
+        where = f"the loss, or its gradient, fails on the curve at t = {t:.3g}, in step {self.step}"
+        with in_one_line(where), torch.enable_grad(), numerics(self._device, False):
             values, count = self._loss_of(batch)
             if not count:  # every label is padding, say
                 return torch.zeros_like(self.bend)
@@ -156,7 +158,7 @@ class BendTraining:
             parts = torch.autograd.grad(mean, places, materialize_grads=True)
         if self._device.type == "cpu" or self.step % _CHECK_EVERY == 0:
             self._check(float(mean.detach()))
-        return torch.cat([part.reshape(-1) for part in parts])
+        return torch.cat([(part.to_dense() if part.is_sparse else part).reshape(-1) for part in parts])
 
     def _loss_of(self, batch: Any) -> tuple[Tensor, int]:
         try:

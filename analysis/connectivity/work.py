@@ -22,6 +22,7 @@ from landscape.devices import kind_of
 from landscape.engine import DTYPES
 from landscape.engine.batch_norm import BATCH_SIZE, Recalibration
 from landscape.engine.cuda_graph import numerics
+from landscape.engine.failing import in_one_line
 from landscape.examples import Examples
 from landscape.keeping.lock import owned
 from landscape.keeping.partial import PartialKeeper, State, state_path
@@ -146,7 +147,7 @@ def _with_statistics(ends: Ends, bend: Params, evaluation: Evaluation) -> nn.Mod
         module = module.to(evaluation.device)
         dtype = next(one.dtype for one in module.parameters() if one.is_floating_point())
         batches = evaluation.recalibration.to(evaluation.device, dtype).batches(BATCH_SIZE)
-        with numerics(torch.device(evaluation.device), False):
+        with in_one_line("the loss fails at the bend"), numerics(torch.device(evaluation.device), False):
             Recalibration(module, evaluation.loss, batches).run()
     return module
 

@@ -21,6 +21,7 @@ from landscape.engine import own_copy
 from landscape.engine.batch_norm import BATCH_SIZE, Recalibration
 from landscape.engine.cuda_graph import numerics
 from landscape.engine.executors import point_name
+from landscape.engine.failing import FailsError, in_one_line
 from landscape.engine.modes import own_modes
 from landscape.engine.precision import in_precision
 from landscape.errors import UserError
@@ -88,9 +89,15 @@ class PointSolver:
 
     def solve(self, coordinates: Sequence[float]) -> Extremes:
         """Both eigenvalues; `DIVERGED` where loss, gradient or a product isn't finite."""
-        operator = self.operator(coordinates)
+        try:
+            with in_one_line("the loss fails"):
+                operator = self.operator(coordinates)
+        except UserError as error:
+            raise UserError(f"{point_name(coordinates)}: {error}") from error
         try:
             operator.gradient()
+        except FailsError as error:
+            raise UserError(f"{point_name(coordinates)}: {error}") from error
         except UserError:  # only for a loss or gradient that isn't finite
             return DIVERGED
         return extremes(operator, tolerance=self.tolerance, max_products=self.max_products, seed=self.seed)

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from analysis.hessian.shifted import Shifted
 from analysis.hessian.space import WeightSpace
 from landscape.engine import own_copy
+from landscape.engine.failing import in_one_line
 from landscape.errors import UserError
 
 CHECKED = 4  # examples; what is wrong shows on one
@@ -37,9 +38,8 @@ SYMMETRIC = {torch.float64: 1e-6, torch.float32: 1e-2}
 HUGE = 1e30  # a gradient that float32 hardly holds: nothing is compared, and what overflows is said later
 ROUNDINGS = 1e3  # by which sums in a network may be off
 NEAR = 1e-3  # of a parameter's typical weight: far beyond the usual steps, and nothing to a smooth loss
+_BESIDE = "the loss fails beside the weights, where derivatives are compared with differences"
 SMALL = 1e-4  # share of a parameter's typical part below which it isn't judged alone
-
-MISSING = (RuntimeError, NotImplementedError)  # what torch raises where it has no second derivative
 
 
 Products = Callable[[Tensor], Tensor]
@@ -144,7 +144,9 @@ def wrong_products(
     first = beside.vector
     try:
         image, other = products()(torch.stack([first, second], 1)).unbind(1)
-    except MISSING as error:
+    except UserError:
+        raise
+    except Exception as error:  # torch's, where it has no second derivative, or a custom backward's own
         return str(error).strip().splitlines()[0][:150] if str(error).strip() else type(error).__name__
     sizes = float(first.norm() * other.norm() + second.norm() * image.norm()) / len(first) ** 0.5
     one, two = float(second @ image), float(first @ other)
@@ -256,8 +258,9 @@ def checked_gradient(
     except UserError:
         raise
     except Exception:  # a network with a precision of its own inside
-        found = shifted(torch.float32)
-        gradient = found.mean()[1]
+        with in_one_line("the loss gives no gradient by the weights"):
+            found = shifted(torch.float32)
+            gradient = found.mean()[1]
     if not float(gradient.abs().max()) < HUGE:
         if finite:
             raise UserError("the gradient isn't finite, so nothing can be compared")
@@ -266,7 +269,8 @@ def checked_gradient(
     flat = gradient == 0
     first, second = whole * ~flat, other * ~flat
     differences = Differences(found, first)
-    wrong = wrong_gradient(gradient, differences) or wrong_where_flat(flat, found, whole, space)
+    with in_one_line(_BESIDE):
+        wrong = wrong_gradient(gradient, differences) or wrong_where_flat(flat, found, whole, space)
     if wrong is not None:
         raise UserError(
             f"the gradient isn't that of the loss: {wrong}; something in the network is detached, rounded, "
@@ -303,7 +307,8 @@ def choose_derivatives(
     if found is None:
         return None
     differences, second = found
-    reason = wrong_products(lambda: products(second.dtype), differences, space, second)
+    with in_one_line(_BESIDE):
+        reason = wrong_products(lambda: products(second.dtype), differences, space, second)
     if reason is not None and second.dtype != torch.float64:
         raise UserError(
             f"no second derivatives: {reason}; differences of gradients would need float64, in which the "

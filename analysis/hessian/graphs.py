@@ -100,6 +100,10 @@ def plus(first: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:
     return [one + other for one, other in zip(first, second, strict=True)]
 
 
-def finite(loss: float, gradient: Sequence[Tensor]) -> bool:
-    """Whether the loss and every derivative are numbers."""
-    return math.isfinite(loss) and all(bool(torch.isfinite(one).all()) for one in gradient)
+def refuse_infinite(loss: float, gradient: Sequence[Tensor]) -> None:
+    """UserError where the loss or any derivative is no number."""
+    if not (math.isfinite(loss) and all(bool(torch.isfinite(one).all()) for one in gradient)):
+        raise UserError(
+            "the loss or its gradient isn't finite at the weights, so there is no Hessian; "
+            "check the data's normalization, or try dtype float64"
+        )

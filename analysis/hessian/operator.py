@@ -23,10 +23,10 @@ from analysis.hessian.graphs import (
     add,
     batch_length,
     differentiate,
-    finite,
     graph_bytes,
     kept_batches,
     plus,
+    refuse_infinite,
 )
 from analysis.hessian.network_function import ChainRule, Reparametrized, reparametrize
 from analysis.hessian.sampled import BLOCKS
@@ -40,6 +40,7 @@ from landscape.engine import left_alone, own_copy
 from landscape.engine.contract import check_contract, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import numerics
+from landscape.engine.failing import in_one_line
 from landscape.engine.following import Source
 from landscape.engine.modes import own_modes
 from landscape.engine.original import restored
@@ -57,6 +58,7 @@ FloatArray = npt.NDArray[Any]
 Found = TypeVar("Found")
 Derivatives = Literal["checked", "exact", "differences"]
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_in_one_line = in_one_line("the loss fails, or can't be differentiated, at the weights")
 _PROBED = 16  # examples that decide how the network is run
 
 
@@ -212,16 +214,19 @@ class HessianOperator(LinearOperator):
         return self.space.size
 
     @property
+    @_in_one_line
     def examples(self) -> int:
         """How many the loss is averaged over."""
         self._start()
         return self._count
 
+    @_in_one_line
     def gradient(self) -> tuple[float, FloatArray]:
         """Mean loss in nats per example, and its gradient in the kept space, ``[n]``."""
         self._start()
         return self._mean_loss, self._numpy(self._gradient)
 
+    @_in_one_line
     def multiply(self, vectors: Tensor) -> Tensor:
         """``H V`` for ``[n]`` or ``[n, k]`` on the operator's device and in its type."""
         self._start()
@@ -250,6 +255,7 @@ class HessianOperator(LinearOperator):
                 found.append(self.space.restrict(plus(pulled, bend) if bend else pulled))
         return found
 
+    @_in_one_line
     def forms(self, vectors: Tensor) -> tuple[FloatArray, npt.NDArray[np.int64]]:
         """``vᵀ H_b v`` of the mean loss over each block of examples, float64 ``[K, k]``, and their sizes.
 
@@ -331,7 +337,7 @@ class HessianOperator(LinearOperator):
         if self._shifted is not None:
             with self._settings():
                 loss, gradient, count = self._shifted.mean()
-            _refuse_infinite(loss, [gradient])
+            refuse_infinite(loss, [gradient])
             self._mean_loss, self._gradient, self._count = loss, gradient, count
             return
         with self._settings():
@@ -343,7 +349,7 @@ class HessianOperator(LinearOperator):
         if not count:
             raise UserError(NOTHING_COUNTS)
         loss = math.fsum(one[0] for one in found) / count
-        _refuse_infinite(loss, total)
+        refuse_infinite(loss, total)
         with self._settings():
             self._chain = self._network.at([one / count for one in total])
             self._gradient = self.space.restrict(self._chain.up(self._chain.gradient)).detach()
@@ -479,14 +485,6 @@ class HessianOperator(LinearOperator):
 
 def _inner(first: Tensor, second: Tensor) -> float:
     return float((first.double() * second.double()).sum())
-
-
-def _refuse_infinite(loss: float, gradient: Sequence[Tensor]) -> None:
-    if not finite(loss, gradient):
-        raise UserError(
-            "the loss or its gradient isn't finite at the weights, so there is no Hessian; "
-            "check the data's normalization, or try dtype float64"
-        )
 
 
 def _check(dtype: str, memory: float | None, derivatives: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from analysis.hessian.counted import counter, first_counted
-from analysis.hessian.derivatives import CHECKED, MISSING, beside, checked_gradient, off_kinks
+from analysis.hessian.derivatives import CHECKED, beside, checked_gradient, off_kinks
 from analysis.hessian.shifted import NO_GRADIENT, Shifted
 from analysis.hessian.space import WeightSpace
 from landscape.checks.arguments import whole
@@ -22,6 +22,7 @@ from landscape.engine import left_alone, own_copy
 from landscape.engine.contract import check_contract, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size, measure
 from landscape.engine.cuda_graph import numerics
+from landscape.engine.failing import in_one_line
 from landscape.engine.following import Source
 from landscape.engine.modes import own_modes
 from landscape.engine.original import restored
@@ -136,7 +137,7 @@ class Objective:
 
     def evaluate(self, shift: Tensor | None = None) -> Totals:
         """Sums of the loss over blocks of examples at ``w + shift``, shift of shape ``[n]``."""
-        with self._at(shift), self._mode():
+        with in_one_line(self._fails(shift)), self._at(shift), self._mode():
             found = [_counted(batch_values(self.loss(self.module, batch))) for batch in self._batches]
         self.count(1)
         return total(found, BLOCKS)
@@ -145,7 +146,7 @@ class Objective:
         """As `evaluate`, and the gradient of the mean loss there, ``[n]``."""
         found, summed = [], [torch.zeros_like(one) for one in self._params]
         self._check_gradient()
-        with self._at(shift), torch.enable_grad():
+        with in_one_line(self._fails(shift)), self._at(shift), torch.enable_grad():
             for batch in self._batches:
                 result = self.loss(self.module, batch)
                 found.append(_counted(batch_values(result)))
@@ -178,7 +179,9 @@ class Objective:
         self.count(4)
         try:
             exact = self._slopes(direction)
-        except MISSING:
+        except UserError:
+            raise
+        except Exception:  # torch's, where it has no second derivative, or a custom backward's own
             return differences
         one, two = torch.cat(exact), torch.cat(differences)
         off, size = float((one - two).abs().max()), float(two.abs().max())
@@ -218,7 +221,8 @@ class Objective:
             raise
         except Exception:  # a network with a precision of its own inside
             step = _COARSE * size / length
-            ends = [self._values(sign * step * direction) for sign in (1, -1)]
+            with in_one_line(self._fails(step * direction)):
+                ends = [self._values(sign * step * direction) for sign in (1, -1)]
         return [(above - below) / (2 * step) for above, below in zip(*ends, strict=True)]
 
     def totals_of(self, values: list[Tensor]) -> Totals:
@@ -291,6 +295,13 @@ class Objective:
         with numerics(self.device, False), sdpa_kernel(SDPBackend.MATH):
             off_kinks(check)
         self._gradient_is_right = True
+
+    @staticmethod
+    def _fails(shift: Tensor | None) -> str:
+        """What a message says of a failure at ``w + shift``."""
+        if shift is None:
+            return "the loss, or its gradient, fails at the weights themselves"
+        return f"the loss, or its gradient, fails at weights moved by {float(shift.double().norm()):.3g}"
 
     @contextmanager
     def _at(self, shift: Tensor | None, places: Sequence[Tensor] | None = None) -> Iterator[None]:

@@ -20,6 +20,7 @@ from landscape.engine.batch_norm import Recalibration
 from landscape.engine.contract import changed, check_contract, check_data, cut_batch, first_batches
 from landscape.engine.cost import choose_batch_size
 from landscape.engine.cuda_graph import CapturedRun, numerics
+from landscape.engine.failing import in_one_line
 from landscape.engine.following import Source
 from landscape.engine.hooks import take_off_watching
 from landscape.engine.modes import own_modes
@@ -34,7 +35,6 @@ from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.examples.pictures import PictureBatches
 from landscape.examples.structure import tensors_in
-from landscape.factories import place_of
 from landscape.keeping.points import point_name
 from landscape.losses import Loss
 from landscape.progress import passed
@@ -228,12 +228,8 @@ class Engine:
 
     def _at(self, coordinates: Sequence[float]) -> _Values:
         self._weights.aim(coordinates)
-        try:
+        with in_one_line(f"the loss fails at {point_name(coordinates)}"):
             return self._values()
-        except (UserError, MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            raise UserError(f"the loss fails at {point_name(coordinates)}: {place_of(error)}") from error
 
     def _values(self) -> _Values:
         with numerics(self._device, self._tf32):
