@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from landscape.checks.identity import Functions
 from landscape.devices import choose_device, kind_of
 from landscape.engine import Engine
 from landscape.engine.executors import evaluator_of
+from landscape.engine.failing import in_one_line
 from landscape.engine.modes import own_modes
 from landscape.engine.original import keeps_original
 from landscape.errors import UserError
@@ -161,7 +163,7 @@ def compute_surface(
         raise UserError(f"about is a {type(about).__name__}; expected a mapping of names to JSON types")
     if path is not None:
         check_provenance(
-            {"label": label, **(about or {})}, [{"mask": mask_source, **one.about()} for one in planes]
+            {"label": label, **(about or {})}, [{"mask": mask_source, **_about(one)} for one in planes]
         )
     functions = Functions(model, loss)
     splits = {name: as_examples(one) for name, one in named_splits(data).items()}
@@ -190,7 +192,7 @@ def compute_surface(
         **moving.settings(),
         "examples": {name: one.digest() for name, one in splits.items()},
         "loss": getattr(loss, "__qualname__", type(loss).__name__),
-        "planes": [spec.about() | {"digest": one} for spec, one in zip(planes, digests, strict=True)],
+        "planes": [_about(spec) | {"digest": one} for spec, one in zip(planes, digests, strict=True)],
         "mask": {"source": source, "digest": digest(kept or {})},
         "alpha": [float(alpha[0]), float(alpha[-1]), len(alpha)],
         "beta": [float(beta[0]), float(beta[-1]), len(beta)],
@@ -236,7 +238,7 @@ def compute_surface(
                 if exact_grid
                 else adaptive(alpha, beta, tolerance, max_points, at_a_time=at_a_time)
             )
-            described = {"mask": source, "density": None if kept is None else density(kept), **spec.about()}
+            described = {"mask": source, "density": None if kept is None else density(kept), **_about(spec)}
             kept_directions = directions if keep_directions else []
             made_of = model, splits, loss, directions
             with evaluator_of(engine, executor, made_of, centre, run.path) as evaluator:
@@ -262,7 +264,8 @@ class _Network:
         """The directions of a plane; UserError where they don't fit."""
         with torch.device("cpu"):  # whatever the default device is
             given = self.moving if _is_ours(spec) else self.moving.copied()
-            found = checked(spec.directions(given, self.kept, self.axes), self.moving)
+            with _said(spec, "directions"):
+                found = checked(spec.directions(given, self.kept, self.axes), self.moving)
         if len(found) != self.axes:
             raise UserError(
                 f"the plane gives {len(found)} direction(s), {self.axes} needed; give more or use --dim 1"
@@ -288,8 +291,10 @@ class _Network:
 
 def _path(spec: PlaneSpec, axes: int) -> Path2D | None:
     """The networks that a plane shows beside its own; on a line, where they stand along it."""
-    path: Path2D | None = getattr(spec, "path", None)
-    return replace(path, beta=np.zeros(len(path.alpha))) if path is not None and axes == 1 else path
+    path = getattr(spec, "path", None)
+    if not isinstance(path, Path2D):  # an own plane may call a file so
+        return None
+    return replace(path, beta=np.zeros(len(path.alpha))) if axes == 1 else path
 
 
 __all__ = [
@@ -356,8 +361,31 @@ def _is_ours(spec: PlaneSpec) -> bool:
     return type(spec).__module__.startswith("landscape.planes")
 
 
+def _said(spec: PlaneSpec, method: str) -> AbstractContextManager[None]:
+    """Around a call of a user's own plane."""
+    return nullcontext() if _is_ours(spec) else in_one_line(f"the plane's {method}() fails")
+
+
+def _about(spec: PlaneSpec) -> Json:
+    with _said(spec, "about"):
+        found: Any = spec.about()
+    if not isinstance(found, Mapping):
+        raise UserError(
+            f"the plane's about() gives a {type(found).__name__}; expected a mapping of names to JSON types"
+        )
+    return dict(found)
+
+
 def _axis(spec: PlaneSpec, which: int, points: int, span: float) -> FloatArray:
-    found = np.asarray(spec.axis(which, points, span), dtype=np.float64)
+    with _said(spec, "axis"):
+        given: Any = spec.axis(which, points, span)
+    try:
+        found = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"the plane's axis {which} is {' '.join(repr(given).split()):.80}; "
+            "expected finite coordinates, ascending"
+        ) from error
     if found.ndim != 1 or not len(found) or not (np.isfinite(found).all() and (np.diff(found) > 0).all()):
         raise UserError(
             f"the plane's axis {which} is {np.array2string(found, threshold=6)}; "

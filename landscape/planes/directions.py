@@ -95,6 +95,8 @@ def check_directions(given: object) -> None:
         for name, value in one.items():
             if not isinstance(value, Tensor):
                 raise UserError(f"the plane's {name!r} is a {type(value).__name__}; expected a tensor")
+            if value.layout != torch.strided:
+                raise UserError(f"the plane's {name!r} is a sparse tensor ({value.layout}); give .to_dense()")
 
 
 def _precise(value: Tensor) -> Tensor:
@@ -187,9 +189,12 @@ def checked(directions: Iterable[Mapping[str, Tensor]], params: Mapping[str, Ten
     Raises
     ------
     UserError
-        When one moves another parameter or is complex; when every entry is zero: the surface would be flat,
-        and its Ra exactly 0, whatever the network.
+        As `check_directions`; when one moves another parameter or is complex; when every entry is zero: the
+        surface would be flat, and its Ra exactly 0, whatever the network.
     """
+    if isinstance(directions, Iterable) and not isinstance(directions, Mapping):  # a generator, say
+        directions = list(directions)
+    check_directions(directions)
     found = []
     for axis, direction in enumerate(directions):
         for name, value in direction.items():

@@ -95,9 +95,57 @@ class Axis(Own):
         return np.array(self.places)
 
 
+class Given(Own):
+    """Whose methods give what was given, or what a given function does."""
+
+    path = "runs/of/mine"
+
+    def __init__(self, **given: Any) -> None:
+        self.given = given
+
+    def _given(self, name: str, otherwise: Any) -> Any:
+        found = self.given.get(name, otherwise)
+        return found() if callable(found) else found
+
+    def directions(self, params: Mapping[str, Tensor], mask: Any, dim: int) -> Any:
+        return self._given("directions", super().directions(params, mask, dim))
+
+    def axis(self, index: int, points: int, span: float) -> Any:
+        return self._given("axis", super().axis(index, points, span))
+
+    def about(self) -> Any:
+        return self._given("about", super().about())
+
+
+def test_directions_may_come_one_by_one() -> None:
+    two = Own().directions(dict(network().named_parameters()), None, 2)
+    for given in (lambda: iter(two), tuple(two), dict(enumerate(two)).values()):
+        np.testing.assert_array_equal(surface(Given(directions=given)).loss, surface(Own()).loss)
+
+
+def failing() -> Any:
+    raise ZeroDivisionError("mine")
+
+
 @pytest.mark.parametrize(
     ("plane", "words"),
     [
+        (Given(directions=lambda: None), "a plane of one NoneType; expected a list, one mapping"),
+        (
+            Given(directions={"0.weight": torch.ones(6, 4)}),
+            "a plane of one dict; expected a list, one mapping",
+        ),
+        (Given(directions=[[1], [2]]), "a plane of a list; expected tensors by parameter name"),
+        (Given(directions=torch.ones(2, 51)), "a plane of a Tensor; expected tensors by parameter name"),
+        (Given(directions=[{"0.weight": np.ones((6, 4))}] * 2), "'0.weight' is a ndarray; expected a tensor"),
+        (Given(directions=[{"0.weight": torch.ones(6, 4).to_sparse()}] * 2), r"sparse tensor .*to_dense\(\)"),
+        (Given(directions=failing), r"directions\(\) fails: ZeroDivisionError: mine \(test_own_planes"),
+        (Given(directions=(failing() for _ in range(2))), r"directions\(\) fails: ZeroDivisionError: mine"),
+        (Given(axis=["a", "b", "c"]), r"axis 0 is \['a', 'b', 'c'\]; expected finite coordinates, ascending"),
+        (Given(axis=lambda: None), "expected finite coordinates, ascending"),
+        (Given(axis=failing), r"axis\(\) fails: ZeroDivisionError: mine"),
+        (Given(about=lambda: None), r"about\(\) gives a NoneType; expected a mapping"),
+        (Given(about=failing), r"about\(\) fails: ZeroDivisionError: mine"),
         (Short(), r"gives 1 direction\(s\), 2 needed"),
         (Fresh(), "other directions each time"),
         (Infinite(), "isn't finite in '0.weight'"),
