@@ -55,7 +55,7 @@ def classification(model: Callable[..., Any], batch: Any) -> LossResult:
     (2, [1.0, 0.0], 0.6931)
     """
     _, targets = pair(batch, "classification")
-    counted = bool((targets == IGNORED).any())
+    counted = bool((labels_of(targets) == IGNORED).any())
     return counted_classification(model, batch) if counted else plain_classification(model, batch)
 
 
@@ -146,6 +146,15 @@ def pair(batch: Any, name: str) -> tuple[Any, Tensor]:
     return inputs, targets
 
 
+def labels_of(targets: Tensor) -> Tensor:
+    """Integer targets as int64; others as they are.
+
+    Before anything is compared: torch compares 156 in a byte with -100 as equal, and knows no minimum of the
+    larger unsigned types.
+    """
+    return targets if targets.is_floating_point() or targets.is_complex() else targets.long()
+
+
 def _entropies(model: Callable[..., Any], batch: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropy, whether the largest score is the label's, and the labels, each of the targets' shape."""
     inputs, targets = pair(batch, "classification")
@@ -157,7 +166,7 @@ def _entropies(model: Callable[..., Any], batch: Any) -> tuple[Tensor, Tensor, T
         )
     scores = _at_least_float32(_output(model(inputs)))
     _check_scores(scores, targets)
-    labels = targets.long()
+    labels = labels_of(targets)
     try:
         loss = F.cross_entropy(scores, labels, reduction="none", ignore_index=IGNORED)
     except IndexError as error:  # on a CPU

@@ -16,6 +16,7 @@ from landscape.losses import (
     binary_classification,
     classification,
     counted_classification,
+    labels_of,
     pair,
     plain_classification,
 )
@@ -53,7 +54,11 @@ def fitting_loss(loss: Loss, data: Iterable[Examples]) -> Loss:
     for targets in _targets(data, "classification"):
         if targets.is_floating_point() or targets.is_complex():
             continue  # the loss itself says what to do
-        kept = targets[targets != IGNORED]
+        labels = labels_of(targets)
+        if targets.dtype == torch.uint64 and bool((labels < 0).any()):
+            largest = int(labels[labels < 0][0]) + 2**64
+            raise UserError(f"a label is {largest}; expected labels from 0 to the number of classes - 1")
+        kept = labels[labels != IGNORED]
         ignoring = ignoring or len(kept) < targets.numel()
         counted = counted or bool(len(kept))
         if len(kept) and int(kept.min()) < 0:
@@ -88,10 +93,12 @@ def check_labels(loss: Loss, model: Callable[..., Any], batch: Any, data: Iterab
     except Exception:
         return  # the loss itself says what is wrong
     for targets in _targets(data, "classification"):
-        fitting = targets.numel() and not targets.is_floating_point() and classes > 1
-        if fitting and targets.dim() == axes and int(targets.max()) >= classes:
+        labels = labels_of(targets)
+        fitting = labels.numel() and labels.dtype == torch.int64 and labels.dim() == axes
+        largest = int(labels.max()) if fitting else -1
+        if largest >= classes > 1:
             raise UserError(
-                f"the largest label is {int(targets.max())}, and the network has {classes} classes; "
+                f"the largest label is {largest}, and the network has {classes} classes; "
                 f"expected labels from 0 to {classes - 1}, or {IGNORED} for what doesn't count"
             )
 

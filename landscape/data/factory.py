@@ -147,9 +147,10 @@ def _labels(targets: Tensor, spec: str) -> Tensor:
         )
     if not len(targets):
         raise UserError(f"{spec}: the data set is empty; at least one example is needed")
-    if int(targets.min()) < 0:
-        raise UserError(f"{spec}: the smallest label is {int(targets.min())}; expected labels from 0")
-    return targets.detach().cpu().long()
+    labels = targets.detach().cpu().long()
+    if int(labels.min()) < 0:
+        raise UserError(f"{spec}: the smallest label is {int(labels.min())}; expected labels from 0")
+    return labels
 
 
 def _inputs(inputs: Tensor, count: int, spec: str, tokens: bool) -> Tensor:

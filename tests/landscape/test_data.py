@@ -266,6 +266,14 @@ def test_factory_of_tensors(factory: Factory) -> None:
     assert "inputs taken as they are" in data.how
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.uint16, torch.uint64])
+def test_factory_of_unsigned_labels(factory: Factory, kind: torch.dtype) -> None:
+    labels = torch.arange(12).remainder(3)
+    spec = factory(lambda split: (torch.ones(12, 5), labels.to(kind)))
+    data = load_data(spec, examples=12, split="test")
+    assert torch.equal(data.targets, labels[data.indices])
+
+
 def test_factory_gets_the_split(factory: Factory) -> None:
     sizes = {"train": 8, "test": 4}
     spec = factory(lambda split: (np.zeros((sizes[split], 5), np.float32), np.zeros(sizes[split], np.int32)))

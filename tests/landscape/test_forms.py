@@ -150,6 +150,35 @@ def test_labels_that_do_not_count() -> None:
     assert computed(split) == pytest.approx(right, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32, np.uint64])
+def test_labels_of_unsigned_types(kind: Any) -> None:
+    labels = LABELS.numpy().astype(kind)
+    right = pytest.approx(expected(small_network()), rel=1e-5)
+    assert computed((INPUTS.numpy(), labels)) == right
+    assert computed([(INPUTS[:9], torch.from_numpy(labels[:9])), (INPUTS[9:].numpy(), labels[9:])]) == right
+    with pytest.raises(UserError, match="the largest label is 7, and the network has 3 classes"):
+        computed((INPUTS, labels + kind(5)))
+    most = np.iinfo(kind).max
+    with pytest.raises(UserError, match=f"label is {most}"):
+        computed((INPUTS, np.full_like(labels, most)))
+    with pytest.raises(UserError, match=r"the targets are complex64"):
+        computed((INPUTS, torch.complex(LABELS.float(), LABELS.float())))
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.uint16])
+def test_an_unsigned_label_that_looks_like_the_one_that_does_not_count(kind: torch.dtype) -> None:
+    """Torch compares 156 in a byte with -100 as equal."""
+    classes = 200 if kind == torch.uint8 else 65536
+    labels = torch.full_like(LABELS, 156 if kind == torch.uint8 else 65436)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, classes, bias=False))
+    with torch.no_grad():
+        right = float(F.cross_entropy(model(INPUTS), labels))
+        found = landscape.classification(model, (INPUTS, labels.to(kind)))
+    assert found[1] == len(labels)
+    assert float(found[0].mean()) == pytest.approx(right, rel=1e-5)
+    assert computed((INPUTS, labels.to(kind)), model) == pytest.approx(right, rel=1e-5)
+
+
 def test_positions_that_do_not_count_in_some_batches() -> None:
     """As `cross_entropy` over all: a batch without padding counts its positions, too."""
     torch.manual_seed(0)
