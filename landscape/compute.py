@@ -43,6 +43,7 @@ from landscape.surface import FloatArray, Json, Path2D, Surface, load_surface
 from landscape.surface.schema import check_provenance
 from landscape.surface.spans import SPANS
 from landscape.surface.surface_run import SurfaceRun
+from landscape.workers.crew import check_executor
 
 
 @own_modes()
@@ -149,6 +150,7 @@ def compute_surface(
         function of the weights, or a file at `path` with other settings or made with other functions.
     """
     planes = _planes(plane)
+    check_executor(executor)
     if not isinstance(path, str | os.PathLike | None):
         raise UserError(f"path {path!r}: expected a file's name")
     shape = _shape(points, dim)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -131,6 +131,9 @@ def connect(
     UserError
         For different architectures or other unusable arguments, or files at `path` with other settings.
     """
+    if isinstance(curves, str) or not isinstance(curves, Iterable):
+        curves = [curves]
+    curves = list(curves)
     _check(curves, dtype, training, masks, names)
     points, training = whole("points", points, 3), training.check()
     batch_size = None if batch_size is None else whole("batch size", batch_size)

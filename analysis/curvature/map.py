@@ -29,6 +29,7 @@ from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
 from landscape.progress import Watch, watching
 from landscape.surface import Surface
+from landscape.workers.crew import check_executor
 
 
 @own_modes()
@@ -113,6 +114,7 @@ def curvature_map(
     """
     if not isinstance(plan, Plan):
         raise UserError(f"plan is a {type(plan).__name__}; expected a Plan(max_points=…, …) of it")
+    check_executor(executor)
     split = split or surface.splits[0]
     numbers = _numbers(surface, planes)
     moving = same_network(surface, model, loss)

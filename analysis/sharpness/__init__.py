@@ -11,7 +11,7 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -136,7 +136,9 @@ def sharpness(
     UserError
         For an unknown measure, settings that can't be measured, and as `Objective`.
     """
-    measures = [measures] if isinstance(measures, str) else measures
+    if isinstance(measures, str) or not isinstance(measures, Iterable):
+        measures = [measures]
+    measures = list(measures)
     check_names(measures)
     chosen = Settings() if settings is None else settings
     if not isinstance(chosen, Settings):
@@ -169,5 +171,5 @@ def check_names(measures: Sequence[str]) -> None:
         Naming the word, and the measures there are.
     """
     for name in measures:
-        if name not in MEASURES:
+        if not isinstance(name, str) or name not in MEASURES:
             raise UserError(f"unknown measure {name!r}; expected one of {', '.join(MEASURES)}")

@@ -144,6 +144,16 @@ class OfExecutor:
         return False
 
 
+def check_executor(executor: object) -> None:
+    """UserError for what can't be given work; None is this process."""
+    if executor is None or (not isinstance(executor, type) and callable(getattr(executor, "submit", None))):
+        return
+    kind = f"the class {executor.__name__}" if isinstance(executor, type) else f"a {type(executor).__name__}"
+    raise UserError(
+        f"the executor is {kind}; expected a concurrent.futures.Executor, such as ProcessPoolExecutor(4)"
+    )
+
+
 @contextmanager
 def sent(crew: Crew, parts: Sequence[object]) -> Iterator[Parcel]:
     """The parcel of some parts, the last of them a `landscape.workers.there.Work`."""

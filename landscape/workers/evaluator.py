@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from landscape.errors import UserError
 from landscape.keeping.points import Ahead, nothing_ahead
 from landscape.workers.cluster import Cluster
-from landscape.workers.crew import Crew, OfExecutor, Parcel, sent
+from landscape.workers.crew import Crew, OfExecutor, Parcel, check_executor, sent
 from landscape.workers.there import LostPartError
 
 EACH = 2  # items that a worker has at a time: one, and the next
@@ -313,8 +313,10 @@ def workers(
     Raises
     ------
     UserError
-        When a part can't be sent to another process, or a file for it can't be written beside an output.
+        When a part can't be sent to another process, or a file for it can't be written beside an output; for
+        what is no executor.
     """
+    check_executor(executor)
     crew: Crew = executor if isinstance(executor, Cluster) else OfExecutor(executor, beside)
     with sent(crew, parts) as parcel:
         found = Workers[Any, Any](crew, parcel, name)

@@ -366,6 +366,9 @@ def test_other_buffers_that_differ_are_refused() -> None:
     ("more", "text"),
     [
         ({"curves": ()}, "expected linear, bezier or both"),
+        ({"curves": 5}, "curves 5; expected linear, bezier or both"),
+        ({"curves": None}, "curves None; expected linear, bezier or both"),
+        ({"curves": "straight"}, "curves straight; expected linear, bezier or both"),
         ({"points": 2}, "at least 3"),
         ({"points": "7"}, "points must be a whole number, got '7'"),
         ({"points": 5.5}, "points must be a whole number, got 5.5"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,14 @@ def measured(**settings: Any) -> Any:
     return sharpness(network(), data(), measures=["sam", "gaussian"], settings=Settings(**settings))
 
 
+def named(measures: Any) -> Any:
+    return sharpness(network(), data(), measures=measures)
+
+
+def test_measures_may_come_one_by_one() -> None:
+    assert list(named(iter(["sam", "gaussian"]))) == ["sam", "gaussian"]
+
+
 @pytest.mark.parametrize(
     ("compute", "options", "words"),
     [
@@ -62,6 +71,11 @@ def measured(**settings: Any) -> Any:
         (surface, {"mask": ["0.weight"]}, "the mask is a list; expected bool tensors by name"),
         (surface, {"path": 3}, "path 3: expected a file's name"),
         (surface, {"data": (data()[0].to_sparse(), data()[1])}, "a sparse tensor .*to_dense"),
+        (surface, {"executor": 5}, r"the executor is a int; expected a concurrent.futures.Executor"),
+        (surface, {"executor": ThreadPoolExecutor}, r"the executor is the class ThreadPoolExecutor"),
+        (named, {"measures": 5}, "unknown measure 5; expected one of sam, "),
+        (named, {"measures": None}, "unknown measure None; expected one of sam, "),
+        (named, {"measures": [["sam"]]}, r"unknown measure \['sam'\]; expected one of sam, "),
         (spectrum, {"top": 1.5}, "top must be a whole number"),
         (spectrum, {"tolerance": "x"}, "tolerance must be a number"),
         (spectrum, {"max_probes": "many"}, "max_probes must be a whole number"),
