@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -121,21 +121,55 @@ def load_into(
         When the weights don't fit (names the first differing keys and shapes), are of another kind of number,
         or aren't finite.
     """
-    wanted = model.state_dict()
+    given, wanted = tensors, model.state_dict()
     fit = compare(tensors, wanted)
+    if not fit.exact:
+        tensors, fit = _by_own_names(model, tensors, wanted, fit)
     check_fit(fit, wanted, what=what, source=source)
     renamed = {ours: tensors[theirs] for theirs, ours in fit.names.items()}
     _check_ties(renamed, wanted, source)
     converted = {name: _converted(name, value, wanted[name], source) for name, value in renamed.items()}
     check_finite(converted, source)
-    beside = _extra_states(extra or {}, tensors, wanted, source)
+    beside = _extra_states(extra or {}, given, wanted, source)
     try:
         model.load_state_dict(wanted | converted | beside)
     except Exception as error:  # a module's own set_extra_state may raise anything
         raise UserError(
             f"{source} can't be loaded into {what}: {str(error).splitlines()[0][:200]}"
         ) from error
-    return fit
+    return _of_file(fit, tensors, given)
+
+
+def _by_own_names(
+    model: nn.Module, tensors: Mapping[str, Tensor], wanted: Mapping[str, Any], fit: Fit
+) -> tuple[Mapping[str, Tensor], Fit]:
+    """The tensors under the names that the model's hooks give older ones, where they fit then.
+
+    As ``load_state_dict`` would: torch's weight normalization takes ``weight_g`` and ``weight_v`` of before.
+    """
+    ours, theirs = short_names(wanted), short_names(tensors)
+    prefix = next((name.removesuffix(short) for name, short in ours.items()), "")
+    for called in (
+        {name: name for name in tensors},
+        {name: prefix + short for name, short in theirs.items()},
+    ):
+        fresh = {called[name]: value for name, value in tensors.items()}
+        try:
+            for name, module in model.named_modules():
+                for hook in module._load_state_dict_pre_hooks.values():
+                    hook(fresh, f"{name}." if name else "", {}, True, [], [], [])
+            found = compare(fresh, wanted)
+        except Exception:  # a hook of a user's own, made for other files
+            continue
+        if found.exact:
+            return fresh, found
+    return tensors, fit
+
+
+def _of_file(fit: Fit, tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Fit:
+    """With the file's own names of tensors that were given others."""
+    names = {id(value): name for name, value in given.items()}
+    return replace(fit, names={names.get(id(tensors[name]), name): ours for name, ours in fit.names.items()})
 
 
 def load_positional(model: nn.Module, weights: Sequence[Tensor], *, source: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from landscape.checkpoint import LoadedCheckpoint, load_checkpoint
+from landscape.checkpoint.fit import load_into
 from landscape.checkpoint.models import parse_model
 from landscape.errors import UserError
 from training.models import ARCHITECTURES
@@ -197,6 +199,52 @@ def test_timm_models_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
     with pytest.raises(UserError, match="timm has no model 'smal'; did you mean timm:small"):
         load(tmp_path / "a.pt", state, model="timm:smal")
+
+
+def normalized(current: bool, depth: int) -> nn.Module:
+    """Weight normalization in its present form, or in the one of before; within more modules."""
+    norm: Any = nn.utils.parametrizations.weight_norm if current else nn.utils.weight_norm
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        layers: Any = nn.Sequential(norm(nn.Conv2d(1, 4, 3)), nn.Flatten(), norm(nn.Linear(16, 3), dim=None))
+    for _ in range(depth):
+        layers = nn.ModuleDict({"net": layers})
+    return layers  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("wrapped", ["", "module.", "_orig_mod.module."])
+@pytest.mark.parametrize("depth", [0, 1])
+def test_weight_normalization_of_before_is_taken_as_torch_takes_it(
+    wrapped: str, depth: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from test_checkpoint_models import normalized\n\ndef made():\n"
+    (tmp_path / "mynormalized.py").write_text(f"{code}    return normalized(True, {depth})\n")
+    monkeypatch.delitem(sys.modules, "mynormalized", raising=False)
+    old, model = normalized(False, depth), normalized(True, depth)
+    with torch.no_grad():
+        for name, one in old.named_parameters():
+            if name.endswith("weight_v"):
+                one.view(-1)[::2] = 0
+    model.load_state_dict(old.state_dict())
+    content = {wrapped + name: value for name, value in old.state_dict().items()}
+    loaded = load(tmp_path / "a.pt", content, model="mynormalized:made")
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], value)
+    masks = {name: value != 0 for name, value in content.items() if name.endswith("weight_v")}
+    masked = load(tmp_path / "b.pt", {"model": content, "mask": masks}, model="mynormalized:made").mask
+    assert masked is not None
+    assert {name.rpartition(".")[2] for name in masked} == {"original1"}
+    lacking = {name: value for name, value in content.items() if not name.endswith("2.weight_g")}
+    with pytest.raises(UserError, match=r"doesn't fit .*weight"):
+        load(tmp_path / "c.pt", lacking, model="mynormalized:made")
+
+
+def test_tensors_of_the_caller_keep_their_names() -> None:
+    content = dict(normalized(False, 0).state_dict())
+    names = list(content)
+    fit = load_into(normalized(True, 0), content, what="x", source="y")
+    assert list(content) == names
+    assert set(fit.names) == set(names)
 
 
 def test_no_or_several_fitting_models_are_named(tmp_path: Path) -> None:
