@@ -131,9 +131,8 @@ def connect(
     UserError
         For different architectures or other unusable arguments, or files at `path` with other settings.
     """
-    if isinstance(curves, str) or not isinstance(curves, Iterable):
-        curves = [curves]
-    curves = list(curves)
+    given: Any = curves
+    curves = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
     _check(curves, dtype, training, masks, names)
     points, training = whole("points", points, 3), training.check()
     batch_size = None if batch_size is None else whole("batch size", batch_size)
