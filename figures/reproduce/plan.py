@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def sweep_commands(scale: Scale, root: Path, options: Options) -> list[list[str]
 
 def jobs(scale: Scale, root: Path, options: Options) -> list[Job]:
     """Everything after training, for runs that are finished; what the figures need comes first, in turn."""
-    there = sorted((root / "runs").glob(f"{scale.network}-*/final.pt"))
+    there = sorted((root / "runs").glob(f"{escape(scale.network)}-*/final.pt"))
     trained = {path.parent.name: path for path in there if path.is_file()}
     shown = cells_shown()
     figures = sorted((name for name in trained if _cell(scale, name) in shown), key=_turn)

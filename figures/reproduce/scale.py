@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -119,16 +121,14 @@ def load_scale(name: str) -> Scale:
     Raises
     ------
     UserError
-        When there is no such scale, or a key is missing or unknown.
+        When there is no such scale, a key is missing or unknown, or a word is none of its kind.
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     known = ", ".join(sorted(one.stem for one in FOLDER.glob("*.toml")))
     try:
-        content = read_toml(path)
+        content = _content(path)
     except FileNotFoundError:
         raise UserError(f"unknown scale {name!r}; expected {known} or a .toml file") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read: {error}") from error
     parts = {
         key: _table(kind, content.pop(key, {}), f"{path}: [{key}]")
         for key, kind in (
@@ -139,7 +139,67 @@ def load_scale(name: str) -> Scale:
             ("step", StepScale),
         )
     }
-    return _table(Scale, {"name": path.stem, "path": path, **content, **parts}, str(path))
+    scale = _table(Scale, {"name": path.stem, "path": path, **content, **parts}, str(path))
+    _check_words(scale)
+    return scale
+
+
+def check_same_scale(scale: Scale, kept: Path) -> None:
+    """Refuse to go on by another scale than the one that a folder of results was begun with.
+
+    What an older version didn't write there isn't compared.
+
+    Raises
+    ------
+    UserError
+        Naming the first setting that differs, or when `kept` can't be read.
+    """
+    if not kept.is_file() or kept.samefile(scale.path):
+        return
+    if changed := _difference(_content(kept), _content(scale.path)):
+        raise UserError(
+            f"{kept}: {changed}; expected the scale that these results were begun with: "
+            f"go on with --scale {kept} --output {kept.parent}, or choose another --output"
+        )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return read_toml(path)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read: {error}") from error
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any], inside: str = "") -> str | None:
+    """The first setting of both that differs, as ``surface.points 51, now 11``."""
+    for key in [key for key in old if key in new]:
+        before, now = old[key], new[key]
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            if found := _difference(before, now, f"{inside}{key}."):
+                return found
+        elif before != now:
+            return f"{inside}{key} {before}, now {now}"
+    return None
+
+
+def _check_words(scale: Scale) -> None:
+    """Refuse words that a command line or a folder would take for something else: an option, say."""
+    if not scale.network.isprintable() or not re.fullmatch(r"[^-./\\][^/\\]*", scale.network):
+        raise UserError(
+            f"{scale.path}: network = {scale.network[:60]!r}; expected MODEL-DATA, as runs' names begin"
+        )
+    for spec in scale.sweeps:
+        if not re.fullmatch(r"\w[\w-]*|[^-].*\.toml", spec):
+            raise UserError(
+                f"{scale.path}: sweeps has {spec[:60]!r}; expected a shipped spec's name or a .toml file"
+            )
+    for measure in scale.sharpness.measures:
+        if not re.fullmatch(r"\w+", measure):
+            raise UserError(
+                f"{scale.path}: measures has {measure[:60]!r}; expected names of analysis.sharpness' measures"
+            )
 
 
 def _table(kind: type[T], content: Any, where: str) -> T:
@@ -159,5 +219,5 @@ def _fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) is list:
         return isinstance(value, list) and all(_fits(one, get_args(hint)[0]) for one in value)
     if hint is float:
-        return type(value) in (int, float) and isfinite(value)
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max  # neither inf nor nan
     return type(value) is hint if hint in (int, str, bool) else isinstance(value, hint)

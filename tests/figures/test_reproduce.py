@@ -284,6 +284,7 @@ def test_bad_input_is_one_line(
     [
         ("points = ", 'points = "x" # '),
         ("span = ", "span = nan # "),
+        ("span = ", f"span = 1{'0' * 400} # "),
         ("spans = ", "spans = [true] # "),
         ("registered = ", "registered = 1 # "),
         ("sweeps = ", "sweeps = [[]] # "),
@@ -295,6 +296,71 @@ def test_scales_of_other_types_are_one_line(old: str, new: str, tmp_path: Path) 
     path.write_text(re.sub(f"^{old}", new, text, count=1, flags=re.MULTILINE), encoding="utf-8")
     with pytest.raises(UserError, match=f"{old[:-3]} = .*; expected"):
         load_scale(str(path))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("measures", "[\"sam\", \"--model=subprocess:call(args=['touch','pwned'])\"]"),
+        ("measures", '["sam", "-h"]'),
+        ("sweeps", '["--table=victim"]'),
+        ("sweeps", '["--table=victim.toml"]'),
+        ("sweeps", '[""]'),
+        ("sweeps", '["/etc/passwd"]'),
+        ("network", '"/etc"'),
+        ("network", '"../other"'),
+        ("network", '"-x"'),
+        ("network", '""'),
+    ],
+)
+def test_words_of_a_scale_are_no_options_and_no_folders(key: str, value: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    text = (FOLDER / "mini.toml").read_text(encoding="utf-8")
+    path.write_text(re.sub(f"^{key} = .*", f"{key} = {value}", text, flags=re.MULTILINE), encoding="utf-8")
+    with pytest.raises(UserError, match=f"own.toml: {key} .*; expected"):
+        load_scale(str(path))
+
+
+def test_a_network_with_signs_of_a_pattern_has_its_own_runs_only(tmp_path: Path) -> None:
+    scale = dataclasses.replace(load_scale("mini"), network="resnet20-c[ab]")
+    trained(tmp_path, "resnet20-c[ab]-grasp-0.9-sgd-seed0", "resnet20-ca-grasp-0.9-sgd-seed0")
+    assert {one.name for one in jobs(scale, tmp_path, TOLD) if one.kind == "surface"} == {
+        "resnet20-c[ab]-grasp-0.9-sgd-seed0"
+    }
+
+
+def go_on(scale: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The scale that a folder has after `scale` went on there, nothing computed or drawn."""
+    monkeypatch.setattr(command, "draw", lambda products, words: None)
+    options = command.ReproduceOptions(scale=scale, output=root, skip_training=True, device="cpu")
+    assert command.reproduce(options) == 0
+    return (root / "scale.toml").read_text(encoding="utf-8")
+
+
+def test_another_scale_does_not_go_on_with_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "scale.toml"
+    cpu = (FOLDER / "cpu.toml").read_text(encoding="utf-8")
+    for text in (cpu, cpu.replace("points = 51", "points = 11")):
+        kept.write_text(text, encoding="utf-8")
+        said = "network resnet20-cifar10, now resnet20-sample; expected the scale"
+        with pytest.raises(UserError, match=said):
+            go_on("smoke", tmp_path, monkeypatch)
+        assert kept.read_text(encoding="utf-8") == text
+    with pytest.raises(UserError, match=r"surface\.points 11, now 51; expected"):
+        go_on("cpu", tmp_path, monkeypatch)
+    assert go_on(str(kept), tmp_path, monkeypatch) == text
+
+
+@pytest.mark.parametrize("name", ["mini", "cpu"])
+def test_shipped_results_go_on_and_older_ones_get_what_they_lack(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
+    shipped = Path(command.__file__).parents[2] / "results" / name / "scale.toml"
+    older = re.sub("^(registered|split|log) = .*\n", "", text, flags=re.MULTILINE)
+    for before in (shipped.read_text(encoding="utf-8"), older):
+        (tmp_path / "scale.toml").write_text(before, encoding="utf-8")
+        assert go_on(name, tmp_path, monkeypatch) == text
 
 
 def test_nested_scales_are_one_line(tmp_path: Path) -> None:
