@@ -16,7 +16,7 @@ from figures.__main__ import PRODUCTS
 from figures.product_command import main as draw
 from figures.reproduce.plan import Options, jobs, sweep_commands
 from figures.reproduce.runner import Outcome, run_jobs
-from figures.reproduce.scale import Scale, load_scale
+from figures.reproduce.scale import Scale, check_same_scale, load_scale
 from landscape.commandline.cluster_options import ClusterOptions, working
 from landscape.commandline.command import run_command
 from landscape.commandline.console import note
@@ -103,6 +103,7 @@ def reproduce(options: ReproduceOptions) -> int:
     told = Options(
         options.data, options.data_root, options.device, options.jobs, options.cluster, options.lanes
     )
+    check_same_scale(scale, root / "scale.toml")
     with atomic_path(root / "scale.toml") as temporary:  # figures of these files are drawn by it
         temporary.write_text(read_text(scale.path), encoding="utf-8")
     code = 0
@@ -116,7 +117,7 @@ def reproduce(options: ReproduceOptions) -> int:
     if outcome.stopped:  # at once: a batch system waits seconds, drawing takes a minute
         return code
     try:
-        draw(PRODUCTS, ["all", str(root), "--network", scale.network])
+        draw(PRODUCTS, ["all", str(root), f"--network={scale.network}"])
     except SystemExit as error:  # figures whose files don't exist yet; each has said so
         code = code or (1 if error.code else 0)
     return code
