@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from analysis.sharpness.__main__ import main as sharpness
 from landscape.commandline.command import run_command
 
 
@@ -61,3 +62,44 @@ def test_what_a_file_lacks_is_one_line(
         assert said.startswith("error: ")
         assert said.count("\n") == 1
         assert message in said or words[-1] != str(tmp_path / "x.toml")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "model = \"subprocess:call(args=['touch','pwned'])\"",
+        'model = ["os:getcwd"]',
+        'Model = "npz:load"',
+        '"--model" = " os :x"',
+        '"network.model" = "os:getcwd"',
+        'network = {model = "os:getcwd"}',
+        'data = "os.path:join"',
+        'clean = "timm:x"',
+        'loss = "os:getcwd"',
+        "trust-checkpoint = true",
+        'trust_checkpoint = "true"',
+        'scheduler = "tcp://127.0.0.1:1"',
+    ],
+)
+def test_a_file_names_no_code(line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(f"[sharpness]\n{line}\n")
+    with pytest.raises(SystemExit) as stop:
+        sharpness(["net.pt", "--config", str(path)])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: --config {path}: ")
+    assert "would run code that a file names; expected --" in said
+
+
+def test_a_file_names_the_models_and_data_that_are_no_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(
+        '[sharpness]\nmodel = "torchvision:resnet18(num_classes=10)"\ndata = "npz:a.npz"\n'
+        'loss = "regression"\ntrust-checkpoint = false\n'
+    )
+    with pytest.raises(SystemExit):
+        sharpness([str(tmp_path / "none.pt"), "--config", str(path)])
+    assert "none.pt" in capsys.readouterr().err  # only the checkpoint is missing

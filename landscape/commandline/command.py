@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sharpscape
@@ -14,6 +14,15 @@ from landscape.files import read_toml
 
 CONFIG = """`--config FILE.toml` gives options that the command line doesn't: a table for each command
 (`[surface]`), options without their dashes (`max-points = 200`)."""
+_IMAGES = ("npz", "imagefolder", "cifar10c", "cifar100c", "imagenetc")
+RUNS_CODE = ("trust-checkpoint", "scheduler")  # whoever reaches a scheduler can run code in its clients
+NAMES_CODE = {
+    "model": ("torchvision", "timm"),
+    "data": _IMAGES,
+    "clean": _IMAGES,
+    "loss": (),
+}
+"""Options that may name a callable as ``package.module:name``, and what else stands before a colon there."""
 TEXTS = ("--json", "--csv", "--latex")  # of commands that write a text to a file, or print it
 
 
@@ -93,7 +102,28 @@ def _settings(path: str, name: str) -> dict[str, Any]:
     found = content.get(table)
     if not isinstance(found, dict):
         raise UserError(f"--config {path}: no table [{table}]; it has {', '.join(content) or 'nothing'}")
+    _refuse_code(path, found)
     return found
+
+
+def _refuse_code(path: str, settings: Mapping[str, Any]) -> None:
+    """Refuse what runs code: a file is data, so the command line itself names what is run."""
+    for key, value in settings.items():
+        name = key.rpartition(".")[2].strip("-").replace("_", "-").lower()
+        if isinstance(value, Mapping):  # a group of options
+            _refuse_code(path, value)
+        elif (name in RUNS_CODE and value is not False) or (name in NAMES_CODE and _names_code(name, value)):
+            raise UserError(
+                f"--config {path}: {key} = {str(value)[:60]!r} would run code that a file names; "
+                f"expected --{name} on the command line"
+            )
+
+
+def _names_code(name: str, value: Any) -> bool:
+    words = [
+        str(one).partition("(")[0].partition(":") for one in (value if isinstance(value, list) else [value])
+    ]
+    return any(colon and kind.strip() not in NAMES_CODE[name] for kind, colon, _ in words)
 
 
 def _bare_texts(words: Sequence[str]) -> list[str]:
