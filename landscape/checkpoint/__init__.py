@@ -267,7 +267,7 @@ def _differences(
     architecture: Architecture, arguments: dict[str, Any], tensors: Mapping[str, Tensor]
 ) -> float:
     try:
-        return compare(tensors, shapes_of(architecture, arguments)).differences
+        return compare(tensors, shapes_of(architecture, arguments, tensors)).differences
     except UserError:  # an argument is left without value, or a suggested one makes no network
         return math.inf
 

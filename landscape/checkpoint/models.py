@@ -24,6 +24,9 @@ TORCHVISIONS = {
 }
 """Networks of torchvision's that go by a name of their own, as those of the sparse-training papers do."""
 
+_OTHER_FILES = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+"""Arguments of timm's that make it read files or addresses; a checkpoint may have arguments, too."""
+
 _LONGEST = 110  # characters of an argument in a message
 
 
@@ -119,9 +122,9 @@ def parse_model(spec: str) -> tuple[str, dict[str, Any]]:
         if None in names or len(set(names)) < len(names):
             raise ValueError("each argument needs a name of its own")
         return name.strip(), {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords}
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:  # the latter where it is nested
         raise UserError(
-            f"--model {spec!r} can't be read ({error}); expected NAME or NAME(argument=value, …)"
+            f"--model {spec[:_LONGEST]!r} can't be read ({error}); expected NAME or NAME(argument=value, …)"
         ) from error
 
 
@@ -188,6 +191,8 @@ def timm_model(name: str) -> Callable[..., nn.Module]:
         raise UserError(f"timm has no model {name!r}{hint}")
 
     def factory(*, num_classes: int | None = None, **arguments: Any) -> nn.Module:
+        if others := [one for one in _OTHER_FILES if one in arguments]:
+            raise UserError(f"model timm:{name}: {others[0]} names another file; leave it out")
         classes: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
         model: nn.Module = timm.create_model(name, **(classes | arguments | {"pretrained": False}))
         return model

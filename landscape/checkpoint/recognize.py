@@ -137,7 +137,7 @@ def _candidates(tensors: Mapping[str, Tensor], architectures: Iterator[Architect
     for architecture in architectures:
         arguments = suggested_arguments(architecture, tensors)
         try:
-            shapes = shapes_of(architecture, arguments)
+            shapes = shapes_of(architecture, arguments, tensors)
         except UserError:  # the suggested arguments make no network, say two widths for three stages
             continue
         yield Candidate(architecture, arguments, compare(tensors, shapes))

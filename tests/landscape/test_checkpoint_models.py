@@ -13,10 +13,12 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from landscape.checkpoint import LoadedCheckpoint, load_checkpoint
 from landscape.checkpoint.fit import load_into
+from landscape.checkpoint.format import Checkpoint, encode
 from landscape.checkpoint.models import parse_model
 from landscape.errors import UserError
 from training.models import ARCHITECTURES
@@ -275,6 +277,75 @@ def test_without_architectures_and_model(tmp_path: Path) -> None:
         UserError, match="model is not named and can't be told from its weights; name it with"
     ):
         load(tmp_path / "a.pt", state, architectures=None)
+
+
+def asking(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of ours of two kilobytes that asks for such a network."""
+    weights = {"features.0.0.weight": torch.zeros(4, 3, 3, 3)}
+    return encode(Checkpoint(name, arguments, weights, {}, {"num_classes": 10}))
+
+
+LONG = [[1, 16, 2_000_000_000, 1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("torchvision:mobilenet_v2", {"inverted_residual_setting": LONG}),
+        (f"torchvision:mobilenet_v2(inverted_residual_setting={LONG})", {}),
+        ("shrunk", {"model": "torchvision:mobilenet_v2", "arguments": {"inverted_residual_setting": LONG},
+                    "shapes": {}}),
+    ],
+)  # fmt: skip
+def test_networks_of_far_more_parts_than_the_file_are_not_built(
+    name: str, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="has more than 10,020 parts; expected about those of the file"):
+        load(tmp_path / "a.pt", asking(name, arguments))
+    assert len(nn.Sequential(*(nn.Linear(1, 1) for _ in range(6000)))) == 6000  # anyone else's are
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("torchvision:regnet_y_400mf", {"stem_width": 10**6}),
+        ("torchvision:regnet_y_400mf", {"num_classes": 10**6}),
+        ("torchvision:resnet18", {"num_classes": 10**10}),
+        ("resnet20", {"widths": [10**9, 10**9, 10**9]}),
+        ("resnet20", {"num_classes": 10**12}),
+        ("torchvision:resnet18(a=" + "-" * 100_000 + "1)", {}),
+    ],
+)
+def test_networks_far_wider_than_the_file_take_no_memory(
+    name: str, arguments: dict[str, Any], tmp_path: Path
+) -> None:
+    made: list[Tensor] = []
+
+    class Watched(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **(kwargs or {}))
+            if isinstance(found, Tensor) and found.device.type != "meta" and found.numel() > 10**6:
+                made.append(found)
+                raise MemoryError("large")
+            return found
+
+    torch.save(asking(name, arguments), tmp_path / "a.pt")
+    with Watched(), pytest.raises(UserError):
+        load_checkpoint(tmp_path / "a.pt", architectures=ARCHITECTURES)
+    assert not made
+
+
+def test_regnets_are_read(tmp_path: Path) -> None:
+    state = torchvision.models.regnet_x_400mf(num_classes=3).state_dict()
+    loaded = load(tmp_path / "a.pt", state, model="torchvision:regnet_x_400mf")
+    assert torch.equal(loaded.model.state_dict()["fc.weight"], state["fc.weight"])
+
+
+@pytest.mark.parametrize("name", ["checkpoint_path", "pretrained_cfg", "cache_dir"])
+def test_arguments_of_timm_name_no_files(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(UserError, match=f"timm:resnet18: {name} names another file; leave it out"):
+        load(tmp_path / "a.pt", asking("timm:resnet18", {name: "other.pt"}), model="timm:resnet18")
 
 
 def test_arguments_are_read_as_literals() -> None:
