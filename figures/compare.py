@@ -19,6 +19,7 @@ from figures.style import DOUBLE, PAPER
 from landscape.commandline.command import run_command
 from landscape.commandline.console import note, out
 from landscape.commandline.options import OUTPUT, Int, own_group, shown
+from landscape.commandline.outputs import check_unread
 from landscape.errors import UserError
 from landscape.plot import Kind, plot_surfaces, save_figure
 from landscape.plot.layout import Layout
@@ -149,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         output
             Figure to write: `.pdf`, `.png` or `.svg`.
         """
+        check_unread("--output", output, surfaces)
         found = [load_surface(path) for path in surfaces]
         figure = draw(
             found,

@@ -81,7 +81,8 @@ class CompareOptions(SubjectOptions):
         if self.comparison.test_seed < 0:
             raise UserError(f"--test-seed {self.comparison.test_seed}: expected at least 0")
         output = self.output
-        check_text_outputs({"--csv": output.csv, "--latex": output.latex, "--json": output.json}, inputs)
+        texts = {"--csv": output.csv, "--latex": output.latex, "--json": output.json}
+        check_text_outputs(texts, self.read(inputs))
 
     def sharpness_options(self) -> SharpnessOptions:
         """What ``analysis.sharpness`` has too, in its form."""

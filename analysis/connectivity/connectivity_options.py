@@ -162,7 +162,7 @@ class ConnectivityOptions:
         output = self.output.output
         if output is not None and (output.is_file() or output.suffix in (".h5", ".pt", ".png", ".json")):
             raise UserError(f"--output {output} names a file; name a folder")
-        check_text_outputs({"--json": self.output.json}, inputs)
+        check_text_outputs({"--json": self.output.json}, self.subject.read(inputs))
 
     @property
     def seconds(self) -> float | None:

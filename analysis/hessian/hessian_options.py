@@ -100,7 +100,7 @@ class HessianOptions(SubjectOptions):
             raise UserError(f"--plot {plot}: expected a name that ends in {', '.join(PICTURES)}")
         if plot is not None and not self.spectrum.density_probes:
             raise UserError("--plot draws the density; leave out --density-probes 0, or --plot")
-        check_text_outputs({"--json": json, "--plot": plot}, inputs)
+        check_text_outputs({"--json": json, "--plot": plot}, self.read(inputs))
 
     def _check_spectrum(self) -> None:
         chosen = self.spectrum

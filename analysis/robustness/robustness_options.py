@@ -22,6 +22,7 @@ from landscape.commandline.options import (
     Text,
     at_least,
     own_group,
+    paths_of,
     shown,
 )
 from landscape.commandline.outputs import check_text_outputs
@@ -51,6 +52,11 @@ class RobustnessData(DataOptions):
 
     examples: Int = 0
     """Images: a fixed, seeded, class-balanced subset. 0 takes all."""
+
+    @property
+    def sources(self) -> list[Path]:
+        """As `SourceOptions.sources`, and where the clean images are."""
+        return [*super().sources, *paths_of(self.clean)]
 
     @property
     def kind(self) -> str:
@@ -139,10 +145,14 @@ class RobustnessOptions(SubjectOptions):
         """As `SubjectOptions.check`."""
         super().check(inputs)
         self.chosen.check()
-        output, reference = self.output, self.chosen.reference
-        read = [*inputs, *([] if reference is None else [reference])]
-        check_text_outputs({"--json": output.json, "--csv": output.csv}, read)
+        output = self.output
+        check_text_outputs({"--json": output.json, "--csv": output.csv}, self.read(inputs))
         if self.chosen.generate_missing and not self.data.kind:
             raise UserError(
                 "--generate-missing goes with published files; of clean images all are made anyway"
             )
+
+    def read(self, inputs: Sequence[Path]) -> list[Path]:
+        """As `SubjectOptions.read`, and the reference."""
+        reference = self.chosen.reference
+        return [*super().read(inputs), *([] if reference is None else [reference])]

@@ -120,4 +120,5 @@ class SharpnessOptions(SubjectOptions):
         self.cluster.check(self.computation.device)
         output = self.output
         one_file = output.output if output.output is not None and output.output.suffix == ".json" else None
-        check_text_outputs({"--output": one_file, "--json": output.json, "--csv": output.csv}, inputs)
+        texts = {"--output": one_file, "--json": output.json, "--csv": output.csv}
+        check_text_outputs(texts, self.read(inputs))

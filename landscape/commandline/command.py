@@ -9,17 +9,17 @@ from typing import Any
 
 import sharpscape
 from landscape.commandline.console import guarded_command, refuse
+from landscape.commandline.outputs import CONFIG_FILE, DATA_FILES
 from landscape.errors import UserError
 from landscape.files import read_toml
 
 CONFIG = """`--config FILE.toml` gives options that the command line doesn't: a table for each command
 (`[surface]`), options without their dashes (`max-points = 200`)."""
-_IMAGES = ("npz", "imagefolder", "cifar10c", "cifar100c", "imagenetc")
 RUNS_CODE = ("trust-checkpoint", "scheduler")  # whoever reaches a scheduler can run code in its clients
 NAMES_CODE = {
     "model": ("torchvision", "timm"),
-    "data": _IMAGES,
-    "clean": _IMAGES,
+    "data": DATA_FILES,
+    "clean": DATA_FILES,
     "loss": (),
 }
 """Options that may name a callable as ``package.module:name``, and what else stands before a colon there."""
@@ -70,6 +70,7 @@ def run_command(
     with guarded_command():
         if config:
             words, path = _without_config(words)
+            CONFIG_FILE.set(path)
             app.config = () if path is None else (cyclopts.config.Dict(_settings(path, name), source=path),)
         try:
             app(words, exit_on_error=False, print_error=False)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from cyclopts import Group, Parameter, Token
 
 from landscape.commandline.gpus import check_device
+from landscape.commandline.outputs import DATA_FILES, check_unread
 from landscape.errors import UserError
 
 NETWORK, DATA = Group("Network", sort_key=1), Group("Data", sort_key=2)
@@ -126,6 +127,17 @@ class SourceOptions:
     """`classification` (integer targets of any shape: texts, segmentation), `binary_classification`,
     `regression`, or `package.module:function`, called with a model and a batch. With it a factory's targets
     may be anything that the loss takes."""
+
+    @property
+    def sources(self) -> list[Path]:
+        """Files and folders of data that options name."""
+        return paths_of(self.data)
+
+
+def paths_of(data: str | None) -> list[Path]:
+    """What ``KIND:PATH`` names; of a callable nothing is known."""
+    kind, _, path = (data or "").partition(":")
+    return [Path(path)] if path and kind in DATA_FILES else []
 
 
 @dataclass(frozen=True)
@@ -293,3 +305,8 @@ class SubjectOptions:
         """
         self.data.check()
         self.computation.check()
+        check_unread("--output", self.output.output, self.read(inputs))
+
+    def read(self, inputs: Sequence[Path]) -> list[Path]:
+        """Files and folders that the command reads: `inputs`, and what options name."""
+        return [*inputs, *self.data.sources]

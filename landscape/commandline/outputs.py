@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 from landscape.commandline.console import note
 from landscape.errors import UserError
 from landscape.files import atomic_path, check_target
 
-NOT_TEXT = (".h5", ".hdf5", ".pt", ".pth", ".ckpt", ".safetensors")
+NOT_TEXT = (
+    *(".h5", ".hdf5", ".pt", ".pth", ".ckpt", ".safetensors"),
+    *(".npz", ".npy", ".pkl", ".pickle", ".toml"),
+)
+DATA_FILES = ("npz", "imagefolder", "cifar10c", "cifar100c", "imagenetc")
+"""What stands before a path in options that name data."""
+CONFIG_FILE: ContextVar[str | None] = ContextVar("config", default=None)
+"""The file of ``--config``, which every command reads that was given one."""
 
 
 def check_text_outputs(outputs: Mapping[str, str | Path | None], inputs: Sequence[str | Path] = ()) -> None:
@@ -22,7 +30,7 @@ def check_text_outputs(outputs: Mapping[str, str | Path | None], inputs: Sequenc
     outputs
         Paths by option; ``-`` is standard output, None is not wanted.
     inputs
-        Files that the command reads.
+        Files and folders that the command reads.
 
     Raises
     ------
@@ -30,7 +38,6 @@ def check_text_outputs(outputs: Mapping[str, str | Path | None], inputs: Sequenc
         Naming the option: for a result's or a checkpoint's name, a file that is read, two options that name
         one file, a folder, a device, a name that can't be.
     """
-    read = {os.path.realpath(one) for one in inputs}
     seen: dict[str, str] = {}
     for option, path in outputs.items():
         if path is None:
@@ -42,8 +49,11 @@ def check_text_outputs(outputs: Mapping[str, str | Path | None], inputs: Sequenc
         seen[place] = option
         if place == "-":
             continue
-        if place in read or Path(path).suffix.lower() in NOT_TEXT:
-            raise UserError(f"{option} {path} would overwrite a result or a checkpoint; name another file")
+        if Path(path).suffix.lower() in NOT_TEXT:
+            raise UserError(
+                f"{option} {path} would overwrite a result or a checkpoint, data or settings; choose another"
+            )
+        check_unread(option, path, inputs)
         if not str(path) or os.path.isdir(path):
             shown = str(path) or "''"
             raise UserError(f"{option} {shown} is a folder; name a file in it")
@@ -51,6 +61,24 @@ def check_text_outputs(outputs: Mapping[str, str | Path | None], inputs: Sequenc
             check_target(Path(path))
         except UserError as error:
             raise UserError(f"{option}: {error}") from error
+
+
+def check_unread(option: str, path: str | Path | None, inputs: Sequence[str | Path] = ()) -> None:
+    """Refuse to write a file over one that the command reads, or over one in a folder that it reads.
+
+    Raises
+    ------
+    UserError
+        Naming the option.
+    """
+    if path is None or os.path.isdir(path):
+        return
+    place, config = os.path.realpath(path), CONFIG_FILE.get()
+    for one in [*inputs, *([] if config is None else [config])]:
+        read = os.path.realpath(one)
+        inside = os.path.isdir(read) and place.startswith(os.path.join(read, "")) and os.path.exists(place)
+        if place == read or inside:
+            raise UserError(f"{option} {path} would overwrite what this command reads; name another file")
 
 
 def write_texts(texts: Iterable[tuple[str | Path | None, Callable[[], str]]]) -> bool:

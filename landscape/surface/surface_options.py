@@ -174,7 +174,13 @@ class SurfaceOptions(SubjectOptions):
             raise UserError("--exact evaluates every point; leave out --max-points, or --exact")
         if self.output.open and not (self.output.page or self.output.live):
             raise UserError("--open shows the page that --no-page leaves out; leave out one of them")
-        check_text_outputs({"--json": self.output.json}, inputs)
+        check_text_outputs({"--json": self.output.json}, self.read(inputs))
+
+    def read(self, inputs: Sequence[Path]) -> list[Path]:
+        """As `SubjectOptions.read`, and other checkpoints and directions."""
+        plane = self.plane
+        own = [] if plane.directions is None else [plane.directions]
+        return [*super().read(inputs), *plane.between, *plane.trajectory, *own]
 
     def _check_numbers(self) -> None:
         at_least("--points", self.plane.points, 2)

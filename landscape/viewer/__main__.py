@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from landscape.commandline.command import run_command
 from landscape.commandline.console import out
 from landscape.commandline.options import Flag, shown
+from landscape.commandline.outputs import check_unread
 from landscape.errors import UserError
 from landscape.surface import load_surface
 from landscape.viewer import told_apart, view
@@ -75,6 +76,7 @@ def _page_path(files: Sequence[Path], output: Path | None) -> Path:
     path = output or files[0].with_name(re.sub(r"\.h5$", "", files[0].name) + ".html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"--output {path}: expected a name that ends in .html")
+    check_unread("--output", path, files)
     return path
 
 

@@ -11,17 +11,30 @@ from pathlib import Path
 import pytest
 
 from analysis.compare.compare_options import CompareOptions, CompareOutput
-from analysis.connectivity.connectivity_options import ConnectivityOptions, ConnectivityOutput
+from analysis.connectivity.connectivity_options import (
+    ConnectivityData,
+    ConnectivityOptions,
+    ConnectivityOutput,
+)
 from analysis.curvature.__main__ import main as curvature
 from analysis.hessian.hessian_options import HessianOptions, HessianOutput
+from analysis.robustness.robustness_options import (
+    ChosenCorruptions,
+    RobustnessData,
+    RobustnessOptions,
+    RobustnessOutput,
+)
 from analysis.roughness.__main__ import main as roughness
 from analysis.sharpness.sharpness_options import SharpnessOptions, SharpnessOutput
+from figures.compare import main as compare_figure
+from landscape.commandline.options import DataOptions
 from landscape.commandline.outputs import check_text_outputs
 from landscape.commandline.results import prepare_folder
 from landscape.errors import UserError
 from landscape.files import atomic_path, check_target
 from landscape.keeping.lock import owned
 from landscape.plot import plot_surfaces
+from landscape.surface.surface_options import PlaneOptions, SurfaceOptions, SurfaceOutput
 from landscape.viewer.__main__ import main as viewer
 from tests.landscape.test_edges import surface_called
 
@@ -109,6 +122,91 @@ def test_every_command_refuses_before_it_computes(
         COMMANDS[command](path).check([Path("in.json")])
     COMMANDS[command]("new.json").check([Path("in.json")])
     COMMANDS[command]("-").check([Path("in.json")])
+
+
+DATA = {
+    "surface": lambda **data: SurfaceOptions(data=DataOptions(**data), output=SurfaceOutput(json="read")),
+    "hessian": lambda **data: HessianOptions(data=DataOptions(**data), output=HessianOutput(json="read")),
+    "hessian plot": lambda **data: HessianOptions(
+        data=DataOptions(**data), output=HessianOutput(plot=Path("folder/read.png"))
+    ),
+    "sharpness": lambda **data: SharpnessOptions(
+        data=DataOptions(**data), output=SharpnessOutput(csv="read")
+    ),
+    "compare": lambda **data: CompareOptions(data=DataOptions(**data), output=CompareOutput(latex="read")),
+    "connectivity": lambda **data: ConnectivityOptions(
+        data=ConnectivityData(**data), output=ConnectivityOutput(json="read")
+    ),
+    "robustness": lambda **data: RobustnessOptions(
+        data=RobustnessData(**data), output=RobustnessOutput(csv="read")
+    ),
+    "robustness clean": lambda **data: RobustnessOptions(
+        data=RobustnessData(data="cifar10c:other", clean=data["data"]), output=RobustnessOutput(csv="read")
+    ),
+    "robustness reference": lambda **data: RobustnessOptions(
+        chosen=ChosenCorruptions(reference=Path("read")), output=RobustnessOutput(csv="read")
+    ),
+    "robustness output": lambda **data: RobustnessOptions(
+        data=RobustnessData(**data), output=RobustnessOutput(output=Path("read"))
+    ),
+    "surface directions": lambda **data: SurfaceOptions(
+        plane=PlaneOptions(directions=Path("read")), output=SurfaceOutput(output=Path("read"))
+    ),
+    "surface between": lambda **data: SurfaceOptions(
+        plane=PlaneOptions(between=(Path("read"),)), output=SurfaceOutput(json="read")
+    ),
+    "surface trajectory": lambda **data: SurfaceOptions(
+        plane=PlaneOptions(trajectory=(Path("folder"),)), output=SurfaceOutput(json="folder/read.png")
+    ),
+}
+
+
+@pytest.mark.parametrize("command", DATA)
+def test_data_and_what_else_is_read_is_not_replaced(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    for path in ("read", "folder/read.png"):
+        Path(path).write_text("kept", encoding="utf-8")
+    data = "imagefolder:folder" if command == "hessian plot" else f"npz:{tmp_path / 'read'}"
+    with pytest.raises(UserError, match=r"^--\w+ .* would overwrite what this command reads; name another"):
+        DATA[command](data=data).check([Path("net.pt")])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".toml", ".pkl"])
+def test_data_and_settings_are_no_texts(suffix: str) -> None:
+    with pytest.raises(UserError, match="would overwrite a result or a checkpoint, data or settings"):
+        check_text_outputs({"--csv": f"mine{suffix}"})
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_the_configuration_is_not_replaced(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "settings"
+    config.write_text("[roughness]\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        roughness(["a.surface.h5", "--config", str(config), option, str(config)])
+    assert "would overwrite what this command reads" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        roughness(["a.surface.h5", option, str(config)])  # only while it is one
+    assert "a.surface.h5" in capsys.readouterr().err
+    assert config.read_text(encoding="utf-8") == "[roughness]\n"
+
+
+@pytest.mark.parametrize("name", ["a.html", "a.png"])
+def test_a_surface_is_replaced_neither_by_its_page_nor_by_a_figure(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    surface_called("a").save(tmp_path / "a.surface.h5")
+    (tmp_path / "a.surface.h5").rename(path)
+    before = path.read_bytes()
+    with pytest.raises(SystemExit):
+        (viewer if name == "a.html" else compare_figure)([str(path), "--output", str(path)])
+    assert "would overwrite what this command reads" in capsys.readouterr().err
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("path", ["", "."])
