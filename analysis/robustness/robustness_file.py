@@ -15,6 +15,7 @@ import numpy as np
 
 from analysis.robustness.corruption_names import CORRUPTIONS, SEVERITIES
 from analysis.robustness.result import Robustness, Source
+from landscape.errors import UserError
 from landscape.hdf5 import MalformedError, Tree, fields, read_tree, write_sealed
 
 if TYPE_CHECKING:
@@ -29,7 +30,15 @@ _PACKED = {"compression": "gzip", "compression_opts": 9}
 
 
 def save(result: Robustness, path: str | os.PathLike[str]) -> Path:
-    """Write the file in one step: it is always whole."""
+    """Write the file in one step: it is always whole.
+
+    Raises
+    ------
+    UserError
+        When the result's name is a path.
+    """
+    if _is_path(result.name):
+        raise UserError(f"the result's name is {result.name!r}; expected one without separators")
 
     def fill(file: h5py.File) -> None:
         file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
@@ -80,7 +89,7 @@ def _result(tree: Tree, sealed: bool) -> Robustness:
         fields.one_of(about.get(name), [dict], f"about.{name}")
     found: tuple[Source, ...] = tuple("files" if one == "files" else "generated" for one in sources)
     return Robustness(
-        _text(tree, "name"),
+        _name(tree),
         _text(tree, "file"),
         _text(tree, "sha256"),
         names,
@@ -93,6 +102,18 @@ def _result(tree: Tree, sealed: bool) -> Robustness:
         settings,
         about,
     )
+
+
+def _name(tree: Tree) -> str:
+    """What the checkpoint is called: results are joined with the folders of runs by it, so it is no path."""
+    name = _text(tree, "name")
+    if _is_path(name):
+        raise MalformedError(f"name is {name[:60]!r}; expected a name without separators")
+    return name
+
+
+def _is_path(name: str) -> bool:
+    return name == ".." or any(one in name for one in "/\\")
 
 
 def _text(tree: Tree, name: str) -> str:

@@ -56,7 +56,7 @@ def on_disk(name: str, root: Path) -> str | None:
     """
     if name in FOLDERS and (root / FOLDERS[name]).is_dir():
         return name
-    if not name or name == "sample" or Path(name).name != name:
+    if name in ("", "sample", "..") or Path(name).name != name:  # a checkpoint's word for it is no path
         return None
     if (root / f"{name}.npz").is_file():
         return f"npz:{root / name}.npz"

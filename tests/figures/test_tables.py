@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from made_results import write_table
@@ -17,7 +18,7 @@ from print_checks import check_print
 
 from analysis.robustness.corruption_names import BENCHMARK
 from analysis.robustness.result import Robustness
-from analysis.robustness.robustness_file import save
+from analysis.robustness.robustness_file import read, save
 from analysis.statistics.median import median_interval
 from figures import table1, table2, table3, table4, table5, table6, table_a1
 from figures.claims import accuracy_pairs
@@ -29,6 +30,7 @@ from figures.tables import TABLES
 from figures.tabular import NOT_RUN, Column, Grid, Line, percent, with_best
 from figures.throughput import Race, Throughput, load_throughput
 from landscape.errors import UserError
+from landscape.hdf5.seal import LENGTH, seal_of
 
 HEAD = (
     *("run", "state", "method", "sparsity_asked", "optimizer", "seed", "test_accuracy"),
@@ -205,6 +207,19 @@ def test_table5_compares_within_one_set_of_images(tmp_path: Path) -> None:
     assert found["gain, corrupted gain_s2sam"].startswith(f"{100 * gain:.2f} [")
     assert "aren't the published ones" in " ".join(ours.notes)
     assert {cell.state for one in paper.lines for cell in one.entries} == {"not run"}
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "a/b", "..", "a\\b"])
+def test_a_results_name_is_no_path(name: str, tmp_path: Path) -> None:
+    path = save(answers(1, 0.6), tmp_path / "a.robustness.h5")
+    with pytest.raises(UserError, match="expected one without separators"):
+        save(replace(answers(1, 0.6), name=name), tmp_path / "b.robustness.h5")
+    path.write_bytes(path.read_bytes()[:-LENGTH])
+    with h5py.File(path, "r+") as file:
+        file.attrs["name"] = name
+    path.write_bytes(path.read_bytes() + seal_of(path.read_bytes()))
+    with pytest.raises(UserError, match="expected a name without separators"):
+        read(path)
 
 
 def kept(folder: Path, **found: Robustness) -> Results:

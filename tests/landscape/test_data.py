@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from landscape.data import check_model_takes, load_data
+from landscape.data.choice import on_disk
 from landscape.data.normalization import measure
 from landscape.data.subset import balanced_subset
 from landscape.errors import UserError
@@ -200,6 +201,14 @@ def test_measured_statistics(seed: int) -> None:
 
 
 # Image folders
+
+
+def test_a_checkpoints_word_for_its_data_is_no_path(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    (root / "mine").mkdir(parents=True)
+    assert on_disk("mine", root) == f"imagefolder:{root / 'mine'}"
+    for name in ("..", ".", "../data", str(root), "", "mine/..", "a\0b"):
+        assert on_disk(name, root) is None
 
 
 def write_folder(root: Path, size: tuple[int, int], classes: int = 3, count: int = 2) -> None:
