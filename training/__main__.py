@@ -16,7 +16,7 @@ if __name__ == "__main__":
     restart_with_large_pages("training")  # before torch is loaded: its import would be paid twice
 
 from landscape.commandline.command import run_command
-from landscape.commandline.console import guarded_command, leave
+from landscape.commandline.console import guarded_command, leave, out
 from landscape.commandline.options import whole
 from landscape.errors import UserError
 from training.config import Recipe, RunConfig
@@ -207,7 +207,8 @@ def _print_result(folder: RunFolder, metrics: Mapping[str, Any]) -> None:
         f"checkpoint    {path} ({path.stat().st_size / 1024:.0f} KiB)",
         *_shrunk_line(folder.shrunk, metrics),
     ]
-    print("\n".join(lines))
+    for line in lines:
+        out(line)
 
 
 def _spent(metrics: Mapping[str, Any]) -> str:

@@ -61,7 +61,7 @@ class TrainingProgress:
         """Print a remark, the first time that it is made."""
         if text not in self._noted:
             self._noted.add(text)
-            self.console.print(f"note: {text}", highlight=False, soft_wrap=True)
+            self.console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
 
     def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
         """Move the bar."""

@@ -50,9 +50,8 @@ def paired_table(tests: Sequence[Comparison], first: str, second: str) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    result = Table(
-        title=f"{second} − {first}", title_justify="left", caption=TESTS_CAPTION, caption_justify="left"
-    )
+    title = Text(f"{second} − {first}", style="table.title")  # not str: brackets are markup
+    result = Table(title=title, title_justify="left", caption=TESTS_CAPTION, caption_justify="left")
     for name in _HEAD:
         result.add_column(Text(name), justify="left" if not name else "right")
     for one in tests:

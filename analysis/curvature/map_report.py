@@ -53,14 +53,16 @@ def _draw(surface: Surface, base: Path, split: str, numbers: Sequence[int]) -> l
 
 def _print_table(surface: Surface, split: str, numbers: Sequence[int]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("")
     for number in numbers:
-        table.add_column(f"plane {number}" if len(surface.planes) > 1 else surface.label, justify="right")
+        label = f"plane {number}" if len(surface.planes) > 1 else surface.label
+        table.add_column(Text(label), justify="right")  # not str: brackets are markup
     cells = [_cells(surface, split, number) for number in numbers]
     for name in cells[0]:
-        table.add_row(name, *(one[name] for one in cells))
+        table.add_row(name, *(Text(one[name]) for one in cells))
     terminal().print(table)
 
 

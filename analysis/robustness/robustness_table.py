@@ -30,7 +30,8 @@ def table(results: Sequence[Robustness], reference: Reference) -> Table:
 
     made = any(one.generated for one in results)
     title = f"Accuracy under corruption, %{f' ({NOT_COMPARABLE})' if made else ''}"
-    found = Table(title=title, title_justify="left", caption=_caption(results), caption_justify="left")
+    caption = Text(_caption(results), style="table.caption")  # not str: brackets are markup
+    found = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     found.add_column("corruption", no_wrap=True)
     alone = len(results) == 1
     heads = [*(f"severity {one}" for one in SEVERITIES), "mean"] if alone else [one.name for one in results]

@@ -124,7 +124,7 @@ def _print_table(rows: Sequence[Row], *, log: bool) -> None:
     brief = console.measure(wide, options=console.options.update(width=1_000)).maximum > console.width
     console.print(table(rows, log=log, brief=True) if brief else wide)
     if brief:
-        console.print("[dim]more metrics in a wider terminal, and with --json or --csv[/dim]")
+        console.print("more metrics in a wider terminal, and with --json or --csv", style="dim")
     console.print(caption(rows), highlight=False, markup=False)
     differing = differences_table(rows)
     if differing is not None:

@@ -27,7 +27,8 @@ _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 def terminal(*, stderr: bool = False, quiet: bool = False, file: TextIO | End | None = None) -> Console:
     """Standard output, or `file`, on the terminal's width; in a pipe or a file nothing is folded.
 
-    Whatever is printed is shown: control characters and the like in names stand as their escapes.
+    Whatever is printed is shown: control characters and the like in names stand as their escapes, and
+    brackets and ``:names:`` are neither markup nor pictures.
     """
     from rich.console import Console
     from rich.segment import Segment
@@ -40,7 +41,7 @@ def terminal(*, stderr: bool = False, quiet: bool = False, file: TextIO | End | 
                 text = part.text
                 yield part if part.control or text == "\n" else part._replace(text=_lines(text))
 
-    where: dict[str, Any] = {"stderr": stderr, "quiet": quiet, "file": file}
+    where: dict[str, Any] = {"stderr": stderr, "quiet": quiet, "file": file, "markup": False, "emoji": False}
     console = Shown(**where)
     if not console.is_terminal:
         return Shown(**where, width=PIPE_WIDTH)

@@ -85,7 +85,7 @@ from landscape.commandline.console import guarded_command, out, terminal
 with guarded_command():
     for number in range(5000):
         out(f"line {number}")
-        terminal().print("[red]table[/red]")
+        terminal().print("table", style="red")
     open(%r, "w").close()
 """
 

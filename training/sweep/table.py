@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from landscape.errors import UserError
 from landscape.escaping import SafeWriter
@@ -212,6 +213,9 @@ def _order(row: Row) -> tuple[str, str, str, str, float, int, str]:
     )
 
 
+_COUNTED = ("dead_filters", "classes_without_input", "epochs_trained", "examples_trained")
+
+
 def show_table(found: Sequence[Row], console: Console) -> None:
     """Print rows compactly: what was asked, and what came out or what is in the way."""
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -232,15 +236,12 @@ def show_table(found: Sequence[Row], console: Console) -> None:
     for row in found:
         accuracy, error = _percent(row["test_accuracy"]), _percent(row["test_accuracy_error"])
         table.add_row(
-            row["run"],
-            f"[{colours.get(row['state'], 'dim')}]{row['state']}[/]",
+            Text(row["run"]),  # not str: brackets are markup
+            Text(row["state"], style=colours.get(row["state"], "dim")),
             f"{accuracy} ± {error}" if accuracy else "",
             _percent(row["sparsity"]),
             _percent(row["sparsity_overall"]),
-            row["dead_filters"],
-            row["classes_without_input"],
-            row["epochs_trained"],
-            row["examples_trained"],
+            *(Text(row[name]) for name in _COUNTED),
             f"{float(row['seconds']):.0f}" if row["seconds"] else "",
         )
     console.width = max(console.width, 120 + max((len(row["run"]) for row in found), default=0))
