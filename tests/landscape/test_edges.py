@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -61,6 +62,13 @@ def test_errors_are_one_harmless_line() -> None:
 @pytest.mark.parametrize("value", ["-0.5", "+1", "1e-3", "-inf", "nan", -0.5, 3, "", "net"])
 def test_numbers_stay_numbers(value: object) -> None:
     assert spreadsheet(value) == value
+
+
+@pytest.mark.parametrize("kind", ["formulas", "others"])
+def test_the_page_has_the_same_rule(kind: str) -> None:
+    cases = Path(__file__).parents[1] / "page" / "spreadsheet.json"  # read by csv.test.js, too
+    for text in json.loads(cases.read_text(encoding="utf-8"))[kind]:
+        assert str(spreadsheet(text)).startswith("'") == (kind == "formulas"), text
 
 
 def test_markup_is_escaped() -> None:

@@ -22,5 +22,8 @@ test("order: numbers by size, absent last, names as people count", () => {
 
 test("tables to take away", () => {
   assert.equal(tabbed([["a", "b"], ["1", "2"]]), "a\tb\n1\t2");
+  assert.equal(tabbed([["=HYPERLINK(1)", "−0.52 [−0.6 to −0.4]"], ["a\tb", "-3.1 %"]]),
+    "'=HYPERLINK(1)\t−0.52 [−0.6 to −0.4]\na\\u0009b\t-3.1 %");
+  assert.equal(markdown([["![a](b)&lt;"]]), "| \\!\\[a\\](b)\\&lt; |\n| --- |");
   assert.equal(markdown([["a|b"], ["*1*"]]), "| a\\|b |\n| --- |\n| \\*1\\* |");
 });

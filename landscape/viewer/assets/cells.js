@@ -3,7 +3,7 @@
 // @ts-check
 /** @import { Cell, Surface } from "./types.js" */
 
-import { formatNumber, formatValue } from "./format.js";
+import { formatNumber, formatValue, spreadsheet } from "./format.js";
 
 /**
  * A number as the read-out has it.
@@ -47,8 +47,8 @@ export function compareBy(name) {
   };
 }
 
-/** @type {(rows: string[][]) => string} */
-export const tabbed = (rows) => rows.map((row) => row.join("\t")).join("\n");
+/** For a spreadsheet. @type {(rows: string[][]) => string} */
+export const tabbed = (rows) => rows.map((row) => row.map(spreadsheet).join("\t")).join("\n");
 
 /**
  * @param {string[][]} rows
@@ -56,6 +56,6 @@ export const tabbed = (rows) => rows.map((row) => row.join("\t")).join("\n");
  */
 export function markdown([head, ...rows]) {
   const line = (cells) => `| ${cells.join(" | ")} |`;
-  const escaped = (row) => row.map((text) => text.replace(/[\\|`*_<>[\]]/g, "\\$&"));
+  const escaped = (row) => row.map((text) => text.replace(/[\\|`*_<>[\]#~&$!]/g, "\\$&"));
   return [line(escaped(head)), line(head.map(() => "---")), ...rows.map((row) => line(escaped(row)))].join("\n");
 }

@@ -4,6 +4,7 @@
 /** @import { Choice, Missing, Split } from "./types.js" */
 
 import { place, valuesOf } from "./data.js";
+import { spreadsheet } from "./format.js";
 
 /**
  * A CSV field; text that a spreadsheet would run as a formula is defused.
@@ -11,7 +12,7 @@ import { place, valuesOf } from "./data.js";
  * @returns {string}
  */
 function csvField(text) {
-  const safe = /^[=+\-@\t]/.test(text) ? `'${text}` : text;
+  const safe = spreadsheet(text);
   return /[",\r\n']/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 

@@ -33,6 +33,32 @@ export function formatNumber(value, digits = 4) {
   return minus(String(Number(value.toPrecision(digits))));
 }
 
+/**
+ * Text in which nothing is hidden: controls and marks that reorder it stand as their escapes, as on the terminal.
+ * @param {string} text
+ * @returns {string}
+ */
+export function unhidden(text) {
+  return text.replace(/(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (letter) =>
+    `\\u${Number(letter.codePointAt(0)).toString(16).padStart(4, "0")}`,
+  );
+}
+
+const VALUE = "[+\\-−]?(?:(?:\\d+(?:\\.\\d*)?|\\.\\d+)(?:e[+-]?\\d+|×10⁻?[⁰¹²³⁴-⁹]+)?|inf|nan|diverged|not known)(?: %)?";
+const NUMBER = new RegExp(`^${VALUE}(?: ± ${VALUE})?(?: \\[${VALUE} to ${VALUE}\\])?$`, "i");
+
+/**
+ * A cell that no spreadsheet takes for a formula, by the rule of landscape/escaping.py; numbers, also as the
+ * page writes them, stay numbers.
+ * @param {string} text
+ * @returns {string}
+ */
+export function spreadsheet(text) {
+  const shown = unhidden(text);
+  const formula = /^\s*[=+\-@＝＋－＠−]/.test(shown) || /^[\t\r\n]/.test(text);
+  return formula && !NUMBER.test(shown) ? `'${shown}` : shown;
+}
+
 /** @type {Record<string, string>} */
 const NAMES = { lambda_max: "λmax", lambda_min: "λmin", lambda_ratio: "|λmin/λmax|" };
 

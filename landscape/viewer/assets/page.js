@@ -1,11 +1,10 @@
 // The surfaces of this page, read once from the JSON block, and the names in them.
 
-/** For JSON.parse: controls and marks that reorder text stand as their escapes, as on the terminal. */
+import { unhidden } from "./format.js";
+
+/** For JSON.parse: no text has anything hidden. */
 export function visible(_key, value) {
-  if (typeof value !== "string") return value;
-  return value.replace(/(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (letter) =>
-    `\\u${letter.codePointAt(0).toString(16).padStart(4, "0")}`,
-  );
+  return typeof value === "string" ? unhidden(value) : value;
 }
 
 export const page = JSON.parse(document.getElementById("payload").textContent, visible);
