@@ -80,7 +80,7 @@ def table(results: Results) -> str:
     ]
     for row in found:
         lines.append(
-            f"| {row.name} | {row.where} | {_factor(row.growth)} | {_seeds(row.growth)} | "
+            f"| {row.name} | {markdown(row.where)} | {_factor(row.growth)} | {_seeds(row.growth)} | "
             f"{_factor(row.change)} | {_seeds(row.change)} |"
         )
     return "\n".join(lines)
@@ -230,7 +230,7 @@ def _settings(results: Results, key: str) -> list[str]:
     """That not all values were measured alike, and in what."""
     found = [results.measures(run.name).get(key) for run in results.runs]
     different = unlike([one for one in found if one is not None])
-    return [f"not measured alike: {markdown(', '.join(different))}"] if different else []
+    return [f"not measured alike: {', '.join(different)}"] if different else []
 
 
 def _row(results: Results, name: str, where: str, value: Callable[[Run], float]) -> Row:

@@ -65,3 +65,11 @@ def test_other_spans_have_rows_of_their_own(tmp_path: Path) -> None:
     assert run_name("grasp", 0.9, "sgd") in {run.name for run in results.runs}
     where = {row.where for row in sensitivity.rows(Results(tmp_path))}
     assert {"span 0.25, train", "span 0.5, train"} <= where
+
+
+def test_a_split_is_not_markup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "surfaces").mkdir()
+    row = sensitivity.Row("Ra", "span 1, train <img src=x> | **found** [a](b)", None, None)
+    monkeypatch.setattr(sensitivity, "rows", lambda results: [row])
+    shown = sensitivity.table(Results(tmp_path)).splitlines()[-1]
+    assert shown.startswith(r"| Ra | span 1, train \<img src=x\> \| \*\*found\*\* \[a\](b) |")
