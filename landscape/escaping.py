@@ -80,12 +80,13 @@ def markdown(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    r"""Plain text for LaTeX.
+    r"""Plain text for LaTeX, also at a row's start: ``\\`` and rules take ``[…]`` and a star for theirs.
 
-    >>> print(latex("50 % of a_b"))
-    50 \% of a\_b
+    >>> print(latex("50 % of a_b"), latex("[9cm]net"))
+    50 \% of a\_b {}[9cm]net
     """
-    return "".join(_LATEX.get(one, one) for one in plain(" ".join(text.split())))
+    shown = plain(" ".join(text.split()))
+    return ("{}" if shown[:1] in ("[", "*") else "") + "".join(_LATEX.get(one, one) for one in shown)
 
 
 def _shown(letter: str) -> str:

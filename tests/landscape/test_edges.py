@@ -73,6 +73,7 @@ def test_the_page_has_the_same_rule(kind: str) -> None:
 
 def test_markup_is_escaped() -> None:
     assert markdown("|<b>[x](y)`") == r"\|\<b\>\[x\](y)\`"
+    assert [latex(one) for one in (" [9cm]net", "*star", "a[1]*")] == ["{}[9cm]net", "{}*star", "a[1]*"]
     assert latex("\\input{x}%$") == r"\textbackslash{}input\{x\}\%\$"
 
 
