@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +19,8 @@ from figures.reproduce.scale import Scale
 from figures.results import SUFFIX
 from landscape.commandline.cluster_options import ClusterOptions
 from landscape.files import sha256
+
+_RUN = re.compile(r"-seed[0-9]+$")  # how a run's name ends; not that of a copy beside it
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def sweep_commands(scale: Scale, root: Path, options: Options) -> list[list[str]
 def jobs(scale: Scale, root: Path, options: Options) -> list[Job]:
     """Everything after training, for runs that are finished; what the figures need comes first, in turn."""
     there = sorted((root / "runs").glob(f"{escape(scale.network)}-*/final.pt"))
-    trained = {path.parent.name: path for path in there if path.is_file()}
+    trained = {path.parent.name: path for path in there if path.is_file() and _RUN.search(path.parent.name)}
     shown = cells_shown()
     figures = sorted((name for name in trained if _cell(scale, name) in shown), key=_turn)
     others = sorted((name for name in trained if name not in figures), key=_turn)

@@ -329,6 +329,12 @@ def test_a_network_with_signs_of_a_pattern_has_its_own_runs_only(tmp_path: Path)
     }
 
 
+def test_folders_that_are_named_otherwise_are_no_runs(tmp_path: Path) -> None:
+    name = f"{NETWORK}-grasp-0.9-sgd-seed0"
+    trained(tmp_path, name, f"{name}-old", f"{NETWORK}-mine", f"{name}²")
+    assert {one.name for one in jobs(load_scale("mini"), tmp_path, TOLD) if one.kind == "surface"} == {name}
+
+
 def go_on(scale: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The scale that a folder has after `scale` went on there, nothing computed or drawn."""
     monkeypatch.setattr(command, "draw", lambda products, words: None)
