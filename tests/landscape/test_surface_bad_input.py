@@ -240,7 +240,7 @@ OUTPUTS = {
     "net.pt -o other.h5": ["other.h5: an HDF5 file, but not one of landscape.surface"],
     "net.pt -o plain": ["--output plain is a file; name a folder or a file NAME.surface.h5"],
     "net.pt -o plain/below": ["plain/below/net.surface.h5", "choose another path"],
-    "net.pt -o images.npz": ["--output images.npz is a file"],
+    "net.pt -o images.npz": ["--output images.npz would overwrite what this command reads"],
     "net.pt twin.pt -o two.surface.h5": ["two.surface.h5 is one file for 2 results; name a folder"],
     "net.pt -o /proc/nowhere": ["cannot write /proc/nowhere/"],
 }  # fmt: skip
