@@ -149,6 +149,9 @@ class ConnectivityOptions:
 
     def check(self, inputs: Sequence[Path] = ()) -> None:
         """As `SubjectOptions.check`."""
+        output = self.output.output
+        if output is not None and (output.is_file() or output.suffix in (".h5", ".pt", ".png", ".json")):
+            raise UserError(f"--output {output} names a file; name a folder")
         self.subject.check(inputs)
         if self.curve.points < 3:
             raise UserError(f"--points {self.curve.points}: expected at least 3")
@@ -159,9 +162,6 @@ class ConnectivityOptions:
         self.training.training.check(_option)
         if self.computation.time_budget is not None:
             parse_duration(self.computation.time_budget)
-        output = self.output.output
-        if output is not None and (output.is_file() or output.suffix in (".h5", ".pt", ".png", ".json")):
-            raise UserError(f"--output {output} names a file; name a folder")
         check_text_outputs({"--json": self.output.json}, self.subject.read(inputs))
 
     @property
