@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import nan
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any
 
 from analysis.roughness.conventions import differences
+from figures.belonging import contradiction
 from figures.networks import run_parts
 from landscape.errors import UserError
 from landscape.files import check_regular
@@ -58,7 +60,9 @@ def unlike(found: Iterable[Measured]) -> list[str]:
     return [f"{name} {'; '.join(values)}" for name, values in different.items()]
 
 
-def measures_of(root: Path, run: str, checkpoint: str = "") -> dict[str, Measured]:
+def measures_of(
+    root: Path, run: str, checkpoint: str = "", row: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Measured]:
     """What was computed of that run, by key.
 
     Parameters
@@ -67,6 +71,8 @@ def measures_of(root: Path, run: str, checkpoint: str = "") -> dict[str, Measure
         The folder of results, and the run's name.
     checkpoint
         SHA-256 of the run's checkpoint, where it is known: other ones are refused.
+    row
+        Of ``results.csv``: a checkpoint with other metrics is refused, too.
 
     Raises
     ------
@@ -75,12 +81,12 @@ def measures_of(root: Path, run: str, checkpoint: str = "") -> dict[str, Measure
         checkpoint, or other images than training ones.
     """
     return {
-        **_hessian(root / "hessian" / f"{run}.json", checkpoint),
+        **_hessian(root / "hessian" / f"{run}.json", checkpoint, row),
         **_sharpness(root / "sharpness" / f"{run}.csv", run),
     }
 
 
-def _hessian(path: Path, checkpoint: str) -> dict[str, Measured]:
+def _hessian(path: Path, checkpoint: str, row: Mapping[str, str]) -> dict[str, Measured]:
     try:
         if not path.is_file():
             return {}
@@ -88,7 +94,7 @@ def _hessian(path: Path, checkpoint: str) -> dict[str, Measured]:
         if isinstance(content, list) and len(content) > 1:
             raise ValueError(f"{len(content)} checkpoints or splits; expected the run's alone")
         one = content[0] if isinstance(content, list) else content
-        _check_source(one, checkpoint)
+        _check_source(one, checkpoint, row)
         first, trace = one["top"][0], one.get("trace")
         value, residual = _known(first["value"], "value"), _known(first["residual"], "residual", 0)
         note = "" if first["converged"] else f"not converged, residual {residual:.2g}"
@@ -100,7 +106,7 @@ def _hessian(path: Path, checkpoint: str) -> dict[str, Measured]:
         raise _unreadable(path, error, "analysis.hessian CHECKPOINT --json") from error
 
 
-def _check_source(one: Any, checkpoint: str) -> None:
+def _check_source(one: Any, checkpoint: str, row: Mapping[str, str]) -> None:
     """Raise ValueError for a Hessian of another split or checkpoint."""
     split = one.get("split") or _nested(one, "about").get("split") or SPLIT
     if split != SPLIT:
@@ -108,6 +114,9 @@ def _check_source(one: Any, checkpoint: str) -> None:
     found = _nested(one, "about", "checkpoint").get("sha256")
     if found and checkpoint and found != checkpoint:
         raise ValueError("of another checkpoint than the run's surface")
+    unlike = "" if found and checkpoint else contradiction(_nested(one, "about"), row)
+    if unlike:
+        raise ValueError(f"of another checkpoint than the run's: {unlike}")
 
 
 def _made(one: Any) -> dict[str, str]:

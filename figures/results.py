@@ -27,11 +27,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf, isfinite, nan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from analysis.roughness import Roughness, roughness
 from analysis.statistics.uncertainty import Estimate, estimate
+from figures.belonging import contradiction, other_network, sha256_told
 from figures.measures import Measured, measures_of
 from figures.reproduce.scale import load_scale
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
@@ -42,6 +44,7 @@ from landscape.surface import Surface, load_surface
 
 SUFFIX = ".surface.h5"
 DENSE = "dense"
+EARLIER = "an earlier checkpoint"
 _NAME = re.compile(
     r"(?P<network>.+)-(?P<method>[a-z0-9_]+)-(?P<sparsity>[0-9.e-]+)-(?P<optimizer>[a-z0-9]+)-seed(?P<seed>\d+)"
 )
@@ -161,8 +164,10 @@ class Results:
     Raises
     ------
     UserError
-        When there is no such folder, no run in it, two names of one run (``seed0`` and ``seed00``), seeds of
-        one kind of run that were trained for different lengths, or `network` is needed or unknown.
+        When there is no such folder, no run in it, two names of one run (``seed0`` and ``seed00``), a row
+        that is of another run than it is named after or a copy of another row, seeds of one kind of run that
+        were trained for different lengths, or `network` is needed or unknown. Later, when two runs' surfaces
+        are of one checkpoint.
     """
 
     def __init__(self, root: Path, network: str | None = None) -> None:
@@ -174,11 +179,13 @@ class Results:
             path.name.removesuffix(SUFFIX): path for path in sorted((root / "surfaces").glob(f"*{SUFFIX}"))
         }
         self._names = _by_meaning({**self._files, **self._table})
+        _check_rows(self._names, self._table)
         _check_seeds_alike(self._names, self._table)
         self._network = network
         plan = root / "scale.toml"
         self.scale = load_scale(str(plan)) if plan.is_file() else None
         self._runs: dict[str, Run | str] = {}
+        self._checkpoints: dict[str, str] = {}
         self._measures: dict[str, dict[str, Measured]] = {}
 
     @property
@@ -288,13 +295,13 @@ class Results:
     def measures(self, run: str) -> dict[str, Measured]:
         """What else was computed of that run (`figures.measures`); its files are read once."""
         if run not in self._measures:
-            self._measures[run] = measures_of(self.root, run, self._checkpoint(run))
+            self._measures[run] = measures_of(self.root, run, self._checkpoint(run), self.row(run))
         return self._measures[run]
 
     def _checkpoint(self, run: str) -> str:
         """SHA-256 of the run's checkpoint, as its surface tells it; empty where it doesn't."""
         found = self._runs.get(run)
-        return _digest(found.surface) if isinstance(found, Run) else ""
+        return sha256_told(found.surface.about) if isinstance(found, Run) else ""
 
     def _run(self, name: str, seed: int) -> Run | str:
         """The run, or what is missing of it."""
@@ -312,19 +319,34 @@ class Results:
             return "surface unfinished"
         if surface.dim != 2:
             raise UserError(f"{self._files[name]}: a line; the figure needs a plane, computed with --dim 2")
-        if self.trained_again(name, _digest(surface)):
-            return "surface of an earlier checkpoint"
+        why = self.not_of(name, surface.about)
+        if why:
+            return f"surface of {why}"
+        self._check_once(name, sha256_told(surface.about))
         return Run(name, seed, surface, roughness(surface, log=self.log), row)
 
-    def trained_again(self, name: str, told: str) -> bool:
-        """Whether the run's checkpoint, where it is here, isn't the one whose SHA-256 a result tells."""
-        checkpoint = self.root / "runs" / name / "final.pt"
-        return bool(told) and checkpoint.is_file() and sha256(checkpoint) != told
+    def _check_once(self, name: str, told: str) -> None:
+        """Raise UserError where another run's surface is of the same checkpoint."""
+        first = self._checkpoints.setdefault(told, name) if told else name
+        if first != name:
+            raise UserError(
+                f"{first} and {name}: their surfaces are of one checkpoint ({told[:12]}…), which would count "
+                "twice; compute the surface of each run's own checkpoint, or remove one"
+            )
 
+    def not_of(self, name: str, about: Mapping[str, Any], told: str = "") -> str:
+        """Whose a result is, where it isn't that run's: its checkpoint's, or a known row's; empty otherwise.
 
-def _digest(surface: Surface) -> str:
-    about = surface.about.get("checkpoint")
-    return str(about.get("sha256") or "") if isinstance(about, Mapping) else ""
+        `about` is what the result says of itself, `told` the SHA-256 of its checkpoint where it isn't there.
+        """
+        found, checkpoint = told or sha256_told(about), self.root / "runs" / name / "final.pt"
+        if found and checkpoint.is_file():
+            return "" if sha256(checkpoint) == found else EARLIER
+        one = _meaning(name)
+        row = self.row(name)
+        unlike = contradiction(about, row) if row.get("state") == "finished" else ""
+        unlike = unlike or (other_network(about, one.network) if one else "")
+        return f"another checkpoint: {unlike}" if unlike else ""
 
 
 def _meaning(name: str) -> Name | None:
@@ -349,6 +371,48 @@ def _by_meaning(names: Iterable[str]) -> dict[Name, str]:
                 f"{found[one]} and {name} name the same run, which would count twice; remove or rename one"
             )
     return found
+
+
+def _check_rows(names: Mapping[Name, str], table: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse rows of other runs than they are named after, and copies of a row; UserError names them."""
+    known: dict[tuple[str, ...], str] = {}
+    for one, name in names.items():
+        row = table.get(name, {})
+        told = {
+            "optimizer": (row.get("optimizer"), one.optimizer),
+            "seed": (_number(row, "seed"), one.seed),
+            "sparsity_asked": (_number(row, "sparsity_asked"), one.sparsity),
+            "method": (_method(row, one.method), one.method),
+            "network": (_network(row), one.network),
+        }
+        for key, (there, expected) in told.items():
+            if there not in (None, "", expected):
+                raise UserError(
+                    f"{name}: its row of results.csv says {key} {there}, its name {expected}; "
+                    "repeat the sweep to write the table anew"
+                )
+        results = tuple(row.get(key, "") for key in ("seconds", "test_loss", "test_accuracy"))
+        if all(results) and known.setdefault(results, name) != name:
+            raise UserError(
+                f"{known[results]} and {name} have equal seconds, test loss and accuracy in results.csv: one "
+                "training, which would count twice; repeat the sweep to write the table anew"
+            )
+
+
+def _number(row: Mapping[str, str], key: str) -> float | None:
+    return float(row[key]) if row.get(key) else None
+
+
+def _network(row: Mapping[str, str]) -> str:
+    """MODEL-DATA of the row, as names have it; empty where it doesn't say both."""
+    model, data = row.get("model"), row.get("data")
+    return f"{model.replace(':', '-')}-{data}" if model and data else ""
+
+
+def _method(row: Mapping[str, str], expected: str) -> str | None:
+    """The row's method, without a distribution over the layers that only the name tells."""
+    told = row.get("method")
+    return expected if told and expected.startswith(f"{told}_") else told
 
 
 def _check_seeds_alike(names: Mapping[Name, str], table: Mapping[str, Mapping[str, str]]) -> None:

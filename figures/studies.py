@@ -17,6 +17,7 @@ from pathlib import Path
 from analysis.roughness import Roughness, roughness, roughness_by_plane
 from analysis.roughness.conventions import conventions, differences, span_text
 from analysis.statistics.uncertainty import Estimate
+from figures.belonging import sha256_told
 from figures.results import SUFFIX, Results, Run
 from landscape.errors import UserError
 from landscape.surface import Plane, Surface, load_surface
@@ -212,6 +213,9 @@ def _check(path: Path, surface: Surface, run: Run, kind: str, value: float) -> N
         )
     different = differences([conventions(one, split) for one in (run.surface, surface)])
     wrong = [f"{name} {' and '.join(texts)}" for name, texts in different.items() if name not in MEANT[kind]]
+    checkpoints = [sha256_told(one.about) for one in (run.surface, surface)]
+    if all(checkpoints) and len(set(checkpoints)) > 1:
+        wrong = [f"of the checkpoints {' and '.join(one[:12] for one in checkpoints)}", *wrong]
     if wrong:
         raise UserError(
             f"{path}: made otherwise than the run's surface: {'; '.join(wrong)}; compute it again"

@@ -18,7 +18,7 @@ from analysis.robustness.table5 import Row, rows
 from analysis.statistics.uncertainty import Estimate
 from figures.finished import OPTIMIZERS, PAIR
 from figures.networks import MODELS, method_name
-from figures.results import Results
+from figures.results import EARLIER, Results
 from figures.style import OPTIMIZER_NAMES
 from figures.table_product import TableProduct
 from figures.tabular import NOT_RUN, NOTHING, Column, Entry, Grid, Line
@@ -38,18 +38,29 @@ READING = (
 def grids(results: Results) -> list[Grid]:
     """One grid for each set of images, and the paper's, which stays empty here."""
     paths = sorted((results.root / "robustness").glob(f"*{SUFFIX}"))
-    found, old = [], []
+    found: list[Robustness] = []
+    old: dict[str, str] = {}
     for path, one in zip(paths, map(read, paths), strict=True):
         run = path.name.removesuffix(SUFFIX)
-        if any(results.trained_again(name, one.sha256) for name in (run, one.name)):
-            old.append(run)
+        whose = [results.not_of(name, one.about, one.sha256) for name in (run, one.name)]
+        if any(whose):
+            old[run] = next(filter(None, whose))
         else:
             found.append(one)
     groups = [_grid(group) for group in _alike(found)]
     columns = _columns(PAIR)
     empty = Line(PAPER, (NOT_RUN,) * len(columns))
-    notes = (f"Left out, of earlier checkpoints; measure again: {', '.join(old)}.",) if old else ()
+    notes = _left_out(old)
     return [*groups, Grid("ImageNet-C, as in the paper", HEADS, columns, (empty,), notes)]
+
+
+def _left_out(old: Mapping[str, str]) -> tuple[str, ...]:
+    """What a note says of runs whose results are of other checkpoints than theirs; nothing where none is."""
+    if not old:
+        return ()
+    told = [run if why == EARLIER else f"{run} ({why})" for run, why in old.items()]
+    kind = "earlier" if set(old.values()) == {EARLIER} else "other"
+    return (f"Left out, of {kind} checkpoints; measure again: {', '.join(told)}.",)
 
 
 def _alike(found: Sequence[Robustness]) -> list[list[Robustness]]:
