@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from analysis.statistics.correlation import RankCorrelation, rank_correlation
 from figures import caption as captions
 from figures.product import Product
-from figures.results import Cell, Results, Run, other_length
+from figures.results import Cell, Results, Run, accuracy_in, other_length
 from figures.sheet import LINE, Sheet, wrapped
 from figures.style import COLOR_MAP, OPTIMIZER_NAMES, PAGE, PRINT
 from figures.ticks import set_log
@@ -79,8 +79,7 @@ def _pairs(before: Cell, after: Cell) -> list[tuple[Run, Run]]:
 
 def accuracy_of(run: Run) -> float | None:
     """Test accuracy from the table, as a fraction."""
-    text = run.row.get("test_accuracy", "")
-    return float(text) if text else None
+    return accuracy_in(run.row)
 
 
 def correlation(found: Sequence[Dot]) -> RankCorrelation | None:

@@ -7,7 +7,7 @@ from math import isfinite
 
 from analysis.roughness.conventions import conventions, differences
 from figures.panels import ra_text
-from figures.results import DENSE, Cell, Results, Run
+from figures.results import DENSE, Cell, Results, Run, accuracy_in
 from landscape.escaping import markdown
 
 SHOWN = ("data", "examples", "span", "grid", "directions", "normalization", "mask", "batch norm")
@@ -149,8 +149,8 @@ def _points(runs: Sequence[Run]) -> str:
 
 def _row(cell: Cell) -> str:
     ra = _ra(cell)
-    accuracies = [run.row.get("test_accuracy", "") for run in cell.runs]
-    accuracy = ", ".join(f"{100 * float(text):.2f} %" for text in accuracies if text) or "–"
+    accuracies = [accuracy_in(run.row) for run in cell.runs]
+    accuracy = ", ".join(f"{100 * one:.2f} %" for one in accuracies if one is not None) or "–"
     names = markdown(", ".join(run.name for run in cell.runs)) or "–"
     return f"| {markdown(cell.title)} | {len(cell.runs)} | {ra} | {accuracy} | {names} |"
 

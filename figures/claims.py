@@ -17,7 +17,7 @@ from analysis.roughness.conventions import differences
 from analysis.statistics.paired import permutation_test
 from figures.caption import made
 from figures.measures import NAMES, Measured, unlike
-from figures.results import Cell, Results, other_length
+from figures.results import Cell, Results, accuracy_in, other_length
 
 LEVEL = 0.05
 Key = tuple[str, float, int]  # method, sparsity, training seed
@@ -196,10 +196,14 @@ def measure_pairs(results: Results, optimizer: str, key: str) -> Pairs:
 def accuracy_pairs(results: Results, optimizer: str) -> Pairs:
     """Test accuracy with SGD and with `optimizer`, trained for as long; needs no surface."""
     found: dict[str, dict[Key, Mapping[str, str]]] = {"sgd": {}, optimizer: {}}
-    for name, row in results.rows.items():
-        if name.optimizer in found and row.get("test_accuracy"):
-            found[name.optimizer][name.method, name.sparsity, name.seed] = row
     pairs, left_out = {}, []
+    for name, row in results.rows.items():
+        if name.optimizer not in found or not row.get("test_accuracy"):
+            continue
+        if accuracy_in(row) is None:
+            left_out.append(f"{row['run']}: training {row['state']}")
+        else:
+            found[name.optimizer][name.method, name.sparsity, name.seed] = row
     for key in sorted(found["sgd"].keys() & found[optimizer].keys()):
         before, after = found["sgd"][key], found[optimizer][key]
         unlike = other_length(before, after)

@@ -14,7 +14,7 @@ import numpy as np
 
 from analysis.roughness import roughness_by_plane
 from analysis.roughness.conventions import conventions
-from figures.results import Name, Results, Run
+from figures.results import Name, Results, Run, accuracy_in
 from landscape.errors import UserError
 from landscape.surface import Surface
 
@@ -118,10 +118,13 @@ def _roughness(results: Results, key: Key, seed: int, run: Run | None, images: s
 
 def _accuracy(results: Results, key: Key, seed: int) -> Counted:
     found = _known(results, key, seed)
-    text = results.row(found.name).get("test_accuracy")
-    if text:
-        return replace(found, value=100 * float(text))
-    return found if found.apart == DIVERGED else replace(found, absent="no test accuracy")
+    row = results.row(found.name)
+    accuracy = accuracy_in(row)
+    if accuracy is not None:
+        return replace(found, value=100 * accuracy)
+    unfinished = row.get("test_accuracy") and row["state"] != "finished"
+    why = f"training {row['state']}" if unfinished else "no test accuracy"
+    return found if found.apart == DIVERGED else replace(found, absent=why)
 
 
 def _known(results: Results, key: Key, seed: int) -> Counted:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import sqrt
 from statistics import mean, stdev
 
 from figures.networks import run_parts
-from figures.results import Results, other_length
+from figures.results import Results, accuracy_in, other_length
 from figures.style import METHOD_NAMES
 from figures.tabular import NOT_RUN, Entry, percent
 from landscape.errors import UserError
+from landscape.intervals import listed
 
 Row = Mapping[str, str]
 ORDER = ("dense", *(name for name in METHOD_NAMES if name != "dense"))
@@ -48,22 +49,24 @@ class Finished:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a table says under itself where the optimizers that it puts side by side differ in length."""
-        found = []
-        for key in dict.fromkeys(replace(key, optimizer="") for key in self.rows):
-            rows = {one.optimizer: rows[0] for one, rows in self.rows.items() if _alike(one, key)}
-            if self.comparable(*rows.values()):
-                continue
-            told = ", ".join(
-                f"{name} {row.get('epochs')} epochs, {row.get('examples_trained') or '?'} examples"
-                for name, row in sorted(rows.items())
-            )
-            sparsity = f" {key.sparsity:g}" if key.sparsity else ""
-            found.append(f"{key.network} {key.method}{sparsity}: {told}")
-        if not found:
-            return ()
-        more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
-        return (f"Not trained for as long, so not comparable: {'; '.join(found[:_TOLD])}{more}.",)
+        """What a table says under itself of kinds of runs whose optimizers can't be compared."""
+        other_length, other_seeds = [], []
+        for kind in dict.fromkeys(replace(key, optimizer="") for key in self.rows):
+            rows = {key.optimizer: self.rows[key] for key in self._beside(kind)}
+            if not self.comparable(*(found[0] for found in rows.values())):
+                other_length.append(_told(kind, rows, _length))
+            if len({_seeds(found) for found in rows.values()}) > 1:
+                other_seeds.append(_told(kind, rows, _seeds))
+        said = {"Not trained for as long": other_length, "Not of the same training seeds": other_seeds}
+        return tuple(
+            f"{what}, so not comparable: {'; '.join(found[:_TOLD])}{_more(found)}."
+            for what, found in said.items()
+            if found
+        )
+
+    def _beside(self, key: Key) -> list[Key]:
+        """Kinds of runs that stand beside one another: all optimizers."""
+        return [one for one in self.rows if replace(one, optimizer=key.optimizer) == key]
 
     @staticmethod
     def comparable(*rows: Row) -> bool:
@@ -91,8 +94,9 @@ class Finished:
 
     def accuracy(self, network: str, method: str, sparsity: float, optimizer: str) -> Entry:
         """Mean test accuracy over the seeds."""
-        kinds = [key for key in self.rows if _alike(key, Key(network, method, sparsity, optimizer))]
-        alone = not self.comparable(*(self.rows[key][0] for key in kinds))
+        beside = [self.rows[key] for key in self._beside(Key(network, method, sparsity, optimizer))]
+        same_seeds = len({_seeds(rows) for rows in beside}) <= 1
+        alone = not (same_seeds and self.comparable(*(rows[0] for rows in beside)))
         return replace(accuracy(self.of(network, method, sparsity, optimizer)), alone=alone)
 
     def gain(self, network: str, method: str, sparsity: float, optimizer: str) -> Entry:
@@ -111,9 +115,23 @@ class Finished:
         return _over(values, error)
 
 
-def _alike(one: Key, other: Key) -> bool:
-    """But for the optimizer."""
-    return replace(one, optimizer=other.optimizer) == other
+def _told(kind: Key, rows: Mapping[str, Sequence[Row]], say: Callable[[Sequence[Row]], str]) -> str:
+    """A kind of run, and what is said of each optimizer's."""
+    told = ", ".join(f"{name} {say(found)}" for name, found in sorted(rows.items()))
+    return f"{kind.network} {kind.method}{f' {kind.sparsity:g}' if kind.sparsity else ''}: {told}"
+
+
+def _length(rows: Sequence[Row]) -> str:
+    return f"{rows[0].get('epochs')} epochs, {rows[0].get('examples_trained') or '?'} examples"
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    seeds = sorted(int(row["seed"]) for row in rows)
+    return f"seed{'s' * (len(seeds) > 1)} {listed(seeds)}"
+
+
+def _more(found: Sequence[str]) -> str:
+    return f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
 
 
 def finished(results: Results) -> Finished:
@@ -121,7 +139,7 @@ def finished(results: Results) -> Finished:
     found: dict[Key, list[Row]] = {}
     unfinished = []
     for row in results.every_row:
-        if row["state"] != "finished" or not row.get("test_accuracy"):
+        if accuracy_in(row) is None:
             unfinished.append(row["run"])
             continue
         parts = run_parts(row["run"])

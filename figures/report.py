@@ -16,7 +16,7 @@ from figures.claims import LEVEL, Claim, claims
 from figures.measures import MASK, NAMES, Measured, unlike
 from figures.panels import ra_text
 from figures.recipe import recipe
-from figures.results import DENSE, Cell, Results, Run
+from figures.results import DENSE, Cell, Results, Run, accuracy_in
 from figures.spent import HEADS, spent
 from figures.studies import studies_of
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
@@ -126,15 +126,20 @@ def _what(results: Results, cells: Sequence[Cell]) -> str:
             f"{name} ({markdown('; '.join(values[name]))})" for name in caption.unlike(cells)
         )
         lines += [f"- **not made alike**: surfaces differ in {different}"] if different else []
-        lines.append(f"- software: {_software(runs[0])}")
+        lines.append(f"- software: {_software(runs)}")
     lines.append("- intervals: 95 %; of Ra over examples, direction seeds and interpolation")
     return "\n".join(lines)
 
 
-def _software(run: Run) -> str:
-    versions = run.surface.about.get("versions")
-    known = versions if isinstance(versions, Mapping) else {}
-    words = [markdown(f"{name} {version}") for name, version in known.items()]
+def _software(runs: Sequence[Run]) -> str:
+    """Every version that computed a surface."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        versions = run.surface.about.get("versions")
+        for name, version in versions.items() if isinstance(versions, Mapping) else ():
+            known = found.setdefault(name, [])
+            known += [] if str(version) in known else [str(version)]
+    words = [markdown(f"{name} {' and '.join(known)}") for name, known in found.items()]
     return ", ".join(words) or "not told by the surface files"
 
 
@@ -246,10 +251,11 @@ def _accuracy(run: Run) -> str:
 
 
 def _percent(row: Mapping[str, str]) -> str:
-    if not row.get("test_accuracy"):
+    accuracy = accuracy_in(row)
+    if accuracy is None:
         return "–"
     error = row.get("test_accuracy_error")
-    return f"{100 * float(row['test_accuracy']):.2f}" + (f" ± {100 * float(error):.2f}" if error else "")
+    return f"{100 * accuracy:.2f}" + (f" ± {100 * float(error):.2f}" if error else "")
 
 
 def _from_table(results: Results, name: str) -> str:

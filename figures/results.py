@@ -314,6 +314,8 @@ class Results:
         if name not in self._files:
             state = row.get("state", "missing")
             return {"finished": "no surface yet", "missing": "not trained"}.get(state, f"training {state}")
+        if row.get("state") in ("interrupted", "failed"):  # nothing that a surface could be of
+            return f"training {row['state']}, the surface is of an earlier one"
         surface = load_surface(self._files[name])
         if not surface.complete or np.isnan(surface.loss).any():
             return "surface unfinished"
@@ -441,6 +443,12 @@ def other_length(first: Mapping[str, str], second: Mapping[str, str]) -> str:
         if abs(here - there) > share * max(here, there):
             return f"{here:,.0f} and {there:,.0f} {key.removesuffix('_trained')}"
     return ""
+
+
+def accuracy_in(row: Mapping[str, str]) -> float | None:
+    """Test accuracy of a finished run, as a fraction; None of any other, or where the row doesn't say."""
+    text = row.get("test_accuracy") if row.get("state") == "finished" else ""
+    return float(text) if text else None
 
 
 def _networks(names: Iterable[str]) -> set[str]:

@@ -28,7 +28,7 @@ class Entry:
     state
         "measured" here, "published" elsewhere, "not run", or "none" where the table has no such cell.
     best
-        Whether it is the best of those that it is compared with.
+        Whether it is the best of those that it is compared with, alone or with others.
     alone
         Whether it can't be compared with those beside it.
     """
@@ -128,7 +128,10 @@ def published(value: float) -> Entry:
 
 
 def with_best(entries: Sequence[Entry], columns: Sequence[Column], keys: Sequence[str]) -> tuple[Entry, ...]:
-    """Mark the largest number of each group, among the columns of these keys, where two were measured."""
+    """Mark the largest number of each group, among the columns of these keys, where two were measured.
+
+    Numbers that look equal to it are marked, too.
+    """
     chosen: set[int] = set()
     for group in dict.fromkeys(one.group for one in columns):
         places = [
@@ -137,5 +140,6 @@ def with_best(entries: Sequence[Entry], columns: Sequence[Column], keys: Sequenc
             if column.group == group and column.key in keys and one.value is not None
         ]
         if len(places) > 1 and not any(entries[at].alone for at in places):
-            chosen.add(max(places, key=lambda at: entries[at].value or 0.0))
+            best = entries[max(places, key=lambda at: entries[at].value or 0.0)].text
+            chosen |= {at for at in places if entries[at].text == best}
     return tuple(replace(one, best=at in chosen) for at, one in enumerate(entries))

@@ -12,8 +12,10 @@ import pytest
 from made_results import all_runs, loss_of, run_name, surface_of, write_results, write_table
 from scipy.stats import permutation_test
 
+from figures import accuracy, counted
 from figures.claims import Claim, accuracy_pairs, claims, pair_claim, ra_pairs, sparsity_claim
 from figures.measures import measures_of
+from figures.report import report
 from figures.results import Results
 from landscape.errors import UserError
 
@@ -89,6 +91,26 @@ def test_accuracy_pairs_need_no_surface(tmp_path: Path) -> None:
     pairs, left_out = accuracy_pairs(Results(tmp_path), "s2sam")
     assert pairs == {("set", 0.9, 0): (0.5, 0.6)}
     assert left_out == []
+
+
+@pytest.mark.parametrize("state", ["interrupted", "failed", "missing"])
+def test_accuracies_of_unfinished_runs_dont_count(tmp_path: Path, state: str) -> None:
+    root = write_results(tmp_path, all_runs())
+    path = root / "runs" / "results.csv"
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    write_table(root, [row | {"state": state} if row["optimizer"] == "s2sam" else row for row in rows])
+    results = Results(root)
+    found = by_statement(claims(results))["S2-SAM raises test accuracy"]
+    assert (found.n, found.verdict, len(found.left_out)) == (0, "no data", 12)
+    name = run_name("snip", 0.9, "s2sam")
+    assert f"{name}: training {state}" in found.left_out
+    assert not any(dot.optimizer == "s2sam" for dot in accuracy.dots(results))
+    key = ("snip", 0.9, "s2sam")
+    assert counted.accuracies(results, [key], 0)[key].absent == f"training {state}"
+    [line] = [one for one in report(results).splitlines() if one.startswith("| SNIP | 0.9 | S2-SAM |")]
+    assert "81.25" not in line
+    if state != "missing":  # whose surface may be of weights that aren't kept here
+        assert results.cell(*key).missing == {name: f"training {state}, the surface is of an earlier one"}
 
 
 def test_eigenvalues_come_from_their_files(tmp_path: Path) -> None:

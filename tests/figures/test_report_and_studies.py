@@ -173,3 +173,18 @@ def test_nothing_to_compare(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing to compare"):
         dependence.draw(Results(tmp_path))
     assert "nothing to compare" in report(Results(tmp_path))
+
+
+def test_every_version_that_computed_a_surface_is_told(tmp_path: Path) -> None:
+    for optimizer, version in (("sgd", "1.0"), ("s2sam", "1.1")):
+        one = surface_of(loss_of("snip", 0.9, optimizer))
+        versions = {"python": "3.11", "sharpscape": version}
+        name = run_name("snip", 0.9, optimizer)
+        replace(one, about={**one.about, "versions": versions}).save(
+            tmp_path / "surfaces" / f"{name}.surface.h5"
+        )
+    [line] = [one for one in report(Results(tmp_path)).splitlines() if one.startswith("- software: ")]
+    assert line in (
+        "- software: python 3.11, sharpscape 1.0 and 1.1",
+        "- software: python 3.11, sharpscape 1.1 and 1.0",
+    )

@@ -430,3 +430,20 @@ def test_parameters_and_distributions_are_those_of_the_networks_and_methods() ->
         assert getattr(METHODS[method], "distribution") == kind  # noqa: B009
     assert {name for name in METHODS if hasattr(METHODS[name], "distribution")} == set(DISTRIBUTIONS)
     assert all(re.fullmatch("[a-z0-9_]+", name) for name in METHODS)
+
+
+def test_all_that_tie_are_the_best(tmp_path: Path) -> None:
+    columns = [Column("", name, name) for name in "abc"]
+    entries = with_best([percent(0.5), percent(0.50004), percent(0.4)], columns, ("a", "b", "c"))
+    assert [one.best for one in entries] == [True, True, False]  # 50.00 and 50.00
+
+
+def test_means_over_other_seeds_are_told_and_none_is_the_best(tmp_path: Path) -> None:
+    rows = [f"resnet20-cifar10-rigl-0.9-sgd-seed{seed} 0.{5 + seed}" for seed in range(4)]
+    rows += ["resnet20-cifar10-rigl-0.9-s2sam-seed0 0.6"]
+    rows += [f"resnet20-cifar10-rigl-0.95-{name}-seed0 0.{at}" for at, name in ((4, "sgd"), (5, "s2sam"))]
+    sparse, *_ = table1.grids(results(tmp_path, *rows))
+    found = next(one for one in sparse.lines if one.labels[1] == "RigL")
+    assert [one.best for one in found.entries if one.value is not None] == [False, False, False, True]
+    told = "Not of the same training seeds, so not comparable: resnet20-cifar10 rigl 0.9: "
+    assert f"{told}s2sam seed 0, sgd seeds 0 to 3." in sparse.notes
