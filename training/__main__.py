@@ -22,6 +22,7 @@ from landscape.errors import UserError
 from training.config import Recipe, RunConfig
 from training.coverage import coverage_lines
 from training.machine import Machine
+from training.metrics import SUMMED_UP, check_metrics
 from training.optimizers import OPTIMIZERS
 from training.sparsity import METHODS
 
@@ -190,6 +191,7 @@ def _saved(folder: RunFolder, progress: TrainingProgress) -> str:
 
 def _print_result(folder: RunFolder, metrics: Mapping[str, Any]) -> None:
     path = folder.final
+    check_metrics(metrics, path, SUMMED_UP)
     accuracy, examples = metrics["test_accuracy"], metrics["test_examples"]
     error = (accuracy * (1 - accuracy) / examples) ** 0.5
     lines = [

@@ -29,7 +29,10 @@ _NOT_NEGATIVE = (
     "training_flops_share",
     "shrunk_flops_share",
 )
-_COUNTS = ("seed", "epochs", "kept_weights", "flops", "training_flops", "shrunk_parameters")
+_COUNTS = (
+    *("seed", "epochs", "epochs_trained", "examples_trained", "kept_weights", "flops", "training_flops"),
+    *("shrunk_parameters", "dead_filters", "classes_without_input"),
+)
 _LOSSES = ("test_loss", "validation_loss", "train_loss")
 
 Row = dict[str, str]
@@ -62,7 +65,7 @@ def read_runs(path: Path, remedy: str) -> dict[str, Row]:
                 )
             found: dict[str, Row] = {}
             for row in reader:
-                _check(row)
+                check_row(row)
                 if row["run"] in found:
                     raise ValueError(f"the run {row['run']} is there twice")
                 found[row["run"]] = row
@@ -73,15 +76,20 @@ def read_runs(path: Path, remedy: str) -> dict[str, Row]:
         raise UserError(f"{path} can't be read: {error}; {remedy}") from error
 
 
-def _check(row: Mapping[str | None, object]) -> None:
+def is_name(run: str) -> bool:
+    """Whether a run may be called that: a folder's name of visible letters."""
+    bad = any(letter in "/\\" or unicodedata.category(letter).startswith("C") for letter in run)
+    return bool(run) and not bad and run not in (".", "..")
+
+
+def check_row(row: Mapping[str, object] | Mapping[str | None, object]) -> None:
     """Raise ValueError for a row that no sweep writes."""
     name = row.get("run")
     if None in row or any(not isinstance(value, str) for value in row.values()):
         raise ValueError(f"the row of {name} has more cells than the head")
     texts = {str(key): str(value) for key, value in row.items()}
     run = texts["run"]
-    bad = any(letter in "/\\" or unicodedata.category(letter).startswith("C") for letter in run)
-    if not run or bad or run in (".", ".."):
+    if not is_name(run):
         raise ValueError(f"{run[:60]!r} is no name of a run")
     if texts["state"] not in STATES:
         raise ValueError(f"{run}: the state {texts['state'][:40]!r} is none of {', '.join(STATES)}")

@@ -70,6 +70,14 @@ def test_hostile_row_is_refused(tmp_path: Path, line: str) -> None:
         assert not {"\n", "\x1b", "\u202e"} & set(str(error.value))
 
 
+@pytest.mark.parametrize("key", ["epochs_trained", "examples_trained", "dead_filters"])
+@pytest.mark.parametrize("text", ["nan", "abc", "-5", "inf", "2.5"])
+def test_hostile_count_is_refused(tmp_path: Path, key: str, text: str) -> None:
+    table(tmp_path, f"{HEAD},{key}", f"{GOOD},{text}")
+    with pytest.raises(UserError, match=f"{key} is"):
+        Results(tmp_path)
+
+
 @pytest.mark.parametrize("head", ["", "run", "a,b", "run,run,state", "\ufeffrun,state"])
 def test_foreign_table_is_refused(tmp_path: Path, head: str) -> None:
     with pytest.raises(UserError, match="no table of a sweep"):

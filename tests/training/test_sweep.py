@@ -16,6 +16,7 @@ from PIL import Image
 from sweep_fake import Sweeps, World, alive, name
 
 from landscape.checkpoint.format import FORMAT
+from landscape.checkpoint.integrity import sealed
 from landscape.images import read_images
 from landscape.images.selection import fingerprint
 from training.checkpoint import RunFolder
@@ -271,6 +272,62 @@ def test_a_damaged_result_fails_and_stays(world: World) -> None:
     (world.root / name(1) / "final.pt").write_bytes(b"no checkpoint")
     assert sweep(world) == 1
     assert "final.pt can't be read" in table(world)[name(1)]["error"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"test_accuracy": "abc"}, {"test_accuracy": 2.0}, {"layers": 3}, {"layers": {"a": {}}},
+        {"test_examples": -5}, {"test_examples": 0}, {"shrunk_flops": 9}, {"epochs_trained": [1]},
+        {"examples_trained": 0.5}, {"seconds": -1.0}, {"flops": 10**31}, {"classes_without_input": 3},
+        {"kept_weights": True}, {"flops_dense": "x"},
+    ],
+)  # fmt: skip
+def test_metrics_that_no_training_leaves_fail_one_run_alone(world: World, wrong: dict[str, object]) -> None:
+    assert sweep(world) == 0
+    path = world.root / name(0) / "final.pt"
+    torch.save({"format": FORMAT, "metrics": METRICS | wrong}, path)
+    main(["--table", str(world.root)])
+    assert states(world) == ["failed", "finished"]
+    assert "final.pt: its metrics aren't those of a training (" in table(world)[name(0)]["error"]
+    main(["--table", str(world.root)])  # the table is one that is read again
+
+
+def test_a_result_that_was_changed_fails(world: World) -> None:
+    assert sweep(world) == 0
+    content = sealed({"format": FORMAT, "metrics": METRICS})
+    torch.save(content, world.root / name(1) / "final.pt")
+    torch.save(content | {"metrics": METRICS | {"test_accuracy": 0.99}}, world.root / name(0) / "final.pt")
+    main(["--table", str(world.root)])
+    assert states(world) == ["failed", "finished"]
+    assert "its values aren't those that were written" in table(world)[name(0)]["error"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"method": "x"}, {"method": {"name": 3}}, {"method": {"name": "random", "sparsity": "abc"}},
+        {"method": {"name": "random", "sparsity": 5}}, {"seed": "x"}, {"seed": -1}, {"epochs": [1]},
+        {"optimizer": []}, {"model": {}}, {"seed": 10**400},
+    ],
+)  # fmt: skip
+def test_settings_that_no_training_has_spoil_no_table(world: World, wrong: dict[str, object]) -> None:
+    assert sweep(world) == 0
+    (world.root / "results.csv").unlink()
+    file = world.root / name(0) / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | wrong))
+    for _ in range(2):
+        main(["--table", str(world.root)])
+        assert states(world) == ["failed", "finished"]
+        assert table(world)[name(0)]["error"]
+
+
+def test_a_folder_that_no_table_can_name_is_none_of_its_rows(world: World) -> None:
+    assert sweep(world) == 0
+    (world.root / name(0)).rename(world.root / "net\x1b[31m")
+    for _ in range(2):
+        main(["--table", str(world.root)])
+        assert sorted(table(world)) == [name(0), name(1)]
 
 
 def test_no_run_starts_that_does_not_fit_the_budget(world: World, capsys: pytest.CaptureFixture[str]) -> None:

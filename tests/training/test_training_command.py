@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from landscape.checkpoint.format import decode
+from landscape.checkpoint.integrity import sealed
 from training.__main__ import main
 
 QUICK = "--widths 4 6 8 --epochs 1 --batch-size 20 --device cpu"
@@ -124,3 +125,29 @@ def test_an_output_that_cannot_be_written(
     with pytest.raises(SystemExit):
         main([*QUICK.split(), "--data", f"npz:{tiny_npz}", "--output", str(tmp_path / "file" / "run")])
     assert "cannot write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("metrics", "why"),
+    [
+        ({}, "test_accuracy is missing"),
+        ({"test_accuracy": "abc"}, "test_accuracy is 'abc'; expected a number"),
+        ({"test_accuracy": 2.0}, "test_accuracy is 2.0, which can't be"),
+        ({"dense_layers": 3}, "dense_layers is '3'; expected an object"),
+    ],
+)
+def test_a_finished_run_whose_metrics_are_no_trainings_is_refused(
+    tmp_path: Path, metrics: dict[str, object], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data", "sample", *QUICK.split(), "--examples", "64", "--output", str(tmp_path / "run")]
+    main(words)
+    path = tmp_path / "run" / "final.pt"
+    content = torch.load(path, weights_only=True)
+    content["metrics"] = {**content["metrics"], **metrics} if metrics else {}
+    torch.save(sealed(content), path)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(words)
+    said = capsys.readouterr().err
+    assert f"final.pt: its metrics aren't those of a training ({why}); remove it" in said
+    assert "Traceback" not in said

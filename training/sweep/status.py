@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from landscape.checkpoint.format import is_checkpoint
+from landscape.checkpoint.integrity import check_seal
 from landscape.errors import UserError
 from landscape.files import read_text
+from landscape.files.runs_table import is_name
 from training.checkpoint import check_result, load_dict
 from training.config import difference
+from training.metrics import check_metrics
 from training.sweep.older import completed
 
 State = Literal["finished", "failed", "interrupted", "missing"]
@@ -62,12 +65,13 @@ class Runs:
             return Status("failed", str(error))
 
     def settings(self, name: str) -> dict[str, Any] | None:
-        """What ``run.json`` says; None when there is none."""
+        """What ``run.json`` says; None when there is none, UserError when no training wrote it."""
         file = self.root / name / "run.json"
         try:
             content = json.loads(read_text(file))
             if not isinstance(content, dict):
                 raise ValueError(f"it holds a {type(content).__name__}, expected settings")
+            _check_settings(content)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, RecursionError) as error:
@@ -75,8 +79,8 @@ class Runs:
         return content
 
     def names(self) -> list[str]:
-        """All runs of the folder, of this sweep or another."""
-        return sorted(file.parent.name for file in self.root.glob("*/run.json"))
+        """All runs of the folder, of this sweep or another; no others than a table can name."""
+        return sorted(file.parent.name for file in self.root.glob("*/run.json") if is_name(file.parent.name))
 
     def _result(self, name: str, settings: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """Metrics and data of ``final.pt``; UserError when it says that it is another run's."""
@@ -84,7 +88,7 @@ class Runs:
         changed = file.stat().st_mtime_ns
         known = self._results.get(name)
         if known is None or known[0] != changed:
-            content = load_dict(file)
+            content = _checked(file)
             metrics = content.get("metrics")
             if not is_checkpoint(content) or not isinstance(metrics, dict):
                 raise UserError(f"{file} is no checkpoint with metrics; remove it")
@@ -106,6 +110,32 @@ class Runs:
             file.unlink(missing_ok=True)
         if not keep_state:
             (folder / "last.pt").unlink(missing_ok=True)
+
+
+def _checked(file: Path) -> dict[str, Any]:
+    """What ``final.pt`` holds, as it was written and with metrics that a training leaves."""
+    content = load_dict(file)
+    check_seal(content, file)
+    if isinstance(content.get("metrics"), Mapping):
+        check_metrics(content["metrics"], file)
+    return content
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError where what a table says of a run isn't what a training's settings are."""
+    for name in ("method", "optimizer"):
+        part = settings.get(name, {})
+        if not isinstance(part, Mapping) or not isinstance(part.get("name", ""), str):
+            raise ValueError(f"{name} is {str(part)[:40]!r}, expected an object with a name")
+    for name in ("model", "data"):
+        if not isinstance(settings.get(name, ""), str):
+            raise ValueError(f"{name} is {str(settings[name])[:40]!r}, expected a name")
+    for name in ("seed", "epochs"):
+        if type(settings.get(name, 0)) is not int or settings.get(name, 0) < 0:
+            raise ValueError(f"{name} is {str(settings[name])[:40]!r}, expected a whole number, not negative")
+    sparsity = settings.get("method", {}).get("sparsity")
+    if sparsity is not None and not (type(sparsity) in (int, float) and 0 <= sparsity <= 1):
+        raise ValueError(f"the method's sparsity is {str(sparsity)[:40]!r}, expected 0 to 1")
 
 
 def saved_epochs(folder: Path) -> int:

@@ -14,7 +14,7 @@ from rich.text import Text
 from landscape.errors import UserError
 from landscape.escaping import SafeWriter
 from landscape.files import atomic_path
-from landscape.files.runs_table import Row, read_runs
+from landscape.files.runs_table import Row, check_row, read_runs
 from training.sweep.planned import PlannedRun
 from training.sweep.status import Runs, Status
 
@@ -111,7 +111,7 @@ def rows(runs: Runs, planned: Sequence[PlannedRun], errors: Mapping[str, str]) -
     for name in {*by_name, *before, *runs.names()}:
         settings = by_name[name].settings if name in by_name else None
         status = current(runs.status(name, settings), before.get(name, {}), errors.get(name))
-        found.append(_row(name, settings or _settings(runs, name), status, before.get(name, {})))
+        found.append(_sound_row(name, settings or _settings(runs, name), status, before.get(name, {})))
     return sorted(found, key=_order)
 
 
@@ -140,6 +140,17 @@ def _settings(runs: Runs, name: str) -> Mapping[str, Any]:
         return runs.settings(name) or {}
     except UserError:
         return {}  # the row's error says it
+
+
+def _sound_row(name: str, settings: Mapping[str, Any], status: Status, before: Row) -> Row:
+    """The run's row, or that of a failed one: a table with a row that can't be read is lost whole."""
+    row = _row(name, settings, status, before)
+    try:
+        check_row(row)
+    except ValueError as error:
+        told = "; remove its folder, or train it again"
+        return dict.fromkeys(COLUMNS, "") | {"run": name, "state": "failed", "error": f"{error}{told}"}
+    return row
 
 
 def _row(name: str, settings: Mapping[str, Any], status: Status, before: Row) -> Row:
