@@ -39,8 +39,13 @@ def surface_cases(secret: Path) -> dict[str, Change]:
     found |= dict(_missing(("alpha", "beta", "planes", "planes/0/computed", loss, f"{loss}_stderr", SPLIT)))
     found |= dict(_attributes("/", _TOP)) | dict(_attributes("planes/0", _PLANE))
     found |= dict(_attributes(SPLIT, _SPLIT)) | dict(_attributes(loss, _METRIC))
-    found |= {f"about {name} is {value!r}": _json("/", "about", name, value) for name, value in _ABOUT}
+    found |= {
+        f"about {name} is {str(value)[:60]!r}": _json("/", "about", name, value) for name, value in _ABOUT
+    }
     found |= {f"plane {name} is {value!r}": _json("planes/0", "about", name, value) for name, value in _MADE}
+    found |= {
+        f"settings {name} is {value!r}": _json("/", "settings", name, value) for name, value in _SETTINGS
+    }
     found |= {
         "alpha descends": _values("alpha", [1.0, 0.0, -1.0]),
         "alpha repeats": _values("alpha", [0.0, 0.0, 1.0]),
@@ -135,7 +140,13 @@ _ABOUT: tuple[tuple[str, Any], ...] = (
     ("timing", {"seconds": -1}),
     ("timing", {"seconds": "1", "points": 3}),
     ("units", ["nats"]),
+    ("timing", {"seconds": 10**400}),
+    ("timing", {"points": [3]}),
     ("checkpoint", 7),
+    ("checkpoint", {"sha256": 5}),
+    ("data", {"seed": "abc"}),
+    ("curvature", {"test": {"9" * 5000: {}}}),
+    ("curvature", {"test": {"00": {}}}),
     ("curvature", {"test": 1}),
     ("curvature", {"other": {"0": {}}}),
     ("curvature", {"test": {"4": {}}}),
@@ -153,7 +164,19 @@ _MADE: tuple[tuple[str, Any], ...] = (
     ("alpha_to", 3),
     ("interpolation", {"transform": {"test": "exec"}}),
     ("interpolation", {"transform": "log"}),
+    ("interpolation", {"transform": None}),
     ("interpolation", 1),
+)
+_SETTINGS: tuple[tuple[str, Any], ...] = (
+    ("mask", "checkpoint"),
+    ("mask", {"source": 3}),
+    ("params", ["x"]),
+    ("params", {"rule": "all"}),
+    ("examples", "5eed"),
+    ("engine", []),
+    ("sampling", 3),
+    ("planes", []),
+    ("planes", [3]),
 )
 _TOLD: tuple[tuple[str, Any], ...] = (
     ("label", []),

@@ -172,8 +172,9 @@ def spectrum_row(content: Mapping[str, Any]) -> Row:
     trace = content["trace"]
     value, error = _number(trace["value"]), _number(trace["error"])
     row.cells["trace"] = Cell(value, value - error, value + error)
-    row.made["hessian examples"] = str(content["settings"]["examples"])
-    row.made["hessian mask"] = str(content["settings"]["mask"]["source"])
+    settings = content["settings"]
+    told = {"examples": settings.get("examples"), "mask": (settings.get("mask") or {}).get("source")}
+    row.made |= {f"hessian {key}": str(value) for key, value in told.items() if value is not None}
     return row
 
 

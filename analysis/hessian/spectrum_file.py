@@ -90,7 +90,7 @@ def spectrum_of(tree: Tree, sealed: bool) -> Spectrum:
     if not len(top.values) + len(bottom.values):
         raise MalformedError("it holds no eigenvalue")
     density = fields.optional(tree, "density")
-    about, settings = (fields.mapping(tree.attrs, name) for name in ("about", "settings"))
+    about, settings = (fields.told(fields.mapping(tree.attrs, name), _TOLD) for name in ("about", "settings"))
     _check_texts(about, settings)
     return Spectrum(
         top=top,
@@ -133,16 +133,23 @@ def _write_density(group: h5py.Group, density: SpectralDensity) -> None:
     group["grid"], group["smooth"], group["smooth_stderr"] = density.smooth()
 
 
+_TOLD = ("label", "mask", "split", "checkpoint", "data", "engine")  # null, they aren't there
+
+
 def _check_texts(about: dict[str, Any], settings: dict[str, Any]) -> None:
     """What tables and comparisons read of the provenance."""
     for name in ("label", "mask", "split"):
         fields.one_of(about.get(name), [str], f"about.{name}")
     for name in ("checkpoint", "data"):
         fields.one_of(about.get(name), [dict, str], f"about.{name}")
+    checkpoint = about.get("checkpoint")
+    if isinstance(checkpoint, dict):
+        fields.one_of(checkpoint.get("sha256"), [str], "about.checkpoint.sha256")
     density = about.get("density_of_weights")
     fields.one_of(density, [int, float], "about.density_of_weights")
     if density is not None and not 0 <= density <= 1:
         raise MalformedError(f"about.density_of_weights is {density}; expected 0 to 1")
+    fields.one_of(about.get("engine"), [dict], "about.engine")
     fields.one_of(settings.get("mask"), [dict], "settings.mask")
 
 

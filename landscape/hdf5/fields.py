@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from landscape.errors import UserError
+from landscape.files.json_files import number_or_none
 from landscape.hdf5.tree import Array, ForeignError, MalformedError, Scalar, Tree
 
 Shape = tuple[int | None, ...]
@@ -177,6 +178,19 @@ def readable(path: object, what: str, read: Callable[[], Any]) -> Any:
         raise UserError(f"{path}: {error}") from error
     except MalformedError as error:
         raise UserError(f"{path}: not a readable {what} ({error})") from error
+
+
+def told(content: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The same without those of `names` that are null, which says no more than nothing there."""
+    return {name: value for name, value in content.items() if value is not None or name not in names}
+
+
+def finite(value: Any, name: str, least: float) -> None:
+    """A value out of JSON is a finite number, not below `least`."""
+    try:
+        number_or_none(value, name, least)
+    except (TypeError, ValueError) as error:
+        raise MalformedError(str(error)) from None
 
 
 def one_of(value: Any, kinds: Sequence[type], name: str) -> None:

@@ -75,7 +75,7 @@ def small_table(surface: Surface) -> str:
 def cells_of(surface: Surface, row: dict[str, Any]) -> list[tuple[str, str]]:
     """The table's column for one surface, top to bottom."""
     first = surface.planes[0]
-    timing = surface.about.get("timing", {})
+    timing = surface.about.get("timing") or {}
     examples = sum(split.examples for split in first.splits.values())
     rate = examples * timing.get("points", 0) / timing["seconds"] if timing.get("seconds") else float("nan")
     diverged = int(np.isinf(losses_of(surface)).sum())

@@ -40,6 +40,9 @@ SHARES = ("accuracy",)  # metrics that are fractions
 TRANSFORMS = ("auto", "log", "cube root", "none")  # of `landscape.sampling.interpolate`
 CURVATURE = ("lambda_max", "lambda_min")
 _TIMING = ("seconds", "points")
+_ABOUT = ("timing", "units", "curvature", "versions", "hardware", "checkpoint", "data")
+_PLANE = ("interpolation", "alpha_to", "beta_to", "axes", "seed")
+_SETTINGS = ("mask", "params", "examples", "engine", "sampling", "planes")
 _TEXTS = ("label", "started")
 _NUMBERS = ("parameters", "nonzero_parameters")
 
@@ -63,13 +66,17 @@ def surface_of(tree: Tree, sealed: bool) -> Surface:
     planes = tuple(_plane(group, shape) for group in groups)
     if any(list(plane.splits) != list(planes[0].splits) for plane in planes):
         raise MalformedError("its planes have different splits")
-    about = fields.mapping(tree.attrs, "about")
+    about = fields.told(fields.mapping(tree.attrs, "about"), _ABOUT)
+    settings = fields.told(fields.mapping(tree.attrs, "settings"), _SETTINGS)
     _check_about(about)
+    _check_settings(settings, len(planes))
+    if "timing" in about:
+        about["timing"] = fields.told(about["timing"], _TIMING)
     surface = Surface(
         alpha=alpha,
         beta=beta,
         planes=planes,
-        settings=fields.mapping(tree.attrs, "settings"),
+        settings=settings,
         about=about,
         complete=fields.flag(tree.attrs, "complete"),
     )
@@ -173,7 +180,7 @@ def _write_grid(group: h5py.Group, name: str, values: FloatArray | BoolArray, le
 
 
 def _plane(group: Tree, shape: tuple[int, int]) -> Plane:
-    about = fields.mapping(group.attrs, "about")
+    about = fields.told(fields.mapping(group.attrs, "about"), _PLANE)
     _check_plane_about(about)
     computed = fields.array(group, "computed", "bool", shape)
     names = fields.names(group.attrs, "splits")
@@ -279,11 +286,31 @@ def _check_about(about: Mapping[str, Any]) -> None:
         fields.one_of(about.get(name), [int], f"about.{name}")
     for name in ("timing", "units", "curvature", "versions", "hardware"):
         fields.one_of(about.get(name), [dict], f"about.{name}")
-    fields.one_of(about.get("checkpoint"), [dict, str], "about.checkpoint")
-    for name in _TIMING:
-        value = (about.get("timing") or {}).get(name)
-        fields.one_of(value, [int, float], f"about.timing.{name}")
-        fields.not_negative(value or 0, f"about.timing.{name}")
+    checkpoint, data = (about.get(name) for name in ("checkpoint", "data"))
+    fields.one_of(checkpoint, [dict, str], "about.checkpoint")
+    for name in ("sha256", "file") if isinstance(checkpoint, dict) else ():
+        fields.one_of(checkpoint.get(name), [str], f"about.checkpoint.{name}")
+    if isinstance(data, dict):
+        fields.one_of(data.get("seed"), [int], "about.data.seed")
+    timing = about.get("timing") or {}
+    for name in _TIMING if timing else ():
+        fields.finite(timing.get(name, 0), f"about.timing.{name}", 0)
+
+
+def _check_settings(settings: Mapping[str, Any], planes: int) -> None:
+    """What others take from the settings to compute with the same network and examples again."""
+    for name in ("mask", "params", "examples", "engine"):
+        fields.one_of(settings.get(name), [dict], f"settings.{name}")
+    fields.one_of(settings.get("sampling"), [dict, str], "settings.sampling")
+    fields.one_of(settings.get("mask", {}).get("source"), [str], "settings.mask.source")
+    rule = settings.get("params", {}).get("rule", [])
+    described = settings.get("planes", [{}] * planes)
+    if not isinstance(rule, list) or not all(isinstance(one, str) for one in rule):
+        raise MalformedError("settings.params.rule isn't a list of names")
+    if not isinstance(described, list) or not all(isinstance(one, dict) for one in described):
+        raise MalformedError("settings.planes isn't a list of objects")
+    if len(described) < planes:
+        raise MalformedError(f"settings.planes describes {len(described)} of {planes} planes")
 
 
 def _check_plane_about(about: Mapping[str, Any]) -> None:
@@ -303,22 +330,23 @@ def _check_plane_about(about: Mapping[str, Any]) -> None:
 
 def _check_interpolation(how: Any) -> None:
     fields.one_of(how, [dict], "a plane's interpolation")
-    transforms = (how or {}).get("transform")
-    fields.one_of(transforms, [dict], "a plane's interpolation.transform")
-    for split, one in (transforms or {}).items():
+    transforms = (how or {}).get("transform", {})
+    if not isinstance(transforms, dict):
+        raise MalformedError(f"a plane's interpolation.transform is {str(transforms)[:40]!r}")
+    for split, one in transforms.items():
         if one not in TRANSFORMS:
             raise MalformedError(f"the interpolation's transform of {split} is {str(one)[:40]!r}")
 
 
 def _check_curvature(surface: Surface) -> None:
     """What a curvature map says of its points, which lie on the grid and have a value there."""
+    known = [str(number) for number in range(len(surface.planes))]
     for split, planes in (surface.about.get("curvature") or {}).items():
         if split not in surface.splits or not isinstance(planes, dict):
             raise MalformedError(f"about.curvature is of a split {split!r}, which isn't there")
         for number, entry in planes.items():
-            known = number.isascii() and number.isdecimal() and int(number) < len(surface.planes)
-            if not known or not isinstance(entry, dict):
-                raise MalformedError(f"about.curvature is of a plane {number!r}, which isn't there")
+            if number not in known or not isinstance(entry, dict):
+                raise MalformedError(f"about.curvature is of a plane {number[:40]!r}, which isn't there")
             _check_entry(surface, split, int(number), entry)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -130,3 +131,12 @@ def test_changed_json_is_noticed(tmp_path: Path) -> None:
     path.write_text(text.replace('"value": 2.0', '"value": 3.0'), encoding="utf-8")
     with pytest.raises(UserError, match="SHA-256"):
         read_results(path)
+
+
+@pytest.mark.parametrize("settings", [{}, {"examples": "5eed", "mask": {}}, {"mask": None}])
+def test_what_a_spectrum_does_not_tell_is_not_compared(tmp_path: Path, settings: dict[str, object]) -> None:
+    path = tmp_path / "net.hessian.h5"
+    save_spectrum(replace(small(), settings=settings, about={"engine": None}), path)
+    [row] = read_results(path)
+    assert row.cells["lambda_max"].value == 2.0
+    assert row.made == ({"hessian examples": "5eed"} if "examples" in settings else {})

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,10 +15,14 @@ import numpy as np
 import pytest
 from hostile_results import SECRET, edited, surface_cases
 
+from analysis.roughness import roughness
 from landscape.errors import UserError
 from landscape.hdf5 import read
 from landscape.hdf5.seal import LENGTH
 from landscape.surface import Metric, Plane, Split, Surface, load_surface
+from landscape.surface.glance import cells_of, one_line
+from landscape.surface.summary import metrics
+from landscape.viewer.page_data import payload
 
 
 def small() -> Surface:
@@ -55,6 +61,37 @@ def test_hostile_file_is_refused(good: Path, case: str) -> None:
 def test_the_same_without_a_change_is_read(good: Path) -> None:
     loaded = load_surface(edited(good, good.with_name("old.surface.h5"), lambda file: None))
     np.testing.assert_array_equal(loaded.loss, small().loss)
+
+
+NOTHING: dict[str, tuple[str, str, object]] = {
+    "timing": ("/", "about", {"timing": None}),
+    "seconds": ("/", "about", {"timing": {"seconds": 2.0, "points": None}}),
+    "curvature": ("/", "about", {"curvature": None, "data": None, "checkpoint": None, "units": None}),
+    "mask": ("/", "settings", {"mask": None, "params": None, "examples": None, "planes": None}),
+    "interpolation": ("planes/0", "about", {"interpolation": None}),
+    "ends": ("planes/0", "about", {"alpha_to": None, "beta_to": None, "axes": None, "seed": None}),
+}
+
+
+@pytest.mark.parametrize("case", NOTHING)
+def test_null_says_no_more_than_nothing(tmp_path: Path, case: str) -> None:
+    place, attribute, content = NOTHING[case]
+    surface = small()
+    (plane,) = surface.planes
+    computed = np.array([[True, True], [True, False], [True, True]])
+    good = replace(surface, planes=(replace(plane, computed=computed),)).save(tmp_path / "a.surface.h5")
+
+    def change(file: h5py.File) -> None:
+        attrs = file[place].attrs
+        attrs[attribute] = json.dumps(json.loads(attrs[attribute]) | content)
+
+    loaded = load_surface(edited(good, tmp_path / "b.surface.h5", change))
+    assert "Surface(" in one_line(loaded)
+    plane_text = dict(cells_of(loaded, metrics(loaded)))["plane"]
+    assert "towards" not in plane_text
+    assert "seed None" not in plane_text
+    assert roughness(loaded).ra.value == 0
+    assert payload([loaded], [metrics(loaded)])
 
 
 def test_a_worker_that_ends_is_replaced(good: Path) -> None:
