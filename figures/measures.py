@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import nan
+from math import isfinite, isnan, nan
 from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
@@ -156,7 +156,9 @@ def _sharpness(path: Path, run: str) -> dict[str, Measured]:
     try:
         check_regular(path)
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, strict=True))
+            reader = csv.DictReader(file, strict=True)
+            check_distinct(reader.fieldnames or (), "the column")
+            rows = list(reader)
         _check_rows(rows, run)
         return {row["measure"]: _measured(row) for row in rows}
     except FileNotFoundError:
@@ -170,9 +172,8 @@ def _check_rows(rows: Sequence[Mapping[str, str]], run: str) -> None:
     for key in ("checkpoint", "file", "split", "measure"):
         values = [row[key] for row in rows if row.get(key)]
         distinct = list(dict.fromkeys(values))
-        if key == "measure" and len(distinct) < len(values):
-            twice = next(one for one in distinct if values.count(one) > 1)
-            raise ValueError(f"the measure {twice} is there {values.count(twice)} times")
+        if key == "measure":
+            check_distinct(values, "the measure")
         if key != "measure" and len(distinct) > 1:
             raise ValueError(f"several of {key}: {', '.join(distinct[:4])}; expected the run's alone")
         if key == "split" and distinct not in ([], [SPLIT]):
@@ -182,9 +183,19 @@ def _check_rows(rows: Sequence[Mapping[str, str]], run: str) -> None:
             raise ValueError(f"of the run {folder}; expected {run}")
 
 
+def check_distinct(names: Sequence[str], what: str) -> None:
+    """Raise ValueError where one is there twice: nothing says which of them counts."""
+    for one in dict.fromkeys(names):
+        if names.count(one) > 1:
+            raise ValueError(f"{what} {one} is there {names.count(one)} times")
+
+
 def _measured(row: Mapping[str, str]) -> Measured:
+    """A number within its interval; inf where the loss diverges and NaN where it is undefined have none."""
     value, low, high = _number(row["value"]), _number(row["low"]), _number(row["high"])
-    if None in row or row["settings"] is None or low > high:
+    alone = isnan(low) and isnan(high)
+    inside = isfinite(value) and low <= value <= high
+    if None in row or row["settings"] is None or not (alone or inside):
         raise ValueError(f"{row['measure']}: {value} with the interval [{low}, {high}]")
     settings = row["settings"]
     return Measured(value, low, high, settings, {"settings": settings} if settings else {})

@@ -85,7 +85,7 @@ def _write(product: Writable, results: Results, folder: Path) -> bool:
     try:
         unlike = product.unlike(results)
         paths = product.write(results, folder)
-    except UserError as error:
+    except (UserError, OverflowError, OSError) as error:
         note(f"error: {product.name}: {error}")
         return False
     if unlike:

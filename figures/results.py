@@ -342,13 +342,21 @@ class Results:
         `about` is what the result says of itself, `told` the SHA-256 of its checkpoint where it isn't there.
         """
         found, checkpoint = told or sha256_told(about), self.root / "runs" / name / "final.pt"
-        if found and checkpoint.is_file():
+        if found and _is_file(checkpoint):
             return "" if sha256(checkpoint) == found else EARLIER
         one = _meaning(name)
         row = self.row(name)
         unlike = contradiction(about, row) if row.get("state") == "finished" else ""
         unlike = unlike or (other_network(about, one.network) if one else "")
         return f"another checkpoint: {unlike}" if unlike else ""
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is there; a name that is too long is no file's."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _meaning(name: str) -> Name | None:

@@ -38,12 +38,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
-from landscape.files.json_files import read_json
+from landscape.files.json_files import number_or_none, read_json
 from landscape.surface import Surface, load_surface
 
 FORMAT, VERSION = "sharpscape.step", 1
@@ -150,6 +149,7 @@ def _place(pair: Any) -> Place:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        raise ValueError(f"{value!r} is no finite number")
-    return float(value)
+    found = number_or_none(value, "a number")
+    if found is None:
+        raise ValueError("a number is missing")
+    return found

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from figures.finished import PAIR, Finished, finished, mean_of, with_paper
+from figures.measures import check_distinct
 from figures.networks import method_name, network_name, parameters_of
 from figures.published import DENSE, IMAGENET, STRUCTURED, Published
 from figures.results import Results
@@ -124,11 +125,12 @@ def speeds_of(root: Path) -> dict[str, tuple[float, float, float]]:
     try:
         check_regular(path)
         with path.open(newline="", encoding="utf-8") as file:
-            found = {row["run"]: row["faster"] for row in csv.DictReader(file, strict=True)}
-        return {run: _parsed(text) for run, text in found.items() if text}
+            rows = list(csv.DictReader(file, strict=True))
+        check_distinct([row["run"] for row in rows], "the run")
+        return {row["run"]: _parsed(row["faster"]) for row in rows if row["faster"]}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(
             f"{path}: can't be read ({type(error).__name__}: {error}); make it anew with "
             "tests/benchmarks/check_structured.py"
@@ -140,6 +142,8 @@ def _parsed(text: str) -> tuple[float, float, float]:
     if not match:
         raise ValueError(f"{text[:40]!r} is no ratio with an interval")
     value, low, high = (float(one) for one in match.groups())
+    if not low <= value <= high:
+        raise ValueError(f"{text[:40]!r} has an interval without its value")
     return value, low, high
 
 

@@ -20,6 +20,7 @@ from landscape.files.json_files import number_or_none, read_json, sealed
 
 FORMAT, VERSION = "sharpscape.throughput", 1
 FIRST = "sgd"  # what every other optimizer is compared with
+_LARGEST = 10**15  # of a count
 MAKE = "make it anew with tests/benchmarks/bench_optimizers.py --record"
 
 
@@ -169,7 +170,7 @@ def _text(value: Any, name: str) -> str:
 
 
 def _count(value: Any, name: str) -> int:
-    if type(value) is not int or value < 1:
+    if type(value) is not int or not 1 <= value <= _LARGEST:
         raise ValueError(f"{name} is {str(value)[:40]!r}, not a count")
     return value
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,8 @@ FORMAT_VERSION = 2  # of the first files: from 2 on a digest is asked for
 PROGRAM = "analysis.robustness"
 KIND = "file of analysis.robustness"
 SUFFIX = ".robustness.h5"
+_ABOUT = ("run", "checkpoint", "data", "deviations", "pixels", "stamps")
+_RUN = ("method", "sparsity", "optimizer", "seed", "recipe")
 _PACKED = {"compression": "gzip", "compression_opts": 9}
 
 
@@ -84,9 +86,9 @@ def _result(tree: Tree, sealed: bool) -> Robustness:
         raise MalformedError("labels aren't those of one image or more")
     done = fields.array(tree, "done", "bool", (len(names), severities))
     clean = fields.array(tree, "clean", "bool", (count,)) if fields.has_array(tree, "clean") else None
-    settings, about = (fields.mapping(tree.attrs, name) for name in ("settings", "about"))
-    for name in ("run", "checkpoint", "data", "deviations"):
-        fields.one_of(about.get(name), [dict], f"about.{name}")
+    settings = fields.mapping(tree.attrs, "settings")
+    about = fields.told(fields.mapping(tree.attrs, "about"), _ABOUT)
+    _check_about(about)
     found: tuple[Source, ...] = tuple("files" if one == "files" else "generated" for one in sources)
     return Robustness(
         _name(tree),
@@ -114,6 +116,31 @@ def _name(tree: Tree) -> str:
 
 def _is_path(name: str) -> bool:
     return name == ".." or any(one in name for one in "/\\")
+
+
+def _check_about(about: dict[str, Any]) -> None:
+    """What tables and comparisons read of the provenance."""
+    for name in _ABOUT:
+        fields.one_of(about.get(name), [dict], f"about.{name}")
+    fields.one_of(about.get("architecture"), [str], "about.architecture")
+    for name, text in about.get("deviations", {}).items():
+        fields.one_of(text, [str], f"about.deviations.{name}")
+    run = fields.told(about.get("run", {}), _RUN)
+    if "run" in about:
+        about["run"] = run
+    for name in ("method", "optimizer"):
+        fields.one_of(run.get(name), [str], f"about.run.{name}")
+    fields.one_of(run.get("seed"), [int], "about.run.seed")
+    fields.finite(run.get("sparsity"), "about.run.sparsity", 0)
+    if run.get("sparsity", 0) > 1:
+        raise MalformedError(f"about.run.sparsity is {run['sparsity']}; expected 0 to 1")
+    fields.one_of(run.get("recipe"), [dict], "about.run.recipe")
+    metrics = about.get("checkpoint", {}).get("metrics")
+    fields.one_of(metrics, [dict], "about.checkpoint.metrics")
+    epochs = {"epochs_trained": (metrics or {}).get("epochs_trained")}
+    for name, value in {**epochs, **run.get("recipe", {})}.items():
+        if type(value) in (int, float):
+            fields.finite(value, f"about: {name}")
 
 
 def _text(tree: Tree, name: str) -> str:

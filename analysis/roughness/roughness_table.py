@@ -127,7 +127,7 @@ def _table_rows(row: Row, siblings: Sequence[str], *, log: bool, split: bool) ->
 
 def caption(rows: Sequence[Row]) -> str:
     """Two lines: what all rows share, and what the heights and intervals are of."""
-    made = [row.made for row in rows]
+    made = [{**row.made, **_measured(row)} for row in rows]
     shared = [
         f"{name} {made[0][name]}" for name in SETTINGS if name in made[0] and name not in differences(made)
     ]
@@ -137,6 +137,14 @@ def caption(rows: Sequence[Row]) -> str:
     sources = _sources(rows)
     intervals = f"; {CONFIDENCE:.0%} intervals over {', '.join(sources)}" if sources else ""
     return f"{'; '.join(shared)}\nheights above the {reference}{intervals}"
+
+
+def _measured(row: Row) -> dict[str, str]:
+    """Span and grid of what was measured, and of what part of the surface it is."""
+    whole = {name: row.made[name] for name in ("span", "grid") if name in row.made}
+    counts = row.loss.resolution[: 1 if row.loss.resolution[1] == 1 else 2]
+    parts = {"span": _region(row.loss), "grid": "×".join(map(str, counts))}
+    return {name: text if parts[name] == text else f"{parts[name]} of {text}" for name, text in whole.items()}
 
 
 def _sources(rows: Sequence[Row]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import unicodedata
 from collections.abc import Mapping
 from math import isfinite, isnan
@@ -12,6 +13,7 @@ from landscape.errors import UserError
 from landscape.files import check_regular
 
 LARGEST = 64 << 20  # bytes
+LONGEST_NAME = 255  # bytes
 STATES = ("finished", "failed", "interrupted", "missing")
 _SHARES = (
     "test_accuracy",
@@ -77,9 +79,9 @@ def read_runs(path: Path, remedy: str) -> dict[str, Row]:
 
 
 def is_name(run: str) -> bool:
-    """Whether a run may be called that: a folder's name of visible letters."""
+    """Whether a run may be called that: a folder's name of visible letters, as long as one may be."""
     bad = any(letter in "/\\" or unicodedata.category(letter).startswith("C") for letter in run)
-    return bool(run) and not bad and run not in (".", "..")
+    return bool(run) and not bad and run not in (".", "..") and len(os.fsencode(run)) <= LONGEST_NAME
 
 
 def check_row(row: Mapping[str, object] | Mapping[str | None, object]) -> None:

@@ -185,8 +185,8 @@ def told(content: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if value is not None or name not in names}
 
 
-def finite(value: Any, name: str, least: float) -> None:
-    """A value out of JSON is a finite number, not below `least`."""
+def finite(value: Any, name: str, least: float | None = None) -> None:
+    """A value out of JSON is a finite number, not below `least`, or null."""
     try:
         number_or_none(value, name, least)
     except (TypeError, ValueError) as error:

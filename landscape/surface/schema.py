@@ -284,14 +284,17 @@ def _check_about(about: Mapping[str, Any]) -> None:
         fields.one_of(about.get(name), [str], f"about.{name}")
     for name in _NUMBERS:
         fields.one_of(about.get(name), [int], f"about.{name}")
+        fields.finite(about.get(name), f"about.{name}", 0)
     for name in ("timing", "units", "curvature", "versions", "hardware"):
         fields.one_of(about.get(name), [dict], f"about.{name}")
     checkpoint, data = (about.get(name) for name in ("checkpoint", "data"))
     fields.one_of(checkpoint, [dict, str], "about.checkpoint")
-    for name in ("sha256", "file") if isinstance(checkpoint, dict) else ():
-        fields.one_of(checkpoint.get(name), [str], f"about.checkpoint.{name}")
+    if isinstance(checkpoint, dict):
+        for name in ("sha256", "file"):
+            fields.one_of(checkpoint.get(name), [str], f"about.checkpoint.{name}")
     if isinstance(data, dict):
         fields.one_of(data.get("seed"), [int], "about.data.seed")
+        fields.finite(data.get("seed"), "about.data.seed", 0)
     timing = about.get("timing") or {}
     for name in _TIMING if timing else ():
         fields.finite(timing.get(name, 0), f"about.timing.{name}", 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isnan, sqrt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from scipy import stats
 
 from analysis.robustness import ALEXNET, BENCHMARK, UNNORMALIZED, Reference, difference, read, rows
 from analysis.robustness.images_interval import over_images, wilson
+from analysis.robustness.reference_errors import usual_reference
 from analysis.robustness.robustness_file import save
+from analysis.robustness.robustness_table import table, to_csv
 from landscape.errors import UserError
 
 
@@ -91,6 +94,45 @@ def test_damage_is_one_line(tmp_path: Path) -> None:
     wrong = replace(drawn(), corruptions=("rain", *BENCHMARK[1:]))
     with pytest.raises(UserError, match="what can't be"):
         read(save(wrong, path))
+
+
+WRONG: list[tuple[str, Any]] = [
+    ("run", {"seed": [1]}),
+    ("run", {"seed": "x"}),
+    ("run", {"sparsity": "abc"}),
+    ("run", {"sparsity": -5}),
+    ("run", {"sparsity": 5}),
+    ("run", {"sparsity": 10**400}),
+    ("run", {"method": 3}),
+    ("run", {"optimizer": ["sgd"]}),
+    ("run", {"recipe": {"lr": 10**400}}),
+    ("run", {"recipe": "usual"}),
+    ("run", []),
+    ("data", "cifar10"),
+    ("deviations", {"fog": 3}),
+    ("architecture", 5),
+    ("checkpoint", {"metrics": 3}),
+    ("checkpoint", {"metrics": {"epochs_trained": 10**400}}),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG)
+def test_what_tables_read_has_its_type(tmp_path: Path, key: str, value: Any) -> None:
+    found = drawn()
+    path = save(replace(found, about={**found.about, key: value}), tmp_path / "a.robustness.h5")
+    with pytest.raises(UserError, match=r"a\.robustness\.h5: not a readable file of analysis\.robustness"):
+        read(path)
+
+
+def test_null_says_no_more_than_nothing(tmp_path: Path) -> None:
+    nothing = dict.fromkeys(("run", "checkpoint", "data", "deviations", "pixels", "stamps"))
+    one = read(save(replace(drawn(), about=nothing), tmp_path / "a.robustness.h5"))
+    assert "images of images" in str(table([one], usual_reference(False)).caption)
+    assert to_csv([one], usual_reference(False))
+    assert isnan(rows([one])[0].sparsity)
+    unknown = {"run": dict.fromkeys(("method", "sparsity", "optimizer", "seed", "recipe"))}
+    again = read(save(replace(drawn(1), about=unknown), tmp_path / "b.robustness.h5"))
+    assert isnan(rows([again])[0].sparsity)
 
 
 def test_rows_pair_optimizers_by_seed() -> None:

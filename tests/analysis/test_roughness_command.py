@@ -48,6 +48,11 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return output.err
 
 
+def test_the_caption_tells_what_was_measured(bowl: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([bowl, "--span", "0.5"])
+    assert "span ±0.5 of ±1; grid 5×5 of 9×9;" in capsys.readouterr().out
+
+
 def test_table(bowl: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = made("steep bowl", 2.0)
     main([bowl, str(other.save(tmp_path / "steep.surface.h5"))])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from math import exp
+from math import exp, isnan
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,27 @@ def test_a_table_of_more_than_the_run_is_refused(root: Path, rows: str, why: str
     head = "checkpoint,file,split,measure,value,low,high,settings\n"
     sharpness(root, SGD, head + rows.replace("sam\n", "sam,0.02,0.01,0.03,rho=0.05\n"))
     with pytest.raises(UserError, match=why):
+        measures_of(root, SGD)
+
+
+@pytest.mark.parametrize(
+    "row", ["5,1,2", "nan,1,2", ",1,2", "inf,1,2", "1.5,1,", "1.5,,2", "1.5,2,1", "1.5,nan,2"]
+)
+def test_a_value_out_of_its_interval_is_refused(root: Path, row: str) -> None:
+    sharpness(root, SGD, f"measure,value,low,high,settings\nsam,{row},rho=0.05\n")
+    with pytest.raises(UserError, match=r"sharpness.*\.csv: can't be read"):
+        measures_of(root, SGD)
+
+
+@pytest.mark.parametrize("value", ["inf", "", "0.5"])
+def test_a_value_may_have_no_interval(root: Path, value: str) -> None:
+    sharpness(root, SGD, f"measure,value,low,high,settings\nsam,{value},,,rho=0.05\n")
+    assert isnan(measures_of(root, SGD)["sam"].low)
+
+
+def test_two_columns_of_one_name_are_refused(root: Path) -> None:
+    sharpness(root, SGD, "measure,value,low,high,settings,value\nsam,0.5,0.4,0.6,rho=0.05,0.9\n")
+    with pytest.raises(UserError, match="the column value is there 2 times"):
         measures_of(root, SGD)
 
 

@@ -151,6 +151,10 @@ def _words(content: dict[str, Any]) -> None:
     content["rho"] = "small"
 
 
+def _huge(content: dict[str, Any]) -> None:
+    content["learning_rate"] = 10**400
+
+
 def _no_surface(content: dict[str, Any]) -> None:
     content["steps"]["sam"]["surface"] = "other.surface.h5"
 
@@ -162,7 +166,8 @@ def _no_surface(content: dict[str, Any]) -> None:
         (_far, r"sam: w_t reaches \(5, 0.5\), off its slice"),
         (_steep, "s2sam: the arrow of gradient 2 reaches"),
         (_newer, "sharpscape.step 2; expected sharpscape.step 1"),
-        (_words, "'small' is no finite number"),
+        (_words, "a number is 'small', not a number"),
+        (_huge, r"step\.json: can't be read \(a number is a whole number of 401 digits\)"),
         (_no_surface, "no such file"),
     ],
 )

@@ -23,6 +23,7 @@ from analysis.statistics.median import median_interval
 from figures import table1, table2, table3, table4, table5, table6, table_a1
 from figures.claims import accuracy_pairs
 from figures.networks import DISTRIBUTIONS, PARAMETERS
+from figures.product_command import main
 from figures.results import Results
 from figures.table_picture import draw
 from figures.table_texts import to_csv, to_latex, to_markdown
@@ -158,6 +159,8 @@ def test_table4_takes_ratios_turn_by_turn(tmp_path: Path) -> None:
         ("load", [None]),
         ("device", 7),
         ("version", 2),
+        ("batch_size", 10**400),
+        ("steps", 10**400),
         ("versions", []),
         ("races", [{"method": "rigl", "sparsity": 1.5}]),
     ],
@@ -430,6 +433,48 @@ def test_parameters_and_distributions_are_those_of_the_networks_and_methods() ->
         assert getattr(METHODS[method], "distribution") == kind  # noqa: B009
     assert {name for name in METHODS if hasattr(METHODS[name], "distribution")} == set(DISTRIBUTIONS)
     assert all(re.fullmatch("[a-z0-9_]+", name) for name in METHODS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ('x,"1.5 [1.4, 1.6]"\nx,"2.5 [2.4, 2.6]"\n', "the run x is there 2 times"),
+        ('x,"1.5 [9.4, 0.6]"\n', "an interval without its value"),
+        ('x,"1.5 [1.6, 1.7]"\n', "an interval without its value"),
+    ],
+)
+def test_speeds_that_cant_be_are_refused(tmp_path: Path, rows: str, why: str) -> None:
+    (tmp_path / "structured").mkdir()
+    (tmp_path / "structured" / "structured.csv").write_text(f"run,faster\n{rows}")
+    with pytest.raises(UserError, match=rf"structured\.csv: can't be read .*{why}"):
+        table3.speeds_of(tmp_path)
+
+
+def test_a_robustness_file_of_an_endless_name_stops_no_table(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "robustness").mkdir()
+    save(replace(answers(0, 0.5), name="n" * 300), tmp_path / "robustness" / "a.robustness.h5")
+    assert table5.grids(Results(tmp_path))
+
+
+def test_a_number_that_is_too_large_stops_one_product_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Overflowing:
+        name = "first"
+
+        def unlike(self, results: Results) -> list[str]:
+            return [str(float(10**400))]
+
+        def write(self, results: Results, folder: Path) -> list[Path]:
+            raise AssertionError("never")
+
+    root = results(tmp_path, "resnet20-cifar10-dense-sgd-seed0 0.90").root
+    with pytest.raises(SystemExit):
+        main([Overflowing(), table6.PRODUCT], ["all", str(root)])
+    told = capsys.readouterr()
+    assert "error: first: int too large to convert to float" in told.err
+    assert "table6.md" in told.out
 
 
 def test_all_that_tie_are_the_best(tmp_path: Path) -> None:

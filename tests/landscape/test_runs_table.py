@@ -54,6 +54,7 @@ BAD = [
     GOOD.replace("net-", "\x1b[31mnet-"),
     GOOD.replace("net-", "\u202enet-"),
     "..,finished",
+    "n" * 256 + ",finished",
     ",finished",
     '"unclosed,finished',
     f"{GOOD}\n{GOOD}",
