@@ -31,13 +31,22 @@ def sha256_told(about: Mapping[str, Any]) -> str:
 def contradiction(about: Mapping[str, Any], row: Mapping[str, str]) -> str:
     """The first metric that a result's checkpoint and a row tell otherwise; empty where there is none."""
     metrics = checkpoint_of(about).get("metrics")
-    for key in TOLD if isinstance(metrics, Mapping) else ():
+    if not isinstance(metrics, Mapping):
+        return ""
+    for key in TOLD:
         value, text = metrics.get(key), row.get(key)
         if not text or isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if not isclose(value, float(text), rel_tol=DIGITS, abs_tol=DIGITS):
-            return f"{key.replace('_', ' ')} {value:.6g}, in results.csv {text}"
+        if not _close(value, float(text)):
+            return f"{key.replace('_', ' ')} {str(value)[:12]}, in results.csv {text}"
     return ""
+
+
+def _close(first: float, second: float) -> bool:
+    try:
+        return isclose(first, second, rel_tol=DIGITS, abs_tol=DIGITS)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def other_network(about: Mapping[str, Any], network: str) -> str:

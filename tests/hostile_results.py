@@ -172,7 +172,6 @@ _SETTINGS: tuple[tuple[str, Any], ...] = (
     ("mask", {"source": 3}),
     ("params", ["x"]),
     ("params", {"rule": "all"}),
-    ("examples", "5eed"),
     ("engine", []),
     ("sampling", 3),
     ("planes", []),

@@ -60,7 +60,8 @@ def same_examples(surface: Surface, data: Data | Mapping[str, Data], split: str)
     if isinstance(data, Mapping) and split not in data:
         raise UserError(f"no examples for the split {split!r}; got {', '.join(data) or 'none'}")
     examples = as_examples(data[split] if isinstance(data, Mapping) else data)
-    stored = surface.settings.get("examples", {}).get(split)
+    digests = surface.settings.get("examples")
+    stored = digests.get(split) if isinstance(digests, Mapping) else None
     if stored not in (None, examples.digest()):
         raise UserError(
             f"these aren't the {surface.planes[0].splits[split].examples} {split} examples of the surface; "

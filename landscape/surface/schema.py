@@ -302,7 +302,7 @@ def _check_about(about: Mapping[str, Any]) -> None:
 
 def _check_settings(settings: Mapping[str, Any], planes: int) -> None:
     """What others take from the settings to compute with the same network and examples again."""
-    for name in ("mask", "params", "examples", "engine"):
+    for name in ("mask", "params", "engine"):
         fields.one_of(settings.get(name), [dict], f"settings.{name}")
     fields.one_of(settings.get("sampling"), [dict, str], "settings.sampling")
     fields.one_of(settings.get("mask", {}).get("source"), [str], "settings.mask.source")
