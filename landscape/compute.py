@@ -22,7 +22,6 @@ from landscape.engine import Engine
 from landscape.engine.executors import evaluator_of
 from landscape.engine.failing import in_one_line
 from landscape.engine.modes import own_modes
-from landscape.engine.original import keeps_original
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.examples.forms import Data, as_examples, named_splits
@@ -47,7 +46,6 @@ from landscape.workers.crew import check_executor
 
 
 @own_modes()
-@keeps_original
 def compute_surface(
     model: nn.Module,
     data: Data | Mapping[str, Data],

@@ -271,8 +271,7 @@ def divided(
     Raises
     ------
     UserError
-        When nothing is left to train on, of all or of a class, or less than `examples`; or when nothing is
-        held out that should be.
+        When nothing is left to train on, of all or of a class, or less than `examples`.
     """
     held_out = hold_out(labels, validation, seed)
     rest = np.setdiff1d(np.arange(len(labels)), held_out)
@@ -280,7 +279,7 @@ def divided(
         held_out, rest = np.intersect1d(held_out, among), np.intersect1d(rest, among)
     if not len(rest):
         raise UserError(f"{spec}: no training image is left beside the {len(held_out)} held out")
-    _check_held_out(spec, labels, validation, held_out, rest)
+    _check_classes_left(spec, labels, validation, held_out, rest)
     if examples is not None:
         if not 1 <= examples <= len(rest):
             raise UserError(f"examples {examples}: expected 1 to the {len(rest)} training images of {spec}")
@@ -288,20 +287,23 @@ def divided(
     return held_out, rest
 
 
-def _check_held_out(
+def check_held_out(data: TrainingData, validation: float) -> None:
+    """Raise UserError where a share above 0 means no image: a new run would have nothing to look at."""
+    if validation > 0 and not len(data.validation):
+        raise UserError(
+            f"validation {validation:g}: holds out none of the training images of {data.name}, so few are in "
+            "each class; give a larger share, or 0"
+        )
+
+
+def _check_classes_left(
     spec: str,
     labels: NDArray[np.int64],
     validation: float,
     held_out: NDArray[np.int64],
     rest: NDArray[np.int64],
 ) -> None:
-    """Raise UserError where the share means no image, or all that a class has."""
-    if validation > 0 and not len(held_out):
-        most = np.bincount(labels).max()
-        raise UserError(
-            f"validation {validation:g}: holds out none of the {len(labels)} training images of {spec}, "
-            f"whose classes have {most} at the most; give a larger share, or 0"
-        )
+    """Raise UserError where the share is all that a class has."""
     taken = np.setdiff1d(labels[held_out], labels[rest])
     if len(taken):
         raise UserError(

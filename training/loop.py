@@ -25,7 +25,7 @@ from training import masks
 from training.captured import Graphs
 from training.checkpoint import LEFTOVER_SECONDS, RunFolder
 from training.config import RunConfig
-from training.data import Images, TrainingData, generator_for
+from training.data import Images, TrainingData, check_held_out, generator_for
 from training.distributed import World
 from training.evaluation import evaluate
 from training.kept import KeptForward
@@ -151,6 +151,8 @@ def training(
     if finished is not None:
         world.by_first(lambda: _tidy(folder))
         return finished
+    if not folder.last.exists():
+        check_held_out(data, config.validation)
     with ExitStack() as held:
         run = start_run(
             config, data, folder, device, world, extras.compiled, extras.sparse, extras.graphs

@@ -22,7 +22,6 @@ from landscape.compute import Data, as_examples, choose_mask, named_splits
 from landscape.devices import choose_device
 from landscape.engine import DTYPES, left_alone
 from landscape.engine.modes import own_modes
-from landscape.engine.original import keeps_original
 from landscape.errors import UserError
 from landscape.examples import Examples
 from landscape.losses import Loss, classification
@@ -54,7 +53,6 @@ class Connection:
 
 
 @own_modes()
-@keeps_original
 def connect(
     first: nn.Module,
     second: nn.Module,

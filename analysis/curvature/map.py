@@ -21,7 +21,6 @@ from landscape.compute import Data
 from landscape.devices import choose_device, kind_of
 from landscape.engine import left_alone
 from landscape.engine.modes import own_modes
-from landscape.engine.original import keeps_original
 from landscape.errors import UserError
 from landscape.keeping.lock import owned
 from landscape.keeping.settings import check_settings, settings_difference
@@ -33,7 +32,6 @@ from landscape.workers.crew import check_executor
 
 
 @own_modes()
-@keeps_original
 def curvature_map(
     surface: Surface,
     model: nn.Module,

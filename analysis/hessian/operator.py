@@ -370,7 +370,7 @@ class HessianOperator(LinearOperator):
     def _first_counted(self, model: nn.Module, examples: Examples, size: int, dtype: torch.dtype) -> Examples:
         """A few examples of which some count for the loss; see `first_counted`."""
         module = in_precision(own_copy(model), self.torch_device, dtype).eval()
-        with self._settings(), one_thread():
+        with self._settings(), one_thread(), restored(model):
             return first_counted(examples, size, counter(self._loss, module, self.torch_device, dtype))
 
     def _checked(

@@ -28,7 +28,6 @@ from landscape.checks.identity import Functions, check_same
 from landscape.compute import Data, as_examples, choose_mask
 from landscape.devices import kind_of
 from landscape.engine.modes import own_modes
-from landscape.engine.original import keeps_original
 from landscape.examples import Examples
 from landscape.keeping.label import labelled
 from landscape.keeping.lock import owned
@@ -49,7 +48,6 @@ _SPREAD_PROBES = 4
 
 
 @own_modes()
-@keeps_original
 def hessian_spectrum(
     model: nn.Module,
     data: Data,

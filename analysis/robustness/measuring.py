@@ -29,7 +29,6 @@ from landscape.checks.identity import Functions
 from landscape.devices import choose_device
 from landscape.engine import own_copy
 from landscape.engine.cuda_graph import numerics
-from landscape.engine.original import keeps_original
 from landscape.engine.precision import in_precision
 from landscape.errors import UserError
 from landscape.keeping.keeper import Keeper
@@ -48,7 +47,6 @@ _NEAR_TIES = 0.005  # share of answers that another machine's rounding may turn
 _OVERWRITE = "give --overwrite to compute it anew"
 
 
-@keeps_original
 def robustness(
     model: nn.Module,
     versions: Versions,

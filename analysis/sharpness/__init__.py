@@ -28,7 +28,6 @@ from analysis.sharpness.sam import sam, sam_ascent
 from analysis.sharpness.top_eigenvalue import EXPECTED_PRODUCTS
 from landscape.compute import Data, choose_mask
 from landscape.engine.modes import own_modes
-from landscape.engine.original import keeps_original
 from landscape.errors import UserError
 from landscape.losses import Loss, classification
 from landscape.parameters import TRAINABLE, ParamsChoice, moving_params
@@ -99,7 +98,6 @@ MEASURES: dict[str, Measure] = {
 
 
 @own_modes()
-@keeps_original
 def sharpness(
     model: nn.Module,
     data: Data,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,7 +133,8 @@ def load_into(
     check_finite(converted, source)
     beside = _extra_states(extra or {}, given, wanted, source)
     try:
-        model.load_state_dict(wanted | converted | beside)
+        with _without_hooks(model) if tensors is not given else nullcontext():  # they have run
+            model.load_state_dict(wanted | converted | beside)
     except Exception as error:  # a module's own set_extra_state may raise anything
         raise UserError(
             f"{source} can't be loaded into {what}: {str(error).splitlines()[0][:200]}"
@@ -164,6 +166,22 @@ def _by_own_names(
         if found.exact:
             return fresh, found
     return tensors, fit
+
+
+@contextmanager
+def _without_hooks(model: nn.Module) -> Iterator[None]:
+    """Inside it modules load as if they had no hooks that translate a file."""
+    held = [
+        (module._load_state_dict_pre_hooks, {**module._load_state_dict_pre_hooks})
+        for module in model.modules()
+    ]
+    for hooks, _ in held:
+        hooks.clear()
+    try:
+        yield
+    finally:
+        for hooks, before in held:
+            hooks.update(before)
 
 
 def _of_file(fit: Fit, tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Fit:

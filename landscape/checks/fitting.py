@@ -21,6 +21,8 @@ from landscape.losses import (
     plain_classification,
 )
 
+_SMALL = (torch.uint8, torch.bool)
+
 
 def fitting_loss(loss: Loss, data: Iterable[Examples]) -> Loss:
     """The loss as it is to be called for these data: one form of it for all batches of all splits.
@@ -54,6 +56,9 @@ def fitting_loss(loss: Loss, data: Iterable[Examples]) -> Loss:
     for targets in _targets(data, "classification"):
         if targets.is_floating_point() or targets.is_complex():
             continue  # the loss itself says what to do
+        if targets.dtype in _SMALL:  # which hold no label below 0, and may be large: masks
+            counted = counted or bool(targets.numel())
+            continue
         labels = labels_of(targets)
         if targets.dtype == torch.uint64 and bool((labels < 0).any()):
             largest = int(labels[labels < 0][0]) + 2**64
@@ -93,8 +98,8 @@ def check_labels(loss: Loss, model: Callable[..., Any], batch: Any, data: Iterab
     except Exception:
         return  # the loss itself says what is wrong
     for targets in _targets(data, "classification"):
-        labels = labels_of(targets)
-        fitting = labels.numel() and labels.dtype == torch.int64 and labels.dim() == axes
+        labels = targets if targets.dtype in _SMALL else labels_of(targets)
+        fitting = labels.numel() and labels.dtype in (torch.int64, torch.uint8) and labels.dim() == axes
         largest = int(labels.max()) if fitting else -1
         if largest >= classes > 1:
             raise UserError(

@@ -367,7 +367,7 @@ def left_alone(
     there = torch.device(device)
     few = first_batches(examples, there, dtype)
     try:
-        with one_thread(), numerics(there, False):
+        with one_thread(), numerics(there, False), restored(model):
             probe(in_precision(own_copy(model), there, dtype).eval(), loss, few[0])
     except UserError:
         return examples

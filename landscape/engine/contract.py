@@ -23,7 +23,7 @@ from landscape.examples.structure import cut, length, tensors_in
 from landscape.losses import Loss
 
 _PROBED = 32  # examples, of which the first half decides
-_ELSEWHERE, _PLACES = (0.1, 1.0, 3.0), 4  # shares by which weights are moved, each in as many directions
+_ELSEWHERE, _PLACES = (0.3, 3.0), 3  # shares by which weights are moved, each in as many directions
 _SAME = 1e-4  # relative; a sum of few numbers in low precision
 
 
@@ -217,20 +217,21 @@ def _check_zeros(
     A hinge loss, or a share of errors, of a network that has learned its examples is such a number.
     """
     left = {name for name, value in seen.values.values.items() if not value.dim() and not bool(value)}
-    for seed, share, batch in itertools.product(range(_PLACES), _ELSEWHERE, batches):
+    for seed, share in itertools.product(range(_PLACES), _ELSEWHERE):
         if not left or not source.moving:
             return
         with moved_beside(module, source.moving, share, seed):
-            try:
-                with seen.mode():
-                    found = batch_values(loss(module, batch))
-            except Exception:
-                continue  # not a place where the loss is defined
-            told = {name for name in left & found.values.keys() if bool(found.values[name])}
-            if told:
-                only = replace(found, values={name: found.values[name] for name in told})
-                _check_cutting(loss, module, batch, only, seen.mode, given, chosen)
-            left -= told
+            for batch in batches:
+                try:
+                    with seen.mode():
+                        found = batch_values(loss(module, batch))
+                except Exception:
+                    continue  # not a place where the loss is defined
+                told = {name for name in left & found.values.keys() if bool(found.values[name])}
+                if told:
+                    only = replace(found, values={name: found.values[name] for name in told})
+                    _check_cutting(loss, module, batch, only, seen.mode, given, chosen)
+                left -= told
 
 
 def _check_sums(

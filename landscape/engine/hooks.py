@@ -3,16 +3,17 @@
 A hook that collects activations would otherwise run at every point and fill the user's memory. It only
 watches if it returns nothing, writes into no tensor and sets no attribute of its module, and if the loss
 doesn't read what it collects; that is seen in two calls. Two calls tell nothing of code that asks first (a
-clip of large values), so hooks with a branch, in them or in what they call of the user's, stay. So do those
-that PyTorch itself puts there (pruning, weight normalization): they compute weights.
+clip of large values), so hooks stay that have a branch, in them or in what they call, or look at a tensor's
+number. So do those that PyTorch itself puts there (pruning, weight normalization): they compute weights.
 """
 
 from __future__ import annotations
 
+import cProfile
 import dis
 import itertools
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from types import CodeType, FrameType
 from typing import Any
@@ -27,6 +28,8 @@ from landscape.examples.structure import tensors_in
 from landscape.losses import Loss
 
 Hooks = MutableMapping[int, Callable[..., Any]]
+_NUMBER = torch.ops.aten._local_scalar_dense.default
+_BETWEEN = ("CACHE", "PRECALL", "TO_BOOL", "NOT_TAKEN", "COPY")
 _ENDS = ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")
 _KINDS = ("_forward_pre_hooks", "_forward_hooks")
 
@@ -137,7 +140,10 @@ class _Watched:
 
 
 class _Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes whether an operation writes into the memory of some tensors, be it what was there before."""
+    """Notes whether an operation writes into the memory of some tensors, be it what was there before.
+
+    Or whether a tensor's number becomes one of Python's, from which anything may follow.
+    """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -158,7 +164,7 @@ class _Writes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if one.alias_info is not None and one.alias_info.is_write
             for value in tensors_in([args[number] if number < len(args) else (kwargs or {}).get(one.name)])
         ]
-        self.seen |= any(_place(one) in self._places for one in written)
+        self.seen |= func is _NUMBER or any(_place(one) in self._places for one in written)
         return func(*args, **(kwargs or {}))
 
 
@@ -168,39 +174,75 @@ def _place(value: Tensor) -> int:
 
 @contextmanager
 def _noting_branches(asked: list[CodeType]) -> Iterator[None]:
-    """Gather the user's functions that are called inside and may take one of several ways."""
-    before = sys.getprofile()
+    """Gather called functions that may take one of several ways; those of torch and Python don't count."""
+    before: Any = sys.getprofile()
 
     def note(frame: FrameType, event: str, argument: Any) -> None:
-        if event == "call" and not is_library(frame.f_globals.get("__name__")) and has_branch(frame.f_code):
+        if event == "call" and not _is_plain(frame.f_globals.get("__name__")) and has_branch(frame.f_code):
             asked.append(frame.f_code)
 
     sys.setprofile(note)
     try:
         yield
     finally:
-        sys.setprofile(before)
+        sys.setprofile(before if callable(before) else None)
+        if isinstance(before, cProfile.Profile):  # up to Python 3.11 it isn't a function
+            before.enable()
+
+
+def _is_plain(module: str | None) -> bool:
+    """Whether a module's functions do the same whatever values they are given, as far as hooks go."""
+    name = str(module).partition(".")[0]
+    return name in ("torch", "numpy", "landscape") or name in sys.stdlib_module_names
 
 
 def has_branch(code: CodeType) -> bool:
     """Whether a function's way depends on values: conditions, loops, what follows ``and`` and ``or``.
 
-    What is done about exceptions doesn't count.
+    Neither what is done about exceptions counts nor questions that have the same answer at every point:
+    ``isinstance``, ``is None``, ``self.training``.
     """
     steps = {one.offset: one for one in dis.get_instructions(code)}
     following = dict(itertools.pairwise(steps))
-    place: int | None = next(iter(steps))
-    jumps = {*dis.hasjrel, *dis.hasjabs}
-    while place is not None:
+    jumps, seen, open_ways = {*dis.hasjrel, *dis.hasjabs}, set[int](), [next(iter(steps))]
+    while open_ways:
+        place = open_ways.pop()
         step = steps[place]
-        if step.opname in _ENDS:
+        if place in seen or step.opname in _ENDS:
+            continue
+        seen.add(place)
+        onward = following.get(place)
+        if step.opcode in jumps:
+            if not step.opname.startswith("JUMP_") or "_IF_" in step.opname or "_OR_" in step.opname:
+                if not _is_lasting(list(steps.values()), place):
+                    return True
+                open_ways.append(onward if onward is not None else place)
+            open_ways.append(step.argval)
+        elif onward is not None:
+            open_ways.append(onward)
+    return False
+
+
+def _is_lasting(steps: Sequence[dis.Instruction], place: int) -> bool:
+    """Whether the question before a jump is one of kind or mode."""
+    number = next(at for at, one in enumerate(steps) if one.offset == place)
+    jump, before = steps[number], [one for one in steps[:number] if one.opname not in _BETWEEN]
+    if not jump.opname.startswith("POP_JUMP") or not before:
+        return False
+    last = before[-1]
+    if (
+        "NONE" in jump.opname
+        or last.opname == "IS_OP"
+        or (last.argval == "training" and "LOAD" in last.opname)
+    ):
+        return True
+    if last.opname != "CALL":
+        return False
+    for one in reversed(before[:-1]):
+        if "CALL" in one.opname or one.opcode in (*dis.hasjrel, *dis.hasjabs):
             return False
-        if step.opname == "JUMP_FORWARD":
-            place = step.argval
-        elif step.opcode in jumps:
+        if one.argval == "isinstance":
             return True
-        else:
-            place = following.get(place)
     return False
 
 

@@ -7,12 +7,11 @@ the user's, gets others.
 
 from __future__ import annotations
 
-import functools
 import operator
-from collections import deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, ParamSpec, TypeVar
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +19,7 @@ from torch import Tensor, nn
 from landscape.checks.determinism import ROUNDING, relative_difference
 from landscape.errors import UserError
 
-P = ParamSpec("P")
-R = TypeVar("R")
+_LONG = 10_000  # items, above which they aren't looked at
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
@@ -47,6 +45,11 @@ class Original:
         found = _contents(value) or []
         return len(found) != len(contents) or not all(map(operator.is_, found, contents))
 
+    def now(self, place: str, name: str) -> Any:
+        """What the network has there at present; an object of no use where it has nothing."""
+        tables = _tables(dict(self._model.named_modules())[place])
+        return next((table[name] for table in tables if name in table), _NOTHING)
+
     def restore(self) -> None:
         """Put back what was there; where a class doesn't allow it, it stays."""
         modules = dict(self._model.named_modules())
@@ -65,20 +68,6 @@ def restored(model: nn.Module) -> Iterator[Original]:
         yield original
     finally:
         original.restore()
-
-
-def keeps_original(function: Callable[P, R]) -> Callable[P, R]:
-    """For a function of networks: those among its arguments hold afterwards what they held before."""
-
-    @functools.wraps(function)
-    def kept(*args: P.args, **kwargs: P.kwargs) -> R:
-        with ExitStack() as networks:
-            for one in (*args, *kwargs.values()):
-                if isinstance(one, nn.Module):
-                    networks.enter_context(restored(one))
-            return function(*args, **kwargs)
-
-    return kept
 
 
 def check_own(
@@ -106,7 +95,7 @@ def check_own(
     if not changes:
         return
     before = call(module, batch)["loss"].detach().clone()
-    with _without(module, changes):
+    with _without(module, original, changes):
         try:
             after = call(module, batch)["loss"].detach()
         except Exception:
@@ -121,13 +110,19 @@ def check_own(
 
 
 @contextmanager
-def _without(module: nn.Module, names: list[tuple[str, str]]) -> Iterator[None]:
-    """Inside it the module doesn't have these attributes."""
+def _without(module: nn.Module, original: Original, names: list[tuple[str, str]]) -> Iterator[None]:
+    """Inside it the module doesn't have these attributes; of plain values it has what the original has now.
+
+    A counter that a forward names in a message, say, isn't what it computes with. What both share is one.
+    """
     modules, taken = dict(module.named_modules()), []
     for place, name in names:
         for table in _tables(modules[place]) if place in modules else ():
-            if name in table:
+            now = original.now(place, name)
+            if name in table and table[name] is not now:
                 taken.append((table, name, table.pop(name)))
+                if isinstance(now, bool | int | float | str):
+                    table[name] = now
     try:
         yield
     finally:
@@ -136,7 +131,7 @@ def _without(module: nn.Module, names: list[tuple[str, str]]) -> Iterator[None]:
 
 
 def _tables(module: nn.Module) -> list[dict[str, Any]]:
-    return [vars(module), *(vars(module)[name] for name in _TABLES)]
+    return [vars(module), *(vars(module).get(name, {}) for name in _TABLES)]
 
 
 def _attributes(model: nn.Module) -> Iterator[tuple[str, str, Any]]:
@@ -159,9 +154,9 @@ def _put(module: nn.Module, name: str, value: Any) -> None:
 
 
 def _contents(value: Any) -> list[Any] | None:
-    if type(value) is dict:
-        return [part for pair in value.items() for part in pair]
-    return list(value) if type(value) in (list, deque) else None
+    if type(value) not in (dict, OrderedDict, defaultdict, list, deque) or len(value) > _LONG:
+        return None
+    return [part for pair in value.items() for part in pair] if isinstance(value, dict) else list(value)
 
 
 def _refill(value: Any, contents: list[Any] | None) -> None:

@@ -355,3 +355,24 @@ def test_arguments_are_read_as_literals() -> None:
         "p.m:f",
         {"x": 1, "y": [1, 2], "z": None, "s": "B", "t": "x y", "u": -1.5},
     )
+
+
+class Renames(nn.Module):
+    """Takes a weight of another name and scale, as its hook of a newer version does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+        self._register_load_state_dict_pre_hook(self._newer)
+
+    def _newer(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+        if f"{prefix}w" in state:
+            state[f"{prefix}weight"] = state.pop(f"{prefix}w")
+        state[f"{prefix}weight"] = state[f"{prefix}weight"] * 10
+
+
+def test_hooks_that_translate_a_file_run_once() -> None:
+    model = Renames()
+    load_into(model, {"w": torch.ones(3)}, what="model", source="file")
+    assert model.weight.tolist() == [10, 10, 10]
+    assert model._load_state_dict_pre_hooks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cProfile
+import sys
 from typing import Any
 
 import numpy as np
@@ -116,7 +118,11 @@ def clipping_in_place(module: nn.Module, inputs: Any, output: Tensor) -> None:
     output.data.clamp_(max=6.0)
 
 
-@pytest.mark.parametrize("hook", [clipping, clipping_inside, clipping_in_place])
+def clipping_by_index(module: nn.Module, inputs: Any, output: Tensor) -> Any:
+    return (lambda value: None, lambda value: value.clamp(max=6.0))[int(output.max() > 6)](output)
+
+
+@pytest.mark.parametrize("hook", [clipping, clipping_inside, clipping_in_place, clipping_by_index])
 def test_hooks_that_act_only_sometimes_stay(hook: Any) -> None:
     """At the network itself they do nothing; far from it they clip as the one does that always returns."""
     networks = small_network(), small_network()
@@ -141,7 +147,73 @@ def test_ways_that_hang_on_values() -> None:
         for one in output:
             values.append(one)
 
-    assert [has_branch(one.__code__) for one in (watches, asks, repeats)] == [False, True, True]
+    def kinds(module: nn.Module, output: Any) -> None:
+        output = output[0] if isinstance(output, (tuple, list)) else output
+        if output is not None and not module.training:
+            print(output)
+
+    def kinds_and_values(module: nn.Module, output: Any) -> Any:
+        return output * 2 if not isinstance(output, tuple) and output.max() > 2 else None
+
+    found = [has_branch(one.__code__) for one in (watches, asks, repeats, kinds, kinds_and_values)]
+    assert found == [False, True, True, False, True]
+
+
+def test_a_profiler_of_the_callers_goes_on() -> None:
+    profile = cProfile.Profile()
+    model = small_network()
+    model[5].register_forward_hook(lambda *passing: None)  # type: ignore[index]
+    profile.enable()
+    try:
+        before = sys.getprofile()
+        compute_surface(model, examples(), points=3, device="cpu")
+        assert sys.getprofile() is before
+    finally:
+        profile.disable()
+
+
+class Counts(nn.Module):
+    """A hook counts on the original what the copy names, but doesn't compute with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.steps = nn.Linear(4, 2), 0
+
+        def count(*passing: Any) -> None:
+            self.steps += 1
+
+        self.body.register_forward_hook(count)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _ = f"step {self.steps}"
+        found: Tensor = self.body(x)
+        return found
+
+
+def test_what_the_copy_reads_and_does_not_compute_with_is_no_fault() -> None:
+    data = torch.randn(64, 4), torch.randint(0, 2, (64,))
+    model = Counts()
+    found = compute_surface(model, data, points=3, device="cpu").loss
+    with torch.no_grad():
+        assert found[1, 1] == pytest.approx(float(F.cross_entropy(model(data[0]), data[1])), rel=1e-5)
+
+
+class Logs(nn.Module):
+    """A loss that keeps a log of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[int] = []
+
+    def forward(self, model: Any, batch: Any) -> Any:
+        self.log.append(len(batch[1]))
+        return F.cross_entropy(model(batch[0]), batch[1], reduction="none"), len(batch[1])
+
+
+def test_what_the_callers_own_loss_writes_stays() -> None:
+    loss = Logs()
+    compute_surface(small_network(), examples(), loss=loss, points=3, device="cpu")
+    assert len(loss.log) > 9
 
 
 class Stores(nn.Module):

@@ -109,40 +109,6 @@ def test_closures_without_backward_are_noticed() -> None:
         net.zero_grad()
 
 
-@pytest.mark.parametrize("by_closure", [False, True])
-def test_a_forward_pass_before_the_block_is_refused(by_closure: bool) -> None:
-    """Of a single linear layer autograd keeps no weight, so it doesn't notice that the weights moved."""
-    net, (images, labels) = nn.Linear(108, 3), batches(1)[0]
-    optimizer = S2SAM(torch.optim.SGD(net.parameters(), lr=0.1))
-
-    def loss() -> Tensor:
-        return F.cross_entropy(net(images.flatten(1)), labels)
-
-    for _ in range(2):
-        optimizer.zero_grad()
-        with optimizer.perturbed():
-            loss().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    optimizer.zero_grad()
-    early, before = loss(), net.weight.detach().clone()
-
-    def closure() -> Tensor:
-        early.backward()  # type: ignore[no-untyped-call]
-        return early.detach()
-
-    if not by_closure:
-        with optimizer.perturbed():
-            closure()
-    with pytest.raises(UserError, match=r"at unperturbed weights: .*, the forward pass too"):
-        optimizer.step(closure if by_closure else None)  # type: ignore[arg-type]
-    assert torch.equal(net.weight, before)
-    optimizer.zero_grad()
-    with optimizer.perturbed():
-        loss().backward()  # type: ignore[no-untyped-call]
-        loss().backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-
-
 @pytest.mark.parametrize("zero", ["model to none", "model in place", "inside", "inside in place", "by hand"])
 def test_gradients_of_others_that_are_zeroed_are_no_alarm(zero: str) -> None:
     """As where a generator is trained through its critic, or where gradients are put there by hand."""

@@ -59,6 +59,20 @@ def test_auxiliary_heads_are_refused(
     assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
 
 
+def test_a_share_that_holds_out_nothing_is_refused_where_a_run_begins(
+    data: TrainingData, tmp_path: Path
+) -> None:
+    """What was begun before goes on."""
+    empty = dataclasses.replace(
+        data.validation, pixels=data.validation.pixels[:0], labels=data.validation.labels[:0]
+    )
+    none = dataclasses.replace(data, validation=empty)
+    config = dataclasses.replace(SMALL, epochs=1, validation=0.1)
+    with pytest.raises(UserError, match=r"validation 0\.1: holds out none of the training images of"):
+        fit(config, none, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 class CountsItsChannels(nn.Module):
     """Computes something else when its first layer has fewer channels."""
 

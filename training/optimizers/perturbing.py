@@ -129,7 +129,8 @@ class Perturbing(torch.optim.Optimizer):
     def _follow(self, base: torch.optim.Optimizer) -> None:
         """Have the very list of the base's groups: a learning rate set here is the base's.
 
-        A state that is loaded into the base gives it another list.
+        A state that is loaded into the base gives it another list. Wrappers that never called torch's
+        constructor (accelerate's) have no place for hooks.
         """
         self.param_groups = base.param_groups
         known = weakref.ref(self)
@@ -142,7 +143,8 @@ class Perturbing(torch.optim.Optimizer):
         before = getattr(self, "_following", None)
         if before is not None:
             before.remove()
-        self._following = base.register_load_state_dict_post_hook(follow)
+        hooked = hasattr(base, "_optimizer_load_state_dict_post_hooks")
+        self._following = base.register_load_state_dict_post_hook(follow) if hooked else None
 
     def _parameters(self) -> list[Tensor]:
         return [one for group in self.param_groups for one in group["params"] if one.requires_grad]

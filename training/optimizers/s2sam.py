@@ -165,10 +165,10 @@ class S2SAM(Perturbing):
 
     def _check_whence(self, by_closure: bool) -> None:
         """Refuse a gradient of the unperturbed weights; say so where it is a part of the gradient."""
-        if not (self._witness.outside or self._witness.backward_only):
+        if not self._witness.outside:
             return
         where = "inside the closure" if by_closure else "inside `with optimizer.perturbed():`"
-        whole = not self._witness.inside or self._witness.backward_only
+        whole = not self._witness.inside
         text = f"{'the gradient' if whole else 'a part of the gradient'} was computed at unperturbed weights"
         text = f"{text}: call backward() {where}, the forward pass too, and zero_grad() before it"
         if whole:

@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
@@ -19,7 +18,7 @@ class Witness:
 
     Gradients that are put there by other means (``one.grad = …``, a replayed CUDA graph) it doesn't hear of,
     so it never says that something is wrong unless it heard a gradient arrive outside, and saw that nobody
-    zeroed it before the block; or heard one arrive in a block in which autograd recorded no operation at all.
+    zeroed it before the block.
     """
 
     def __init__(self) -> None:
@@ -31,8 +30,6 @@ class Witness:
     def forget(self) -> None:
         """Begin anew: after a step, and where gradients are zeroed."""
         self.inside = 0
-        self.backward_only = False
-        self._heard = False
         self._outside: dict[int, Tensor] = {}
         self._mixed = False
         self._stale: tuple[Tensor, Tensor, int] | None = None
@@ -56,7 +53,6 @@ class Witness:
             self._outside[id(param)] = param
             return
         self.inside += 1
-        self._heard = True
         if self._stale is not None and self._stale[0] is param:
             _, gradient, version = self._stale
             # Zeroed in place, its version would have grown twice; zeroed to None, it would be another.
@@ -65,7 +61,7 @@ class Witness:
 
     @contextmanager
     def block(self) -> Iterator[None]:
-        """Gradients belong here, and the forward passes that they come from."""
+        """Gradients belong here."""
         left = sorted((one for one in self._outside.values() if one.grad is not None), key=Tensor.numel)
         # Only where gradients arrived outside, as in a critic's, a device is waited for.
         first = next((one for one in left if one.grad is not None and _any(one.grad)), None)
@@ -73,13 +69,11 @@ class Witness:
             self._outside = {}
         else:
             self._stale = (first, first.grad, first.grad._version)
-        self._watched, self._heard = True, False
-        recorded = _recorded()
+        self._watched = True
         try:
             yield
         finally:
             self._watched = False
-        self.backward_only |= self._heard and _recorded() == recorded
         if self._stale is not None:
             param, gradient, version = self._stale
             if param.grad is not gradient or gradient._version != version:
@@ -92,11 +86,6 @@ class Witness:
     def outside(self) -> bool:
         """Whether a gradient from outside the block is still there."""
         return any(one.grad is not None for one in self._outside.values())
-
-
-def _recorded() -> int:
-    """How many operations autograd has recorded in this thread."""
-    return int(torch.autograd._get_sequence_nr())  # type: ignore[attr-defined]
 
 
 def _any(gradient: Tensor) -> bool:
