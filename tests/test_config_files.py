@@ -92,6 +92,17 @@ def test_a_file_names_no_code(line: str, tmp_path: Path, capsys: pytest.CaptureF
     assert "would run code that a file names; expected --" in said
 
 
+@pytest.mark.parametrize("line", ['scheduler = ""', "scheduler = []", "trust-checkpoint = false"])
+def test_a_file_may_leave_empty_what_would_run_code(
+    line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(f"[sharpness]\n{line}\n")
+    with pytest.raises(SystemExit):
+        sharpness(["net.pt", "--config", str(path)])
+    assert "would run code" not in capsys.readouterr().err
+
+
 def test_a_file_names_the_models_and_data_that_are_no_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

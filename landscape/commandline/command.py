@@ -113,6 +113,8 @@ def _refuse_code(path: str, settings: Mapping[str, Any]) -> None:
         name = key.rpartition(".")[2].strip("-").replace("_", "-").lower()
         if isinstance(value, Mapping):  # a group of options
             _refuse_code(path, value)
+        elif name == "scheduler" and value in ("", []):
+            continue
         elif (name in RUNS_CODE and value is not False) or (name in NAMES_CODE and _names_code(name, value)):
             raise UserError(
                 f"--config {path}: {key} = {str(value)[:60]!r} would run code that a file names; "
