@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite, isnan, nan
+from math import isnan, nan
 from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
@@ -191,11 +191,10 @@ def check_distinct(names: Sequence[str], what: str) -> None:
 
 
 def _measured(row: Mapping[str, str]) -> Measured:
-    """A number within its interval; inf where the loss diverges and NaN where it is undefined have none."""
+    """A number within its interval, if it has one; inf, where the loss diverges, may be an end of it."""
     value, low, high = _number(row["value"]), _number(row["low"]), _number(row["high"])
     alone = isnan(low) and isnan(high)
-    inside = isfinite(value) and low <= value <= high
-    if None in row or row["settings"] is None or not (alone or inside):
+    if None in row or row["settings"] is None or not (alone or low <= value <= high):
         raise ValueError(f"{row['measure']}: {value} with the interval [{low}, {high}]")
     settings = row["settings"]
     return Measured(value, low, high, settings, {"settings": settings} if settings else {})

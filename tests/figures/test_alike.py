@@ -182,12 +182,21 @@ def test_a_table_of_more_than_the_run_is_refused(root: Path, rows: str, why: str
 
 
 @pytest.mark.parametrize(
-    "row", ["5,1,2", "nan,1,2", ",1,2", "inf,1,2", "1.5,1,", "1.5,,2", "1.5,2,1", "1.5,nan,2"]
+    "row",
+    ["5,1,2", "nan,1,2", ",1,2", "inf,1,2", "inf,1,", "inf,,inf", "1.5,1,", "1.5,,2", "1.5,2,1", "1.5,nan,2"],
 )
 def test_a_value_out_of_its_interval_is_refused(root: Path, row: str) -> None:
     sharpness(root, SGD, f"measure,value,low,high,settings\nsam,{row},rho=0.05\n")
     with pytest.raises(UserError, match=r"sharpness.*\.csv: can't be read"):
         measures_of(root, SGD)
+
+
+@pytest.mark.parametrize("row", ["inf,inf,inf", "inf,0.5,inf", "1.5,0.5,inf"])
+def test_a_value_that_diverges_may_have_an_interval(root: Path, row: str) -> None:
+    sharpness(root, SGD, f"measure,value,low,high,settings\nsam,{row},rho=0.05\n")
+    one = measures_of(root, SGD)["sam"]
+    assert (one.value, one.low, one.high) == tuple(map(float, row.split(",")))
+    assert "inf" in report(Results(root))
 
 
 @pytest.mark.parametrize("value", ["inf", "", "0.5"])
