@@ -13,6 +13,8 @@ from landscape.errors import UserError
 from landscape.files import read_toml
 
 FOLDER = Path(__file__).parents[1] / "scales"
+MAY_GROW = ("sweeps", "sharpness.measures", "studies.runs", "studies.spans", "studies.dense", "studies.exact")
+"""Lists of what is computed: with more in them, what there is stays as it was."""
 T = TypeVar("T")
 
 
@@ -147,7 +149,7 @@ def load_scale(name: str) -> Scale:
 def check_same_scale(scale: Scale, kept: Path) -> None:
     """Refuse to go on by another scale than the one that a folder of results was begun with.
 
-    What an older version didn't write there isn't compared.
+    What an older version didn't write there isn't compared, and what is asked for may grow: see `MAY_GROW`.
 
     Raises
     ------
@@ -179,9 +181,14 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], inside: str = ""
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             if found := _difference(before, now, f"{inside}{key}."):
                 return found
-        elif before != now:
+        elif before != now and not (f"{inside}{key}" in MAY_GROW and _holds(now, before)):
             return f"{inside}{key} {before}, now {now}"
     return None
+
+
+def _holds(now: Any, before: Any) -> bool:
+    """Whether a list has all of an earlier one, and more."""
+    return isinstance(now, list) and isinstance(before, list) and all(one in now for one in before)
 
 
 def _check_words(scale: Scale) -> None:

@@ -357,6 +357,25 @@ def test_another_scale_does_not_go_on_with_a_folder(tmp_path: Path, monkeypatch:
     assert go_on(str(kept), tmp_path, monkeypatch) == text
 
 
+LISTS = ("sweeps", "measures", "runs", "spans", "dense", "exact")
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_scale_may_grow_and_not_shrink(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    less, own = (FOLDER / "cpu.toml").read_text(encoding="utf-8"), tmp_path / "own.toml"
+    added = "0.75" if name == "spans" else '"another"'
+    more, count = re.subn(rf"^{name} = \[", rf"\g<0>{added}, ", less, flags=re.MULTILINE)
+    assert count == 1
+    own.write_text(less, encoding="utf-8")
+    root = tmp_path / "results"
+    assert go_on(str(own), root, monkeypatch) == less
+    own.write_text(more, encoding="utf-8")
+    assert go_on(str(own), root, monkeypatch) == more
+    own.write_text(less, encoding="utf-8")
+    with pytest.raises(UserError, match=rf"{name} \[.* now \["):
+        go_on(str(own), root, monkeypatch)
+
+
 @pytest.mark.parametrize("name", ["mini", "cpu"])
 def test_shipped_results_go_on_and_older_ones_get_what_they_lack(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
