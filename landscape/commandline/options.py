@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from cyclopts import Group, Parameter, Token
 
 from landscape.commandline.gpus import check_device
-from landscape.commandline.outputs import DATA_FILES, check_unread
+from landscape.commandline.outputs import DATA_FILES, RESULTS, check_unread
 from landscape.errors import UserError
 
 NETWORK, DATA = Group("Network", sort_key=1), Group("Data", sort_key=2)
@@ -305,7 +305,7 @@ class SubjectOptions:
         """
         self.data.check()
         self.computation.check()
-        check_unread("--output", self.output.output, self.read(inputs))
+        check_unread("--output", self.output.output, self.read(inputs), RESULTS)
 
     def read(self, inputs: Sequence[Path]) -> list[Path]:
         """Files and folders that the command reads: `inputs`, and what options name."""

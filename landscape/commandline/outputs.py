@@ -16,6 +16,8 @@ NOT_TEXT = (
     *(".h5", ".hdf5", ".pt", ".pth", ".ckpt", ".safetensors"),
     *(".npz", ".npy", ".pkl", ".pickle", ".toml"),
 )
+RESULTS = (".surface.h5", ".hessian.h5", ".robustness.h5", ".sharpness.json")
+"""Endings of what commands go on with, or refuse to replace but for ``--overwrite``."""
 DATA_FILES = ("npz", "imagefolder", "cifar10c", "cifar100c", "imagenetc")
 """What stands before a path in options that name data."""
 CONFIG_FILE: ContextVar[str | None] = ContextVar("config", default=None)
@@ -63,8 +65,17 @@ def check_text_outputs(outputs: Mapping[str, str | Path | None], inputs: Sequenc
             raise UserError(f"{option}: {error}") from error
 
 
-def check_unread(option: str, path: str | Path | None, inputs: Sequence[str | Path] = ()) -> None:
+def check_unread(
+    option: str, path: str | Path | None, inputs: Sequence[str | Path] = (), kept: tuple[str, ...] = ()
+) -> None:
     """Refuse to write a file over one that the command reads, or over one in a folder that it reads.
+
+    Parameters
+    ----------
+    option, path, inputs
+        As for `check_text_outputs`.
+    kept
+        Endings of files that may lie in such a folder: the command's own results, which it goes on with.
 
     Raises
     ------
@@ -77,7 +88,7 @@ def check_unread(option: str, path: str | Path | None, inputs: Sequence[str | Pa
     for one in [*inputs, *([] if config is None else [config])]:
         read = os.path.realpath(one)
         inside = os.path.isdir(read) and place.startswith(os.path.join(read, "")) and os.path.exists(place)
-        if place == read or inside:
+        if place == read or (inside and not place.endswith(kept)):
             raise UserError(f"{option} {path} would overwrite what this command reads; name another file")
 
 

@@ -28,7 +28,7 @@ from analysis.roughness.__main__ import main as roughness
 from analysis.sharpness.sharpness_options import SharpnessOptions, SharpnessOutput
 from figures.compare import main as compare_figure
 from landscape.commandline.options import DataOptions
-from landscape.commandline.outputs import check_text_outputs
+from landscape.commandline.outputs import RESULTS, check_text_outputs
 from landscape.commandline.results import prepare_folder
 from landscape.errors import UserError
 from landscape.files import atomic_path, check_target
@@ -172,6 +172,20 @@ def test_data_and_what_else_is_read_is_not_replaced(
     data = "imagefolder:folder" if command == "hessian plot" else f"npz:{tmp_path / 'read'}"
     with pytest.raises(UserError, match=r"^--\w+ .* would overwrite what this command reads; name another"):
         DATA[command](data=data).check([Path("net.pt")])
+
+
+@pytest.mark.parametrize("suffix", RESULTS)
+def test_a_result_in_a_folder_that_is_read_is_gone_on_with(suffix: str, tmp_path: Path) -> None:
+    result, other = tmp_path / f"path{suffix}", tmp_path / "final.pt"
+    for path in (result, other):
+        path.write_text("kept", encoding="utf-8")
+    for data in (DataOptions(), DataOptions(data=f"imagefolder:{tmp_path}")):
+        SurfaceOptions(data=data, output=SurfaceOutput(output=result)).check([tmp_path])
+    for path, read in ((other, tmp_path), (result, result)):
+        with pytest.raises(UserError, match=r"^--output .* would overwrite what this command reads"):
+            SurfaceOptions(output=SurfaceOutput(output=path)).check([read])
+    with pytest.raises(UserError, match=r"^--json .* would overwrite"):
+        check_text_outputs({"--json": result}, [tmp_path])
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".npy", ".toml", ".pkl"])
