@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.robustness.robustness_file import is_path
 from analysis.roughness import Roughness, roughness
 from analysis.statistics.uncertainty import Estimate, estimate
 from figures.belonging import contradiction, other_network, sha256_told
@@ -342,7 +343,7 @@ class Results:
         `about` is what the result says of itself, `told` the SHA-256 of its checkpoint where it isn't there.
         """
         found, checkpoint = told or sha256_told(about), self.root / "runs" / name / "final.pt"
-        if found and _is_file(checkpoint):
+        if found and not is_path(name) and _is_file(checkpoint):
             return "" if sha256(checkpoint) == found else EARLIER
         one = _meaning(name)
         row = self.row(name)

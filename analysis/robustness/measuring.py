@@ -79,7 +79,7 @@ def robustness(
     corruptions
         Names; the mean corruption error needs the 15 of `BENCHMARK`.
     name, file, sha256, about
-        Of the network, for the result.
+        Of the network, for the result; a name that is a path can't be kept.
     settings
         What else determines the answers; JSON types. Digests of weights, buffers and the network's code are
         among them anyway.
@@ -105,6 +105,8 @@ def robustness(
     """
     wanted = check_corruptions([corruptions] if isinstance(corruptions, str) else corruptions)
     target = None if path is None else Path(path)
+    if target is not None:
+        robustness_file.check_name(name)
     if not wanted:
         raise UserError(f"no corruption is asked for; expected some of {', '.join(CORRUPTIONS)}")
     mean, std = _channels(mean, std)

@@ -31,6 +31,17 @@ _RUN = ("method", "sparsity", "optimizer", "seed", "recipe")
 _PACKED = {"compression": "gzip", "compression_opts": 9}
 
 
+def check_name(name: str) -> None:
+    """UserError for a name that is a path: results are joined with the folders of runs by their names."""
+    if is_path(name):
+        raise UserError(f"the result's name is {name[:60]!r}; expected one without separators: rename it")
+
+
+def is_path(name: str) -> bool:
+    """Whether a name is that of no folder in another one; files of older versions have such, too."""
+    return name in ("", ".", "..") or any(one in name for one in "/\\")
+
+
 def save(result: Robustness, path: str | os.PathLike[str]) -> Path:
     """Write the file in one step: it is always whole.
 
@@ -39,8 +50,7 @@ def save(result: Robustness, path: str | os.PathLike[str]) -> Path:
     UserError
         When the result's name is a path.
     """
-    if _is_path(result.name):
-        raise UserError(f"the result's name is {result.name!r}; expected one without separators")
+    check_name(result.name)
 
     def fill(file: h5py.File) -> None:
         file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
@@ -91,7 +101,7 @@ def _result(tree: Tree, sealed: bool) -> Robustness:
     _check_about(about)
     found: tuple[Source, ...] = tuple("files" if one == "files" else "generated" for one in sources)
     return Robustness(
-        _name(tree),
+        _text(tree, "name"),
         _text(tree, "file"),
         _text(tree, "sha256"),
         names,
@@ -104,18 +114,6 @@ def _result(tree: Tree, sealed: bool) -> Robustness:
         settings,
         about,
     )
-
-
-def _name(tree: Tree) -> str:
-    """What the checkpoint is called: results are joined with the folders of runs by it, so it is no path."""
-    name = _text(tree, "name")
-    if _is_path(name):
-        raise MalformedError(f"name is {name[:60]!r}; expected a name without separators")
-    return name
-
-
-def _is_path(name: str) -> bool:
-    return name == ".." or any(one in name for one in "/\\")
 
 
 def _check_about(about: dict[str, Any]) -> None:

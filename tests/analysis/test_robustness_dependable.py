@@ -165,3 +165,12 @@ def test_labels_outside_the_classes_are_refused() -> None:
 
 def test_one_name_of_a_corruption_is_enough() -> None:
     assert ask(network(), corruptions="fog").corruptions == ("fog",)
+
+
+def test_a_name_that_cannot_be_kept_is_refused_before_it_computes(tmp_path: Path) -> None:
+    model, asked = network(), []
+    model.register_forward_hook(lambda *one: asked.append(one))
+    with pytest.raises(UserError, match=r"name is 'org/net'; expected one without separators"):
+        ask(model, path=tmp_path / "r.h5", name="org/net")
+    assert asked == []
+    assert ask(network(), name="org/net").name == "org/net"
