@@ -36,6 +36,7 @@ from analysis.roughness import Roughness, roughness
 from analysis.statistics.uncertainty import Estimate, estimate
 from figures.belonging import contradiction, other_network, sha256_told
 from figures.measures import Measured, measures_of
+from figures.networks import DATA, MODELS
 from figures.reproduce.scale import load_scale
 from figures.style import METHOD_NAMES, OPTIMIZER_NAMES
 from landscape.errors import UserError
@@ -166,9 +167,9 @@ class Results:
     ------
     UserError
         When there is no such folder, no run in it, two names of one run (``seed0`` and ``seed00``), a row
-        that is of another run than it is named after or a copy of another row, seeds of one kind of run that
-        were trained for different lengths, or `network` is needed or unknown. Later, when two runs' surfaces
-        are of one checkpoint.
+        that is a copy of another row, seeds of one kind of run that were trained for different lengths, or
+        `network` is needed or unknown. Later, when two runs' surfaces are of one checkpoint. A run whose row
+        is of another than it is named after is left out, and said to be missing.
     """
 
     def __init__(self, root: Path, network: str | None = None) -> None:
@@ -180,7 +181,11 @@ class Results:
             path.name.removesuffix(SUFFIX): path for path in sorted((root / "surfaces").glob(f"*{SUFFIX}"))
         }
         self._names = _by_meaning({**self._files, **self._table})
-        _check_rows(self._names, self._table)
+        self._misnamed = _misnamed(self._names, self._table)
+        for name in self._misnamed:
+            del self._table[name]
+            self._files.pop(name, None)
+        _check_copies(self._names, self._table)
         _check_seeds_alike(self._names, self._table)
         self._network = network
         plan = root / "scale.toml"
@@ -203,6 +208,8 @@ class Results:
     def network(self) -> str:
         """MODEL-DATA of the runs; UserError as above."""
         known = sorted(_networks(self._files) or _networks(self._table))
+        for name, why in self._misnamed.items() if not known else ():
+            raise UserError(f"{self.root}: {name} is left out, {why}")
         if not known:
             raise UserError(
                 f"{self.root}: no surfaces/RUN{SUFFIX} and no run in runs/results.csv; train and compute"
@@ -311,6 +318,8 @@ class Results:
         return self._runs[name]
 
     def _load(self, name: str, seed: int) -> Run | str:
+        if name in self._misnamed:
+            return self._misnamed[name]
         row = self._table.get(name, {})
         if name not in self._files:
             state = row.get("state", "missing")
@@ -384,46 +393,48 @@ def _by_meaning(names: Iterable[str]) -> dict[Name, str]:
     return found
 
 
-def _check_rows(names: Mapping[Name, str], table: Mapping[str, Mapping[str, str]]) -> None:
-    """Refuse rows of other runs than they are named after, and copies of a row; UserError names them."""
+def _misnamed(names: Mapping[Name, str], table: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Runs whose rows are of others than they are named after, and why."""
+    found = {name: _unlike(one, table[name]) for one, name in names.items() if name in table}
+    remedy = "rename its folder and files, and repeat the sweep"
+    return {name: f"its row of results.csv says {why}; {remedy}" for name, why in found.items() if why}
+
+
+def _unlike(one: Name, row: Mapping[str, str]) -> str:
+    """The first in which a name says otherwise than its row; empty where there is none."""
+    for key, told, named in (("seed", "seed", one.seed), ("sparsity", "sparsity_asked", one.sparsity)):
+        if row.get(told) and float(row[told]) != named:
+            return f"{key} {row[told]}, its name {named}"
+    model = (row.get("model") or "").replace(":", "-")
+    label, _, data = one.network.removeprefix(model).partition("-")
+    parts = (
+        ("network", model, f"{model}{label}" if one.network.startswith(model) else one.network, MODELS),
+        ("data", row.get("data"), data if model else "", DATA),
+        ("method", row.get("method"), one.method, METHOD_NAMES),
+        ("optimizer", row.get("optimizer"), one.optimizer, OPTIMIZER_NAMES),
+    )
+    for key, there, named, known in parts:
+        if there and named and not _named_after(named, there, known):
+            return f"{key} {there}, its name {named}"
+    return ""
+
+
+def _named_after(part: str, told: str, known: Iterable[str]) -> bool:
+    """Whether a part of a name is what the row says, or that with a label: rigl_uniform, s2sam2."""
+    return part == told or (part.startswith(told) and part not in known)
+
+
+def _check_copies(names: Mapping[Name, str], table: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse copies of a row; UserError names two."""
     known: dict[tuple[str, ...], str] = {}
-    for one, name in names.items():
+    for name in names.values():
         row = table.get(name, {})
-        told = {
-            "optimizer": (row.get("optimizer"), one.optimizer),
-            "seed": (_number(row, "seed"), one.seed),
-            "sparsity_asked": (_number(row, "sparsity_asked"), one.sparsity),
-            "method": (_method(row, one.method), one.method),
-            "network": (_network(row), one.network),
-        }
-        for key, (there, expected) in told.items():
-            if there not in (None, "", expected):
-                raise UserError(
-                    f"{name}: its row of results.csv says {key} {there}, its name {expected}; "
-                    "repeat the sweep to write the table anew"
-                )
         results = tuple(row.get(key, "") for key in ("seconds", "test_loss", "test_accuracy"))
         if all(results) and known.setdefault(results, name) != name:
             raise UserError(
                 f"{known[results]} and {name} have equal seconds, test loss and accuracy in results.csv: one "
                 "training, which would count twice; repeat the sweep to write the table anew"
             )
-
-
-def _number(row: Mapping[str, str], key: str) -> float | None:
-    return float(row[key]) if row.get(key) else None
-
-
-def _network(row: Mapping[str, str]) -> str:
-    """MODEL-DATA of the row, as names have it; empty where it doesn't say both."""
-    model, data = row.get("model"), row.get("data")
-    return f"{model.replace(':', '-')}-{data}" if model and data else ""
-
-
-def _method(row: Mapping[str, str], expected: str) -> str | None:
-    """The row's method, without a distribution over the layers that only the name tells."""
-    told = row.get("method")
-    return expected if told and expected.startswith(f"{told}_") else told
 
 
 def _check_seeds_alike(names: Mapping[Name, str], table: Mapping[str, Mapping[str, str]]) -> None:

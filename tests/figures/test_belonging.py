@@ -109,10 +109,43 @@ def test_a_copied_row_never_counts_as_another_seed(root: Path) -> None:
     [("model", "resnet32"), ("data", "cifar100"), ("method", "grasp"), ("sparsity", "0.5"),
      ("optimizer", "sam"), ("seed", "7")],
 )  # fmt: skip
-def test_a_row_that_contradicts_its_name_is_refused(root: Path, key: str, value: str) -> None:
+def test_a_run_whose_row_contradicts_its_name_is_left_out(root: Path, key: str, value: str) -> None:
+    table(root, row(SGD, 61.5, **{key: value}), row(S2SAM, 62.5))
+    found = Results(root)
+    (why,) = missing(root).values()
+    assert why.startswith(f"its row of results.csv says {'network' if key == 'model' else key} {value}, its")
+    assert why.endswith("rename its folder and files, and repeat the sweep")
+    assert [one["run"] for one in found.every_row] == [S2SAM]
+    assert why in report(found)
+    (root / "surfaces" / f"{SGD}.surface.h5").rename(root / "surfaces" / "mine.surface.h5")
     table(root, row(SGD, 61.5, **{key: value}))
-    with pytest.raises(UserError, match=rf"{SGD}: its row of results\.csv says .*{value}"):
-        Results(root)
+    (root / "surfaces" / f"{S2SAM}.surface.h5").unlink()
+    with pytest.raises(UserError, match=rf"{SGD} is left out, its row of results\.csv says .*{value}"):
+        _ = Results(root).network
+
+
+@pytest.mark.parametrize(
+    ("part", "label"),
+    [("-snip-", "-snip2-"), ("-sgd-", "-sgd2-"), ("resnet20-", "resnet20w8-"), ("-snip-", "-snip_mine-")],
+)
+def test_a_label_of_ones_own_may_stand_in_a_name(root: Path, part: str, label: str) -> None:
+    name = SGD.replace(part, label)
+    (root / "surfaces" / f"{SGD}.surface.h5").rename(root / "surfaces" / f"{name}.surface.h5")
+    table(root, row(SGD, 61.5).replace(SGD, name), row(S2SAM, 62.5))
+    found = Results(root, f"{label}cifar10" if "resnet" in label else NETWORK)
+    assert name in [run.name for run in found.runs]
+    assert len(found.every_row) == 2
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [("-snip-", "-mest_ems-"), ("-cifar10-", "-cifar100-"), ("resnet20-", "resnet32_wide-")],
+)
+def test_a_known_name_is_no_label(root: Path, part: str, other: str) -> None:
+    model, method = "resnet32" if "_wide" in other else "resnet20", "mest_em" if "mest" in other else "snip"
+    name = SGD.replace(part, other)
+    table(root, row(SGD, 61.5, model=model, method=method).replace(SGD, name), row(S2SAM, 62.5))
+    assert [one["run"] for one in Results(root).every_row] == [S2SAM]
 
 
 def test_a_distribution_stands_in_the_name_alone(root: Path) -> None:
