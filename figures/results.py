@@ -402,9 +402,9 @@ def _misnamed(names: Mapping[Name, str], table: Mapping[str, Mapping[str, str]])
 
 def _unlike(one: Name, row: Mapping[str, str]) -> str:
     """The first in which a name says otherwise than its row; empty where there is none."""
-    for key, told, named in (("seed", "seed", one.seed), ("sparsity", "sparsity_asked", one.sparsity)):
-        if row.get(told) and float(row[told]) != named:
-            return f"{key} {row[told]}, its name {named}"
+    for key, told, number in (("seed", "seed", one.seed), ("sparsity", "sparsity_asked", one.sparsity)):
+        if row.get(told) and float(row[told]) != number:
+            return f"{key} {row[told]}, its name {number}"
     model = (row.get("model") or "").replace(":", "-")
     label, _, data = one.network.removeprefix(model).partition("-")
     parts = (

@@ -177,3 +177,14 @@ def test_a_hessian_is_of_the_runs_checkpoint(root: Path) -> None:
         measures_of(root, SGD, "", Results(root).row(SGD))
     path.write_text(json.dumps({**top, "about": told(SGD)}))
     assert measures_of(root, SGD, "", Results(root).row(SGD))["lambda_max"].value == 3.0
+
+
+def test_a_name_that_is_a_path_opens_no_file(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    for place in (tmp_path, tmp_path / "runs", tmp_path / "runs" / "a"):
+        (place / "final.pt").write_bytes(b"another's")
+    found = Results(tmp_path)
+    told = [
+        found.not_of(name, {}, "0" * 64) for name in ("a", "../runs/a", "..", ".", "", "a/", str(tmp_path))
+    ]
+    assert told == ["an earlier checkpoint", *[""] * 6]

@@ -224,17 +224,6 @@ def test_a_results_name_is_no_path(name: str, tmp_path: Path) -> None:
     assert read(path).name == name  # of an older version
 
 
-def test_a_name_that_is_a_path_opens_no_file(tmp_path: Path) -> None:
-    (tmp_path / "runs" / "a").mkdir(parents=True)
-    for place in (tmp_path, tmp_path / "runs", tmp_path / "runs" / "a"):
-        (place / "final.pt").write_bytes(b"another's")
-    found = Results(tmp_path)
-    told = [
-        found.not_of(name, {}, "0" * 64) for name in ("a", "../runs/a", "..", ".", "", "a/", str(tmp_path))
-    ]
-    assert told == ["an earlier checkpoint", *[""] * 6]
-
-
 def kept(folder: Path, **found: Robustness) -> Results:
     """A folder with these results."""
     for name, one in found.items():
