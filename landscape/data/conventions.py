@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscape.data.normalization import Channels, Normalization, per_channel
+from landscape.gpu_numerics import gpu_numerics
 from landscape.images import CIFAR10_STATISTICS, IMAGENET_STATISTICS
 
 TRIAL_EXAMPLES = 256
@@ -189,7 +191,7 @@ def _evaluate(
     place = torch.device(device)
     network = model if place.type == "cpu" else copy.deepcopy(model).to(place)
     found = []
-    with torch.no_grad():
+    with gpu_numerics(tf32=False) if place.type == "cuda" else nullcontext(), torch.no_grad():
         for mean, std in candidates:
             shape = (1, -1, *[1] * (images.dim() - 2))
             shift, scale = (torch.tensor(one, device=place).reshape(shape) for one in (mean, std))

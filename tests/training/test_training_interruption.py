@@ -157,7 +157,8 @@ def test_a_last_step_that_breaks_the_weights(
                 run.model.get_parameter("linear.weight").fill_(bad)
 
     parts = data if validation else dataclasses.replace(data, validation=data.validation.first(0))
-    config = dataclasses.replace(SMALL, epochs=3, batch_size=72)
+    share = SMALL.validation if validation else 0.0
+    config = dataclasses.replace(SMALL, epochs=3, batch_size=72, validation=share)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", breaking)
         with pytest.raises(UserError) as raised:
