@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_worker_of_the_background_asks_too(tmp_path: Path, here: object, ended
     assert not stop_file(tmp_path / "job.log", "me").exists()
 
 
-def soon(true: Callable[[], bool], seconds: float = 10.0) -> bool:
+def soon(true: Callable[[], bool], seconds: float = 90.0) -> bool:
     """Whether that is so, or becomes so."""
     until = time.monotonic() + seconds
     while not (found := true()) and time.monotonic() < until:
@@ -71,8 +72,17 @@ def alive(pid: int) -> bool:
         return False
 
 
+def children(pid: int) -> int:
+    """How many processes of its own one has."""
+    found = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            found += int(stat.read_text().rpartition(")")[2].split()[1]) == pid
+    return found
+
+
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
-FAMILY = ["sh", "-c", "trap '' INT; sleep 60 & echo $! > child.new; mv child.new child; wait; sleep 60"]
+FAMILY = ["sh", "-c", "trap '' INT; sleep 600 & echo $! > child.new; mv child.new child; wait; sleep 600"]
 
 
 def child_in(folder: Path) -> int:
@@ -91,7 +101,7 @@ def test_a_killed_command_ends_with_all_that_it_started(tmp_path: Path) -> None:
     time.sleep(0.5)
     assert alive(child)
     stop.write_text(KILL)
-    thread.join(10.0)
+    thread.join(90.0)
     assert codes == [-signal.SIGKILL]
     assert soon(lambda: not alive(child))
     assert not stop.exists()
@@ -111,7 +121,7 @@ def test_a_command_ends_with_its_worker(tmp_path: Path, number: signal.Signals) 
     program = f"from landscape.commandline.elsewhere import run_there; run_there({told})"
     with subprocess.Popen([sys.executable, "-c", program]) as worker:
         child = child_in(tmp_path)
-        time.sleep(0.3)  # until it is watched
+        assert soon(lambda: children(worker.pid) == 2)  # the command, and who watches
         os.kill(worker.pid, number)
     assert soon(lambda: not alive(child))
     assert soon(lambda: claim(tmp_path / "job.log") is not None), "nothing of it has the lock"

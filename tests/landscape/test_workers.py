@@ -177,7 +177,7 @@ def test_a_scheduler_that_goes_is_one_line(tmp_path: Path, monkeypatch: pytest.M
         timer = threading.Timer(0.3, inside.close)
         timer.start()
         with pytest.raises(UserError, match=r"the scheduler tcp://.* is gone, or was started anew; what"):
-            evaluated(cluster, Squares(str(tmp_path), 0.1), POINTS)
+            evaluated(cluster, Squares(str(tmp_path), 0.5), POINTS)
         timer.join()
 
 

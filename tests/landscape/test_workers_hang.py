@@ -33,6 +33,7 @@ pytestmark = [
 POINTS = [(float(number), 1.0) for number in range(20)]
 RIGHT = [(number, 2.0 * (point[0] ** 2 + 1.0)) for number, point in enumerate(POINTS)]
 NEVER = 1000.0
+PATIENCE = 90.0  # a busy machine takes its time; who waits for one that hangs waits for longer
 
 
 class Hanging:
@@ -93,16 +94,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluator, "STRAGGLER_TIMES", 5.0)
 
 
-def wait_until(true: Callable[[], Any], seconds: float = 12.0) -> None:
-    until = time.monotonic() + seconds
+def wait_until(true: Callable[[], Any]) -> None:
+    until = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < until
         time.sleep(0.02)
 
 
-def evaluated(many: Workers[Any, Any], after: Mapping[int, Callable[[], Any]], seconds: float = 12.0) -> Any:
+def evaluated(many: Workers[Any, Any], after: Mapping[int, Callable[[], Any]]) -> Any:
     """All results in order; some things are done after as many of them. Fails when it takes long."""
-    found, until = list[tuple[int, float]](), time.monotonic() + seconds
+    found, until = list[tuple[int, float]](), time.monotonic() + PATIENCE
     for one in many.coming(POINTS, nothing_ahead, 0.1):
         assert time.monotonic() < until, f"{len(found)} came"
         if one is not None:
@@ -137,15 +138,14 @@ def test_one_that_hangs_before_anything_came(
 ) -> None:
     monkeypatch.setattr(clusters, "SILENT_SECONDS", 1.5)
     with hanging(2) as here:
-        started = time.monotonic()
-        timer = threading.Timer(15.0, here.go_on)
+        timer = threading.Timer(2 * PATIENCE, here.go_on)
         timer.start()
         gone = here.stop() if first == "parcel" else []
         with workers(here.cluster, [2.0, Squares(str(tmp_path))], None, point_name) as many:
             gone = gone or here.stop()
             assert evaluated(many, {}) == RIGHT
         timer.cancel()
-        assert time.monotonic() - started < 10.0
+        assert here.stopped, "or it was waited for"
         assert set(here.cluster._working).isdisjoint(gone)
 
 
@@ -202,7 +202,7 @@ def test_what_a_dead_one_had_comes_from_one_that_answers(
             here.stop(*here.others()[:-1])
             here.kill(*here.cluster._working)
 
-        assert evaluated(many, {6: most_go}, 25.0) == RIGHT
+        assert evaluated(many, {6: most_go}) == RIGHT
 
 
 def test_who_stands_by_may_come_after_the_one_that_works_hangs(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_who_stands_by_may_come_after_the_one_that_works_hangs(tmp_path: Path) -
         here.kill(*here.others())
         here.cluster.there(now=True)
         with workers(here.cluster, [2.0, Squares(str(tmp_path), 0.05)], None, point_name) as many:
-            assert evaluated(many, {1: here.stop}, 25.0) == RIGHT
+            assert evaluated(many, {1: here.stop}) == RIGHT
 
 
 def test_parts_go_to_who_comes_while_the_only_one_hangs(
@@ -218,7 +218,7 @@ def test_parts_go_to_who_comes_while_the_only_one_hangs(
 ) -> None:
     monkeypatch.setattr(clusters, "SILENT_SECONDS", 1.5)
     with hanging(2) as here:
-        timer = threading.Timer(30.0, here.go_on)
+        timer = threading.Timer(2 * PATIENCE, here.go_on)
         timer.start()
         (gone,) = here.stop()
         here.kill(*here.others())
@@ -234,7 +234,7 @@ def test_who_hangs_is_not_chosen_again_before_one_that_came_back(tmp_path: Path)
         hanging(3) as here,
         workers(here.cluster, [2.0, Squares(str(tmp_path), 0.05)], None, point_name) as many,
     ):
-        assert evaluated(many, {4: here.stop, 8: lambda: here.stop_for(2.5), 15: here.stop}, 25.0) == RIGHT
+        assert evaluated(many, {4: here.stop, 8: lambda: here.stop_for(2.5), 15: here.stop}) == RIGHT
 
 
 def test_a_slow_item_among_several_works_is_begun_twice_at_most(
@@ -265,7 +265,7 @@ def test_items_behind_one_in_which_two_hang_come(tmp_path: Path) -> None:
         hanging(4) as here,
         workers(here.cluster, [2.0, OneSlow(str(folder), 0.05, NEVER)], None, point_name) as many,
     ):
-        until = time.monotonic() + 25.0
+        until = time.monotonic() + PATIENCE
         for one in many.coming(POINTS, nothing_ahead, 0.1):
             assert time.monotonic() < until, f"{len(came)} came"
             came.update([] if one is None else [one[0]])

@@ -39,7 +39,7 @@ try:
     replace(folder / "run.json", lambda path: path.write_text(json.dumps(settings)))
     if "together" in behaviour:  # waits until another run is there, too
         (world / f"{folder.name}.here").write_text("")
-        until = time.monotonic() + 20
+        until = time.monotonic() + 90
         while len(here := list(world.glob("*.here"))) < behaviour["together"]:
             if time.monotonic() > until:
                 sys.exit(f"error: {len(here)} are here")
@@ -111,7 +111,7 @@ class World:
         file = self.path / "starts.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
-    def wait_for(self, what: str, seconds: float = 20) -> None:
+    def wait_for(self, what: str, seconds: float = 90) -> None:
         """Wait until a file is there that fits a pattern below the results."""
         until = time.monotonic() + seconds
         while not list(self.root.glob(what)):
@@ -163,7 +163,7 @@ class Sweeps:
         assert self.server.stdin
         assert self.server.stdout
         self.server.stdin.close()
-        self.server.wait(20)
+        self.server.wait(90)
         self.server.stdout.close()
 
 

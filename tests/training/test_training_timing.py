@@ -72,17 +72,27 @@ def test_on_a_gpu_the_work_counts_not_its_launch(monkeypatch: pytest.MonkeyPatch
     assert timed.seconds == pytest.approx(0.75)
 
 
-def test_on_a_cpu_calls_return_when_they_are_done() -> None:
+def test_on_a_cpu_calls_return_when_they_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [time.perf_counter()]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for _ in range(2):
-            time.sleep(0.05)
+            now[0] += 0.25
             yield BATCH
 
     timed = TimedBatches(batches(), clock_of(CPU))
     for _ in timed:
-        time.sleep(0.2)
+        now[0] += 10.0
     assert isinstance(timed.clock, HostClock)
-    assert 0.1 <= timed.seconds < 0.4
+    assert timed.seconds == pytest.approx(0.5)
+
+
+def test_a_cpus_clock_runs() -> None:
+    clock = HostClock()
+    start = clock.mark()
+    time.sleep(0.01)
+    assert clock.seconds(start, clock.mark()) >= 0.01
 
 
 def test_the_log_has_the_share(tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
