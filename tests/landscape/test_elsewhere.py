@@ -7,11 +7,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from inside_cluster import inside_cluster, served
+from waiting import soon
 
 from landscape.commandline.claims import claim
 from landscape.commandline.elsewhere import KILL, Elsewhere, stop_file
@@ -19,8 +20,6 @@ from landscape.commandline.jobs import Process, Schedule, start
 from landscape.workers.cluster import Cluster, connected
 
 pytest.importorskip("distributed")
-
-PATIENCE = 90.0  # seconds; a busy machine takes its time
 
 
 @pytest.fixture
@@ -115,19 +114,9 @@ while True:
 
 def pids_in(folder: Path, count: int) -> list[int]:
     """Of as many that have begun, once they have."""
-    until, file = time.monotonic() + PATIENCE, folder / "begun"
-    while len(found := file.read_text().split() if file.exists() else []) < count:
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    return [int(one) for one in found]
-
-
-def soon(true: Callable[[], bool]) -> bool:
-    """Whether that is so, or becomes so."""
-    until = time.monotonic() + PATIENCE
-    while not (found := true()) and time.monotonic() < until:
-        time.sleep(0.02)
-    return found
+    file = folder / "begun"
+    assert soon(lambda: file.exists() and len(file.read_text().split()) >= count)
+    return [int(one) for one in file.read_text().split()]
 
 
 def gone(folder: Path) -> bool:

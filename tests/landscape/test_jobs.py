@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, soon
 
 from landscape.commandline.claims import claim
 from landscape.commandline.elsewhere import KILL, run_there, stop_file
@@ -56,14 +57,6 @@ def test_a_worker_of_the_background_asks_too(tmp_path: Path, here: object, ended
     assert not stop_file(tmp_path / "job.log", "me").exists()
 
 
-def soon(true: Callable[[], bool], seconds: float = 90.0) -> bool:
-    """Whether that is so, or becomes so."""
-    until = time.monotonic() + seconds
-    while not (found := true()) and time.monotonic() < until:
-        time.sleep(0.02)
-    return found
-
-
 def alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and that nobody has asked for doesn't."""
     try:
@@ -101,7 +94,7 @@ def test_a_killed_command_ends_with_all_that_it_started(tmp_path: Path) -> None:
     time.sleep(0.5)
     assert alive(child)
     stop.write_text(KILL)
-    thread.join(90.0)
+    thread.join(PATIENCE)
     assert codes == [-signal.SIGKILL]
     assert soon(lambda: not alive(child))
     assert not stop.exists()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from cluster_works import Squares
+from waiting import PATIENCE, soon
 
 from landscape.engine.executors import point_name
 from landscape.keeping.points import nothing_ahead
@@ -33,7 +34,6 @@ pytestmark = [
 POINTS = [(float(number), 1.0) for number in range(20)]
 RIGHT = [(number, 2.0 * (point[0] ** 2 + 1.0)) for number, point in enumerate(POINTS)]
 NEVER = 1000.0
-PATIENCE = 90.0  # a busy machine takes its time; who waits for one that hangs waits for longer
 
 
 class Hanging:
@@ -66,7 +66,7 @@ class Hanging:
         """End some; they are started anew at other addresses."""
         for address in which:
             os.kill(self.pids[address], signal.SIGKILL)
-        wait_until(lambda: not self.cluster.client.nthreads().keys() & set(which))
+        assert soon(lambda: not self.cluster.client.nthreads().keys() & set(which))
 
     def others(self) -> list[str]:
         """Those that stand by."""
@@ -76,7 +76,7 @@ class Hanging:
 @contextmanager
 def hanging(count: int) -> Iterator[Hanging]:
     with local_cluster(count) as cluster:
-        wait_until(lambda: len(cluster.there(now=True)) == count)
+        assert soon(lambda: len(cluster.there(now=True)) == count)
         found = Hanging(cluster)
         try:
             yield found
@@ -92,13 +92,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluator, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(evaluator, "STRAGGLER_SECONDS", 0.7)
     monkeypatch.setattr(evaluator, "STRAGGLER_TIMES", 5.0)
-
-
-def wait_until(true: Callable[[], Any]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def evaluated(many: Workers[Any, Any], after: Mapping[int, Callable[[], Any]]) -> Any:
@@ -124,7 +117,7 @@ def test_who_stands_by_replaces_them_and_they_may_come_back(
         before = list(here.cluster._working)
         # One that comes back may be needed no more, but two aren't late at the same moment.
         assert evaluated(many, {6: here.stop, 12 if at_once == 1 else 20: here.go_on}) == RIGHT
-        wait_until(lambda: here.cluster.there(now=True) and not here.cluster._late)
+        assert soon(lambda: here.cluster.there(now=True) and not here.cluster._late)
         assert here.cluster.width() == at_once
         assert not set(before).intersection(here.cluster._working)
         assert evaluated(many, {6: here.stop}) == RIGHT
@@ -138,7 +131,7 @@ def test_one_that_hangs_before_anything_came(
 ) -> None:
     monkeypatch.setattr(clusters, "SILENT_SECONDS", 1.5)
     with hanging(2) as here:
-        timer = threading.Timer(2 * PATIENCE, here.go_on)
+        timer = threading.Timer(2 * PATIENCE, here.go_on)  # longer than anything waits
         timer.start()
         gone = here.stop() if first == "parcel" else []
         with workers(here.cluster, [2.0, Squares(str(tmp_path))], None, point_name) as many:
@@ -299,4 +292,4 @@ def test_what_comes_too_late_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mon
             here.go_on()
             assert evaluated(many, {}) == RIGHT
         time.sleep(1.5)
-        wait_until(lambda: here.cluster.client.run_on_scheduler(held) < 1.5 * size)
+        assert soon(lambda: here.cluster.client.run_on_scheduler(held) < 1.5 * size)
